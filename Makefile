@@ -1,0 +1,47 @@
+# Two commands for everybody: make demo, make test. Each sets up what it needs in .venv.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python
+
+.PHONY: help demo test test-all check format bench clean
+.DEFAULT_GOAL := help
+
+help:  ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+$(VENV)/installed-user: pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[bullet]"
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[bullet,tensorboard,dev]"
+	@touch $@ $(VENV)/installed-user
+
+demo: $(VENV)/installed-user  ## BC-All, BC-Safe and TraC on real data and real physics: a table and two pictures
+	$(RUN) examples/demo.py
+
+test: $(VENV)/installed-dev check  ## format, lint, types and all tests but the slow ones
+	$(RUN) -m pytest
+
+test-all: $(VENV)/installed-dev check  ## the slow tests too
+	$(RUN) -m pytest -m ""
+
+check: $(VENV)/installed-dev  ## what pre-commit runs: format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed-dev  ## format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/installed-dev  ## speed and memory as ratios to the machine's limits; the last line is JSON
+	$(RUN) benchmarks/bench.py
+
+clean:  ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output
