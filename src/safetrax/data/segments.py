@@ -1,0 +1,242 @@
+"""Segments: windows of episodes as start indices, labelled desirable or undesirable and weighted (TraC, Eqs. 2-3).
+
+Overlapping windows are never copied. Prefix sums give every window's return and cost in O(1), so *all* windows are
+labelled exactly; what is kept is one start index, one weight and one label per window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int, Int8, Int32
+
+from safetrax.data.trajectories import Trajectories
+from safetrax.errors import ConfigError, DataError
+
+DESIRABLE, UNDESIRABLE, UNUSED = 1, 0, -1
+
+# Costs are float32 and sums are rounded: a cost counts as above the limit when it is so by more than this share.
+ROUNDING = 1e-6
+
+ValueRange = Literal["safe", "all"]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels and weights of n items, whole episodes or windows.
+
+    Attributes:
+        label: DESIRABLE (1), UNDESIRABLE (0) or UNUSED (-1).
+        weight: w of Eqs. 2-3, in [floor, 1]; 0 where unused.
+        safe: whether the item's cost is within its threshold.
+    """
+
+    label: Int8[np.ndarray, " n"]
+    weight: Float32[np.ndarray, " n"]
+    safe: Bool[np.ndarray, " n"]
+
+    def count(self, label: int) -> int:
+        """How many items carry `label`."""
+        return int(np.count_nonzero(self.label == label))
+
+
+@dataclass(frozen=True)
+class Segments:
+    """All labelled windows of a data set for one cost limit, sorted by start.
+
+    Attributes:
+        length: S, steps of a window.
+        starts: first row of each labelled window.
+        weight: w of each labelled window.
+        desirable: y of each labelled window.
+        episode_labelled: labelled windows of each eligible episode; the windows of an episode are neighbours.
+        episode_windows: all windows of each eligible episode.
+        episode_steps: valid steps of that episode's windows: S, or less for an episode shorter than S.
+        num_safe: windows whose cost is within the prorated limit, labelled or not.
+    """
+
+    length: int
+    starts: Int32[np.ndarray, " M"]
+    weight: Float32[np.ndarray, " M"]
+    desirable: Bool[np.ndarray, " M"]
+    episode_labelled: Int[np.ndarray, " K"]
+    episode_windows: Int[np.ndarray, " K"]
+    episode_steps: Int[np.ndarray, " K"]
+    num_safe: int
+
+    @property
+    def num_windows(self) -> int:
+        """W, the number of all windows, labelled or not; the same for every cost limit."""
+        return int(self.episode_windows.sum())
+
+    def window_probability(self) -> Float[np.ndarray, " M"]:
+        """Probability of drawing each labelled window: episode-uniform, then uniform within the episode."""
+        mass = np.repeat(1.0 / self.episode_windows, self.episode_labelled)
+        return np.asarray(mass / mass.sum())
+
+    def only(self, *, desirable: bool) -> Segments:
+        """The windows of one class."""
+        kept = self.desirable == desirable
+        episode = np.repeat(np.arange(self.episode_labelled.size), self.episode_labelled)[kept]
+        return replace(
+            self,
+            starts=self.starts[kept],
+            weight=self.weight[kept],
+            desirable=self.desirable[kept],
+            episode_labelled=np.bincount(episode, minlength=self.episode_labelled.size),
+        )
+
+
+def segment_length(ratio: float, max_length: int) -> int:
+    """S = floor(ratio L_max), with L_max the longest episode of the data set.
+
+    Raises:
+        ConfigError: the ratio is outside (0, 1] or gives an empty window.
+    """
+    if not 0 < ratio <= 1:
+        raise ConfigError(f"segment_ratio is {ratio}, but must lie in (0, 1].")
+    length = int(ratio * max_length + 1e-9)  # 0.29 * 100 is 28.999999999999996
+    if length < 1:
+        raise ConfigError(
+            f"segment_ratio {ratio} of the longest episode ({max_length} steps) is less than one step; raise it."
+        )
+    return length
+
+
+def label_items(
+    values: Float[np.ndarray, " n"],
+    safe: Bool[np.ndarray, " n"],
+    *,
+    top: float,
+    bottom: float,
+    floor: float,
+    mass: Float[np.ndarray, " n"] | None = None,
+    value_range: ValueRange = "safe",
+) -> Labels:
+    """Label and weigh items by return and safety, Eqs. 2-3 of Gong et al., AAAI 2025 (arXiv:2412.15429).
+
+    Of the safe items the top share is desirable, w = (1 - floor) g + floor, and the bottom share undesirable,
+    w = (1 - floor) (1 - g) + floor, with g the return normalised to [0, 1] (1 where all returns are equal). Unsafe
+    items are undesirable with w = 1; the rest is unused. Where the two shares overlap, the bottom wins.
+
+    Args:
+        values: return of each item.
+        safe: whether the item's cost is within its threshold.
+        top: share of the safe items that is desirable, x in [0, 1].
+        bottom: share of the safe items that is undesirable, y in [0, 1].
+        floor: delta in [0, 1].
+        mass: sampling mass of each item; shares are shares of mass. None: all equal, then ceil(share n) items.
+        value_range: normalise with the extremes of the safe items (reference code) or of all (the paper's text).
+    """
+    label = np.where(safe, UNUSED, UNDESIRABLE).astype(np.int8)
+    weight = np.where(safe, 0.0, 1.0)
+    rows = np.flatnonzero(safe)
+    if rows.size:
+        among = values[rows] if value_range == "safe" else values
+        low, high = among.min(), among.max()
+        g = (values[rows] - low) / (high - low) if high > low else np.ones(rows.size)
+        order = np.argsort(-g, kind="stable")
+        cumulative = np.cumsum(np.ones(rows.size) if mass is None else mass[rows][order])
+        best = order[: _share(cumulative, top)]
+        label[rows[best]] = DESIRABLE
+        weight[rows[best]] = (1 - floor) * g[best] + floor
+        cumulative = np.cumsum(np.ones(rows.size) if mass is None else mass[rows][order[::-1]])
+        worst = order[::-1][: _share(cumulative, bottom)]
+        label[rows[worst]] = UNDESIRABLE
+        weight[rows[worst]] = (1 - floor) * (1 - g[worst]) + floor
+    return Labels(label, weight.astype(np.float32), safe)
+
+
+def label_episodes(
+    trajectories: Trajectories, cost_limit: float, *, top: float, bottom: float, floor: float
+) -> Labels:
+    """Label whole episodes by their cost return and return: the picture of the paper's Figure 1."""
+    safe = within_limit(trajectories.cost_returns, cost_limit)
+    return label_items(trajectories.returns, safe, top=top, bottom=bottom, floor=floor)
+
+
+def label_segments(
+    trajectories: Trajectories,
+    cost_limit: float,
+    *,
+    ratio: float,
+    top: float,
+    bottom: float,
+    floor: float,
+    include_short: bool = False,
+    value_range: ValueRange = "safe",
+) -> Segments:
+    """Label every window of S = floor(ratio L_max) steps against the prorated limit kappa S / L_max.
+
+    Section 4.1 of Gong et al., AAAI 2025 (arXiv:2412.15429), with the segments of its reference code: a window is
+    unsafe iff its cost exceeds the prorated limit, strictly. Windows are drawn episode-uniformly: x and y are shares
+    of that distribution.
+
+    Args:
+        trajectories: N transitions.
+        cost_limit: kappa, cost of an episode, at least 0.
+        ratio: segment length over the longest episode's, in (0, 1].
+        top: x in [0, 1].
+        bottom: y in [0, 1].
+        floor: delta in [0, 1].
+        include_short: also use episodes shorter than S, each as one window with its own prorated limit.
+        value_range: see `label_items`.
+
+    Raises:
+        DataError: no window meets the limit, or none is labelled.
+    """
+    length = segment_length(ratio, trajectories.max_length)
+    lengths = trajectories.lengths
+    eligible = np.flatnonzero(lengths >= (1 if include_short else length))
+    steps = np.minimum(lengths[eligible], length)
+    windows = lengths[eligible] - steps + 1
+    episode = np.repeat(np.arange(eligible.size), windows)
+    first = np.cumsum(windows) - windows
+    starts = (trajectories.offsets[eligible] - first)[episode] + np.arange(windows.sum())
+    ends = starts + steps[episode]
+
+    cost, value = (_window_sums(x, starts, ends) for x in (trajectories.costs, trajectories.rewards))
+    limits = cost_limit * steps / trajectories.max_length
+    safe = within_limit(cost, limits[episode])
+    if not safe.any():
+        raise DataError(
+            f"no segment of {length} steps meets the cost limit {cost_limit:g}: the prorated limit is "
+            f"{cost_limit * length / trajectories.max_length:g} and the cheapest segment costs {cost.min():g}; "
+            "raise the limit or shorten the segments."
+        )
+    mass = 1.0 / windows
+    labels = label_items(
+        value, safe, top=top, bottom=bottom, floor=floor, mass=mass[episode], value_range=value_range
+    )
+    kept = np.flatnonzero(labels.label != UNUSED)
+    return Segments(
+        length=length,
+        starts=starts[kept].astype(np.int32),
+        weight=labels.weight[kept],
+        desirable=labels.label[kept] == DESIRABLE,
+        episode_labelled=np.bincount(episode[kept], minlength=eligible.size),
+        episode_windows=windows,
+        episode_steps=steps,
+        num_safe=int(np.count_nonzero(safe)),
+    )
+
+
+def within_limit(costs: Float[np.ndarray, " n"], limits: float | Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    """Whether each cost is at most its limit, forgiving float32 rounding."""
+    return np.asarray(costs <= np.asarray(limits) * (1 + ROUNDING) + ROUNDING)
+
+
+def _share(cumulative: Float[np.ndarray, " n"], share: float) -> int:
+    """Fewest leading items whose mass reaches `share` of the total; ceil(share n) where all masses are equal."""
+    if share <= 0:
+        return 0
+    return int(np.searchsorted(cumulative, share * cumulative[-1] * (1 - 1e-9)) + 1)
+
+
+def _window_sums(
+    x: Float32[np.ndarray, " N"], starts: Int[np.ndarray, " W"], ends: Int[np.ndarray, " W"]
+) -> Float[np.ndarray, " W"]:
+    prefix = np.concatenate([np.zeros(1), np.cumsum(x, dtype=np.float64)])
+    return np.asarray(prefix[ends] - prefix[starts])

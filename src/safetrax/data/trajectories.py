@@ -1,0 +1,267 @@
+"""Trajectories: flat arrays and episode offsets, the one in-memory form of a data set."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int64
+
+from safetrax.data.columns import (
+    Values,
+    as_box,
+    as_flags,
+    as_matrix,
+    as_offsets,
+    as_vector,
+    check_ends,
+    check_fit,
+    find_offsets,
+    mark_ends,
+)
+from safetrax.data.episodes import episode_numbers, join_episodes
+from safetrax.errors import DataError
+
+_PER_ROW = ("observations", "actions", "rewards", "costs", "terminated", "truncated", "next_observations")
+_DTYPES = {"terminated": np.bool_, "truncated": np.bool_, "offsets": np.int64}  # the others are float32
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Trajectories:
+    """Whole episodes, one after the other, in flat arrays.
+
+    Episode e is the rows `offsets[e]:offsets[e + 1]`; exactly its last row is `terminated` or `truncated`.
+    The arrays are read-only, so that they can be shared and their sums cached: for a changed data set use
+    `select` or `dataclasses.replace`. Raw data come in through `from_arrays` or `from_episodes`.
+
+    Attributes:
+        observations: s_t, (N, O).
+        actions: a_t as logged, (N, A), in the units of `action_low` and `action_high`.
+        rewards: r_t, (N,).
+        costs: c_t, (N,), not negative.
+        terminated: the environment ended the episode at this row, (N,).
+        truncated: a time limit ended the episode at this row, (N,).
+        offsets: first row of every episode, then N, (E + 1,).
+        next_observations: s_{t+1}, (N, O), or None where the log holds none.
+        action_low: lower end of the action box, (A,).
+        action_high: upper end of the action box, (A,).
+        info: where the data came from, JSON-ready: source, sha256, task, tail_rows_dropped.
+
+    Raises:
+        DataError: the arrays contradict each other.
+    """
+
+    observations: Float32[np.ndarray, "N O"]
+    actions: Float32[np.ndarray, "N A"]
+    rewards: Float32[np.ndarray, " N"]
+    costs: Float32[np.ndarray, " N"]
+    terminated: Bool[np.ndarray, " N"]
+    truncated: Bool[np.ndarray, " N"]
+    offsets: Int64[np.ndarray, " boundaries"]
+    next_observations: Float32[np.ndarray, "N O"] | None = None
+    action_low: Float32[np.ndarray, " A"]
+    action_high: Float32[np.ndarray, " A"]
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_fit({name: array for name, array in self._arrays().items() if name in _PER_ROW})
+        as_offsets(self.offsets, len(self.rewards))
+        if self.offsets[-1] != len(self.rewards):
+            raise DataError(
+                f"offsets ends at {self.offsets[-1]}, but there are {len(self.rewards)} rows; drop the rest."
+            )
+        check_ends(self.terminated, self.truncated, self.offsets)
+        for name, array in self._arrays().items():
+            object.__setattr__(self, name, _read_only(array.astype(_DTYPES.get(name, np.float32), copy=False)))
+        object.__setattr__(self, "info", dict(self.info))
+
+    @classmethod
+    def from_arrays(
+        cls,
+        observations: Values,
+        actions: Values,
+        rewards: Values,
+        costs: Values,
+        terminated: Values,
+        truncated: Values,
+        *,
+        offsets: Values = None,
+        next_observations: Values = None,
+        action_low: Values = None,
+        action_high: Values = None,
+        info: Mapping[str, Any] | None = None,
+    ) -> Trajectories:
+        """Split flat arrays into episodes at the rows that are terminated, truncated, or both.
+
+        Arrays that already have the right dtype are shared, not copied. Rows after the last complete episode
+        are dropped and counted in `info["tail_rows_dropped"]`.
+
+        Args:
+            observations: (N, O), any real dtype.
+            actions: (N, A).
+            rewards: (N,) or (N, 1).
+            costs: (N,) or (N, 1).
+            terminated: (N,) or (N, 1), booleans or zeros and ones.
+            truncated: as `terminated`.
+            offsets: first row of every episode and the end of the last, (E + 1,). With it, no flag may be set
+                inside an episode, and a last row without a flag is marked truncated.
+            next_observations: (N, O).
+            action_low: (A,) or one number, -1 if omitted.
+            action_high: (A,) or one number, +1 if omitted.
+            info: JSON-ready facts about the source.
+
+        Raises:
+            DataError: wrong shapes, lengths or dtypes, or no complete episode.
+        """
+        columns = {
+            "observations": as_matrix("observations", observations),
+            "actions": as_matrix("actions", actions),
+            "rewards": as_vector("rewards", rewards),
+            "costs": as_vector("costs", costs),
+            "terminated": as_flags("terminated", terminated),
+            "truncated": as_flags("truncated", truncated),
+        }
+        if next_observations is not None:
+            columns["next_observations"] = as_matrix("next_observations", next_observations)
+        check_fit(columns)
+        if offsets is None:
+            starts = find_offsets(columns["terminated"], columns["truncated"])
+        else:
+            starts = as_offsets(offsets, len(columns["rewards"]))
+            columns["truncated"] = mark_ends(columns["terminated"], columns["truncated"], starts)
+        dropped = len(columns["rewards"]) - int(starts[-1])
+        kept = {name: column[: starts[-1]] for name, column in columns.items()}
+        low, high = as_box(action_low, action_high, columns["actions"].shape[1])
+        facts = {**(info or {}), "tail_rows_dropped": dropped}
+        return cls(**kept, offsets=starts, action_low=low, action_high=high, info=facts)
+
+    @classmethod
+    def from_episodes(
+        cls,
+        episodes: Iterable[Mapping[str, Any]],
+        *,
+        action_low: Values = None,
+        action_high: Values = None,
+        info: Mapping[str, Any] | None = None,
+    ) -> Trajectories:
+        """Join episodes, each a mapping with observations, actions, rewards and costs (one row per step).
+
+        Optional keys: next_observations; terminated and truncated, either one boolean for the last row or one
+        flag per row. A last row without a flag is marked truncated.
+
+        Raises:
+            DataError: a key is missing or unknown, or the arrays of an episode do not fit together.
+        """
+        columns, offsets = join_episodes(episodes)
+        return cls.from_arrays(**columns, offsets=offsets, action_low=action_low, action_high=action_high, info=info)
+
+    @cached_property
+    def returns(self) -> Float64[np.ndarray, " E"]:
+        """Undiscounted sum of rewards of every episode, added up in float64."""
+        return _read_only(np.add.reduceat(self.rewards, self.offsets[:-1], dtype=np.float64))
+
+    @cached_property
+    def cost_returns(self) -> Float64[np.ndarray, " E"]:
+        """Undiscounted sum of costs of every episode, added up in float64."""
+        return _read_only(np.add.reduceat(self.costs, self.offsets[:-1], dtype=np.float64))
+
+    @cached_property
+    def lengths(self) -> Int64[np.ndarray, " E"]:
+        """Number of rows of every episode."""
+        return _read_only(np.diff(self.offsets))
+
+    @property
+    def num_episodes(self) -> int:
+        """E."""
+        return len(self.offsets) - 1
+
+    @property
+    def num_transitions(self) -> int:
+        """N."""
+        return len(self.rewards)
+
+    @property
+    def observation_size(self) -> int:
+        """O."""
+        return int(self.observations.shape[1])
+
+    @property
+    def action_size(self) -> int:
+        """A."""
+        return int(self.actions.shape[1])
+
+    @property
+    def max_length(self) -> int:
+        """Rows of the longest episode."""
+        return int(self.lengths.max())
+
+    def select(self, episodes: np.ndarray | Sequence[int] | Sequence[bool]) -> Trajectories:
+        """A copy that holds only some episodes, in the order given.
+
+        Args:
+            episodes: one boolean per episode, or episode numbers (negative ones count from the end, repeated
+                ones are repeated).
+
+        Raises:
+            DataError: nothing is selected, a mask has the wrong length, or an episode does not exist.
+        """
+        numbers = episode_numbers(np.asarray(episodes), self.num_episodes)
+        lengths = self.lengths[numbers]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        rows = np.repeat(self.offsets[numbers] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        kept = {name: array[rows] for name, array in self._arrays().items() if name in _PER_ROW}
+        return Trajectories(
+            **kept, offsets=offsets, action_low=self.action_low, action_high=self.action_high, info=self.info
+        )
+
+    def episode(self, number: int) -> dict[str, np.ndarray]:
+        """The rows of one episode by field name: read-only views, no copies.
+
+        Raises:
+            IndexError: there is no such episode.
+        """
+        if not -self.num_episodes <= number < self.num_episodes:
+            raise IndexError(f"episode {number} does not exist: there are {self.num_episodes}.")
+        number %= self.num_episodes
+        rows = slice(self.offsets[number], self.offsets[number + 1])
+        return {name: array[rows] for name, array in self._arrays().items() if name in _PER_ROW}
+
+    def fingerprint(self) -> str:
+        """BLAKE2b (hex) of all arrays with their names and shapes; `info` does not enter."""
+        return self._fingerprint
+
+    def __len__(self) -> int:
+        return self.num_episodes
+
+    def __repr__(self) -> str:
+        task = f"{self.info['task']}: " if self.info.get("task") else ""
+        return (
+            f"Trajectories({task}{self.num_episodes} episodes, {self.num_transitions} transitions, "
+            f"{self.observation_size} observations, {self.action_size} actions, "
+            f"return {self.returns.min():.4g} to {self.returns.max():.4g}, "
+            f"cost {self.cost_returns.min():.4g} to {self.cost_returns.max():.4g})"
+        )
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """All arrays that are present, by field name."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "info"}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        digest = hashlib.blake2b(digest_size=32)
+        for name, array in self._arrays().items():
+            digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
+            digest.update(array.data)
+        return digest.hexdigest()
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """A contiguous view that cannot be written through."""
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view

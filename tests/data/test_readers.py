@@ -1,0 +1,314 @@
+"""HDF5 files: what is written is read back bit for bit, and every fault is one sentence."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from safetrax.data import Trajectories, load, write_hdf5
+from safetrax.errors import DataError, RunError, TaskError
+
+N = 6
+
+
+def columns(n: int = N, **changes: Any) -> dict[str, Any]:
+    """The datasets of a DSRL file with two episodes; a change to None leaves the key out."""
+    rng = np.random.default_rng(0)
+    ends = np.zeros(n, bool)
+    ends[[n // 2 - 1, n - 1]] = True
+    keys = {
+        "observations": rng.standard_normal((n, 7)).astype(np.float32),
+        "next_observations": rng.standard_normal((n, 7)).astype(np.float32),
+        "actions": rng.uniform(-1, 1, (n, 2)).astype(np.float32),
+        "rewards": rng.standard_normal(n).astype(np.float32),
+        "costs": rng.integers(0, 2, n).astype(np.float32),
+        "terminals": np.zeros(n, bool),
+        "timeouts": ends,
+        **changes,
+    }
+    return {key: value for key, value in keys.items() if value is not None}
+
+
+def write(path: Path, **keys: Any) -> Path:
+    with h5py.File(path, "w") as file:
+        for key, value in keys.items():
+            file[key] = value
+    return path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "SafetyBallRun-v0-80-940.hdf5"
+
+
+def test_load_gives_the_arrays_of_the_file(path: Path) -> None:
+    raw = columns()
+    data = load(write(path, **raw), next_observations=True)
+    for name in ("observations", "next_observations", "actions", "rewards", "costs"):
+        np.testing.assert_array_equal(getattr(data, name), raw[name])
+    np.testing.assert_array_equal(data.truncated, raw["timeouts"])
+    np.testing.assert_array_equal(data.terminated, raw["terminals"])
+    np.testing.assert_array_equal(data.offsets, [0, 3, 6])
+
+
+def test_info_says_where_the_data_come_from(path: Path) -> None:
+    data = load(write(path, **columns()))
+    assert data.info == {
+        "source": path.name,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "task": "BallRun",
+        "tail_rows_dropped": 0,
+    }
+
+
+def test_task_is_none_or_as_given(tmp_path: Path) -> None:
+    path = write(tmp_path / "robot.h5", **columns())
+    assert load(path).info["task"] is None
+    assert load(str(path), task="offlinecarrun-v0").info["task"] == "CarRun"
+    with pytest.raises(TaskError, match="CarRan"):
+        load(path, task="CarRan")
+
+
+def test_next_observations_are_left_out_unless_asked_for(path: Path) -> None:
+    assert load(write(path, **columns())).next_observations is None
+    assert load(write(path, **columns(next_observations=None))).next_observations is None
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int32])
+def test_other_dtypes_are_cast(path: Path, dtype: Any) -> None:
+    raw = columns()
+    values = {key: (4 * raw[key]).astype(dtype) for key in ("observations", "actions", "rewards", "costs")}
+    data = load(write(path, **(raw | values)))
+    for name, value in values.items():
+        np.testing.assert_array_equal(getattr(data, name), value.astype(np.float32))
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.int8, np.uint8, np.int64, np.float32, np.float64])
+def test_flags_of_any_dtype(path: Path, dtype: Any) -> None:
+    raw = columns()
+    data = load(write(path, **(raw | {key: raw[key].astype(dtype) for key in ("terminals", "timeouts")})))
+    np.testing.assert_array_equal(data.truncated, raw["timeouts"])
+
+
+def test_boolean_costs(path: Path) -> None:
+    raw = columns()
+    data = load(write(path, **(raw | {"costs": raw["costs"] > 0})))
+    np.testing.assert_array_equal(data.costs, raw["costs"])
+
+
+def test_columns_of_shape_n_1_and_other_keys(path: Path) -> None:
+    raw = columns()
+    wide = {key: raw[key].reshape(N, 1) for key in ("rewards", "costs", "terminals", "timeouts")}
+    data = load(write(path, **(raw | wide), proximity=np.zeros((3, 3)), note="x"))
+    assert data.fingerprint() == load(write(path, **raw)).fingerprint()
+
+
+def test_tail_is_dropped_and_counted(path: Path) -> None:
+    timeouts = np.array([0, 0, 1, 0, 0, 0])
+    data = load(write(path, **columns(timeouts=timeouts)), next_observations=True)
+    assert data.num_transitions == 3
+    assert data.info["tail_rows_dropped"] == 3
+
+
+@pytest.mark.parametrize("with_next", [False, True])
+def test_round_trip_is_bitwise(tmp_path: Path, with_next: bool) -> None:
+    raw = columns()
+    raw["rewards"][0] = np.float32(1) / 3
+    data = Trajectories.from_arrays(
+        raw["observations"],
+        raw["actions"],
+        raw["rewards"],
+        raw["costs"],
+        [0, 0, 1, 0, 0, 0],
+        raw["timeouts"],
+        next_observations=raw["next_observations"] if with_next else None,
+        action_low=[-1, -2.5],
+        action_high=3,
+    )
+    path = tmp_path / "new" / "x.hdf5"
+    write_hdf5(path, data, attributes={"robot": "ball", "version": 2})
+    assert load(path, next_observations=with_next).fingerprint() == data.fingerprint()
+    with h5py.File(path) as file:
+        assert file.attrs["robot"] == "ball"
+        assert file.attrs["version"] == 2
+        assert ("next_observations" in file) == with_next
+        assert file["observations"].compression == "gzip"
+    first = path.read_bytes()
+    write_hdf5(path, data, attributes={"robot": "ball", "version": 2})
+    assert path.read_bytes() == first
+
+
+def test_a_given_action_box_wins_over_the_file(path: Path) -> None:
+    write_hdf5(path, load(write(path, **columns()), action_low=-2, action_high=[2, 4]))
+    data = load(path, action_high=5)
+    np.testing.assert_array_equal(data.action_low, [-2, -2])
+    np.testing.assert_array_equal(data.action_high, [5, 5])
+
+
+def test_a_failed_write_leaves_the_old_file(path: Path) -> None:
+    data = load(write(path, **columns()))
+    before = path.read_bytes()
+    with pytest.raises(TypeError):
+        write_hdf5(path, data, attributes={"bad": object()})  # type: ignore[dict-item]
+    assert path.read_bytes() == before
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_writing_below_a_file_fails_in_one_sentence(path: Path) -> None:
+    data = load(write(path, **columns()))
+    with pytest.raises(RunError, match="cannot write"):
+        write_hdf5(path / "x.hdf5", data)
+
+
+def test_memory_of_loading_stays_near_that_of_the_arrays(path: Path) -> None:
+    write(path, **columns(100_000))
+    tracemalloc.start()
+    try:
+        data = load(path, next_observations=True)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    size = sum(array.nbytes for array in vars(data).values() if isinstance(array, np.ndarray))
+    assert size > 6e6
+    assert peak < 1.3 * size
+
+
+def refusal(path: Path, **options: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        load(path, **options)
+    message = str(caught.value)
+    assert path.name in message
+    assert "\n" not in message
+    assert message.endswith((".", "?"))
+    return message
+
+
+def test_missing_file_suggests_the_nearest(path: Path) -> None:
+    write(path, **columns())
+    near = path.with_name("SafetyBallRun-v0-80-904.hdf5")
+    assert f"does not exist; did you mean {path.name}?" in refusal(near)
+    assert "does not exist; check the path" in refusal(path.with_name("qqq"))
+    assert "the folder" in refusal(path.parent / "nowhere" / "x.hdf5")
+
+
+def test_folder(path: Path) -> None:
+    path.mkdir()
+    assert "is a folder; pass one of the HDF5 files in it" in refusal(path)
+
+
+def test_part_of_the_path_is_a_file(path: Path) -> None:
+    write(path, **columns())
+    assert "cannot be read (Not a directory)" in refusal(path / "x.hdf5")
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>404</html>"])
+def test_not_hdf5(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    assert "is not an HDF5 file" in refusal(path)
+
+
+def test_file_that_is_being_written(path: Path) -> None:
+    program = "import h5py, sys; f = h5py.File(sys.argv[1], 'a'); print('open', flush=True); sys.stdin.read()"
+    write(path, **columns())
+    with subprocess.Popen(
+        [sys.executable, "-c", program, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        assert "is being written by another process" in refusal(path)
+        writer.communicate()
+
+
+def test_truncated_file(path: Path) -> None:
+    write(path, **columns(5000))
+    path.write_bytes(path.read_bytes()[:-1000])
+    message = refusal(path)
+    assert "is truncated or damaged" in message
+    assert "download or write it again" in message
+
+
+def test_damaged_chunk(path: Path) -> None:
+    write(path, **columns(5000))
+    write_hdf5(path, load(path))
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 2000] = bytes(2000)
+    path.write_bytes(content)
+    assert "is truncated or damaged" in refusal(path)
+
+
+def test_no_permission(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)  # tests may run as root, who may read everything
+    assert "may not be read; ask for read permission" in refusal(path)
+
+
+@pytest.mark.parametrize("key", ["observations", "actions", "rewards", "costs", "terminals", "timeouts"])
+def test_missing_key(path: Path, key: str) -> None:
+    message = refusal(write(path, **{k: v for k, v in columns().items() if k != key}))
+    assert f"the key {key} is missing; the file has " in message
+    assert all(other in message for other in columns() if other != key)
+
+
+def test_missing_next_observations_matter_only_if_asked_for(path: Path) -> None:
+    write(path, **columns(next_observations=None))
+    assert "the key next_observations is missing" in refusal(path, next_observations=True)
+
+
+def test_no_keys_at_all(path: Path) -> None:
+    assert "the file has no keys" in refusal(write(path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"costs": np.zeros(N - 1)}, "costs has 5 rows but observations has 6"),
+        ({"timeouts": np.zeros(N - 1)}, "timeouts has 5 rows"),
+        ({"timeouts": np.zeros(N)}, "no row of terminated or truncated is set"),
+        ({"observations": np.zeros(N)}, "observations has shape (6,)"),
+        ({"actions": np.zeros((N, 2, 2))}, "actions has shape (6, 2, 2)"),
+        ({"rewards": np.zeros((N, 3))}, "rewards has shape (6, 3)"),
+        ({"costs": 1.0}, "costs has shape ()"),
+        ({"observations": np.zeros((0, 7))}, "observations is empty"),
+        ({"rewards": np.zeros(0)}, "rewards is empty"),
+        ({"rewards": np.array([b"a"] * N)}, "rewards has dtype |S1; convert it to float32"),
+        ({"actions": np.zeros((N, 2), np.complex64)}, "actions has dtype complex64"),
+        ({"terminals": np.full(N, 0.5)}, "terminated is 0.5 in row 0"),
+    ],
+)
+def test_malformed_datasets(path: Path, changes: dict[str, Any], words: str) -> None:
+    assert words in refusal(write(path, **columns(**changes)))
+
+
+def test_every_column_empty(path: Path) -> None:
+    assert "is empty" in refusal(write(path, **{key: value[:0] for key, value in columns().items()}))
+
+
+def test_null_dataset(path: Path) -> None:
+    assert "costs is empty" in refusal(write(path, **columns(costs=h5py.Empty("f4"))))
+
+
+def test_group_instead_of_array(path: Path) -> None:
+    write(path, **columns(observations=None))
+    with h5py.File(path, "a") as file:
+        file.create_group("observations")
+    assert "observations is a group, not an array" in refusal(path)
+
+
+def test_next_observations_with_other_features(path: Path) -> None:
+    write(path, **columns(next_observations=np.zeros((N, 9))))
+    assert "next_observations has shape (6, 9)" in refusal(path, next_observations=True)
+
+
+def test_action_box_of_another_size(path: Path) -> None:
+    assert "action_low has shape (3,)" in refusal(write(path, **columns()), action_low=[-1, -1, -1])

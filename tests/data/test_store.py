@@ -1,0 +1,88 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from conftest import toy_episodes
+from safetrax.data.segments import label_segments
+from safetrax.data.store import SegmentIndex, Store, TransitionIndex, step_mask, window_rows
+from safetrax.errors import DataError
+
+
+def test_store_holds_what_is_read_and_nothing_else(toy):
+    store = Store.make(toy, ("observations", "actions", "costs"))
+    assert store.rewards is None
+    assert store.next_observations is None
+    np.testing.assert_array_equal(store.costs, toy.costs)
+    assert store.num_transitions == 300
+
+
+def test_store_asks_for_next_observations_that_were_not_loaded(toy):
+    with pytest.raises(DataError, match="next_observations"):
+        Store.make(toy, ("next_observations",))
+
+
+def test_actions_are_mapped_to_the_unit_box_and_clipped():
+    data = toy_episodes([3], action_size=1)
+    data = type(data).from_arrays(
+        data.observations,
+        np.array([[0.0], [5.0], [12.0]]),
+        data.rewards,
+        data.costs,
+        data.terminated,
+        data.truncated,
+        action_low=[0.0],
+        action_high=[10.0],
+    )
+    np.testing.assert_allclose(Store.make(data, ()).actions[:, 0], [-1.0, 0.0, 1.0])
+
+
+def test_transitions_are_uniform_over_the_selected_episodes():
+    data = toy_episodes([2, 5, 3, 1])
+    index = TransitionIndex.make(data, np.array([False, True, False, True]))
+    rows = np.asarray(index.sample(jax.random.key(0), 60_000))
+    assert sorted(set(rows.tolist())) == [2, 3, 4, 5, 6, 10]
+    counts = np.bincount(rows)[[2, 3, 4, 5, 6, 10]]
+    assert np.abs(counts / 10_000 - 1).max() < 0.05
+
+
+def test_an_index_has_the_same_shapes_whatever_is_selected():
+    data = toy_episodes([2, 5, 3, 1])
+    shapes = [jax.tree.map(jnp.shape, TransitionIndex.make(data, np.arange(4) < count)) for count in (1, 3)]
+    assert shapes[0].starts == shapes[1].starts
+    limits = [SegmentIndex.make(label_segments(data, c, ratio=0.4, top=1, bottom=0, floor=0.7)) for c in (1.0, 9.0)]
+    assert jax.tree.map(jnp.shape, limits[0]) == jax.tree.map(jnp.shape, limits[1])
+
+
+def test_selecting_nothing_is_refused():
+    with pytest.raises(DataError, match="no episode"):
+        TransitionIndex.make(toy_episodes([2]), np.array([False]))
+
+
+def test_segments_are_drawn_with_their_probability_and_keep_label_and_weight():
+    data = toy_episodes([4, 9, 6, 2], seed=5)
+    segments = label_segments(data, 2.0, ratio=0.34, top=0.6, bottom=0.2, floor=0.7, include_short=True)
+    index = SegmentIndex.make(segments)
+    batch = index.sample(jax.random.key(1), 100_000)
+    expected = dict(zip(segments.starts.tolist(), segments.window_probability().tolist(), strict=True))
+    rows, counts = np.unique(np.asarray(batch.starts), return_counts=True)
+    assert set(rows.tolist()) == set(expected)
+    for row, count in zip(rows.tolist(), counts.tolist(), strict=True):
+        assert count / 100_000 == pytest.approx(expected[row], abs=0.01)
+    label = dict(zip(segments.starts.tolist(), segments.desirable.tolist(), strict=True))
+    assert all(
+        label[s] == d for s, d in zip(batch.starts.tolist()[:500], batch.desirable.tolist()[:500], strict=True)
+    )
+    assert float(index.desirable_share) == pytest.approx(float(batch.desirable.mean()), abs=0.01)
+
+
+def test_index_costs_nine_bytes_per_window_and_a_little_per_episode(toy):
+    index = SegmentIndex.make(label_segments(toy, 3.0, ratio=0.5, top=0.5, bottom=0.0, floor=0.7))
+    windows, episodes = 30 * 6, 30
+    total = sum(leaf.nbytes for leaf in jax.tree.leaves(index))
+    assert total == 9 * windows + 12 * episodes + 4 + 4
+
+
+def test_window_rows_and_their_mask():
+    assert window_rows(jnp.array([3, 7], jnp.int32), 3).tolist() == [[3, 4, 5], [7, 8, 9]]
+    assert step_mask(jnp.array([3, 1], jnp.int32), 3).tolist() == [[True] * 3, [True, False, False]]
