@@ -1,0 +1,75 @@
+"""Multi-layer perceptrons whose leaves are arrays only, so that a state is scanned and vmapped as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, UInt32
+
+from safetrax.nets.dropout import dropout
+from safetrax.nets.module import saveable
+
+Initialiser = Callable[[jax.Array, int, int], tuple[jax.Array, jax.Array]]
+
+
+def orthogonal(key: Key[Array, ""], fan_in: int, fan_out: int) -> tuple[Float[Array, "i o"], Float[Array, " o"]]:
+    """Orthogonal weights of gain 1 and zero biases (TraC's reference code)."""
+    return jax.nn.initializers.orthogonal()(key, (fan_in, fan_out), jnp.float32), jnp.zeros(fan_out)
+
+
+def kaiming_uniform(key: Key[Array, ""], fan_in: int, fan_out: int) -> tuple[Float[Array, "i o"], Float[Array, " o"]]:
+    """PyTorch's default: weights and biases uniform in +-1/sqrt(fan_in)."""
+    bound = fan_in**-0.5
+    weight_key, bias_key = jax.random.split(key)
+    weight = jax.random.uniform(weight_key, (fan_in, fan_out), minval=-bound, maxval=bound)
+    return weight, jax.random.uniform(bias_key, (fan_out,), minval=-bound, maxval=bound)
+
+
+_OUTPUTS: dict[str, Callable[[jax.Array], jax.Array]] = {"identity": lambda x: x, "tanh": jnp.tanh}
+
+
+@saveable
+class MLP(eqx.Module):
+    """Linear -> dropout -> ReLU per hidden layer, then a linear layer and the output function.
+
+    Attributes:
+        weights: one `(in, out)` matrix per layer.
+        biases: one `(out,)` vector per layer.
+        output: "tanh" or "identity".
+        dropout_rate: share of hidden units dropped while training; used only where a dropout seed is given.
+    """
+
+    weights: tuple[Float[Array, "_ _"], ...]
+    biases: tuple[Float[Array, " _"], ...]
+    output: str = eqx.field(static=True)
+    dropout_rate: float = eqx.field(static=True)
+
+    @staticmethod
+    def make(
+        key: Key[Array, ""],
+        sizes: Sequence[int],
+        *,
+        output: str = "identity",
+        dropout_rate: float = 0.0,
+        initialiser: Initialiser = kaiming_uniform,
+    ) -> MLP:
+        """A fresh network of layer sizes `sizes` = (in, hidden..., out)."""
+        keys = jax.random.split(key, len(sizes) - 1)
+        layers = [initialiser(k, i, o) for k, i, o in zip(keys, sizes[:-1], sizes[1:], strict=True)]
+        weights, biases = zip(*layers, strict=True)
+        return MLP(weights=tuple(weights), biases=tuple(biases), output=output, dropout_rate=dropout_rate)
+
+    def __call__(self, x: Float[Array, "n i"], dropout_seed: UInt32[Array, ""] | None = None) -> Float[Array, "n o"]:
+        """Outputs of a flat batch; with dropout only where a seed is given."""
+        last = len(self.weights) - 1
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = x @ weight + bias
+            if layer < last:
+                x = jax.nn.relu(x)
+                if dropout_seed is not None and self.dropout_rate > 0:
+                    # ReLU and a non-negative mask commute, so dropping after it equals dropping before it
+                    x = dropout(x, dropout_seed + jnp.uint32(layer), self.dropout_rate)
+        return _OUTPUTS[self.output](x)

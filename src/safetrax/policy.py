@@ -1,0 +1,188 @@
+"""Policies: actors with a name, for a person to call, save and load."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, overload
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from safetrax.errors import ConfigError, DataError
+from safetrax.files import atomic_path
+from safetrax.nets.actors import Actor
+from safetrax.nets.module import deserialise, serialise
+
+FORMAT = "safetrax-policy"
+FORMAT_VERSION = "1"
+
+
+@dataclass(frozen=True)
+class RunId:
+    """One run: (algorithm, task, cost limit, seed). `cost_limit` is None where the method ignores the limit."""
+
+    algorithm: str
+    task: str | None
+    cost_limit: float | None
+    seed: int
+
+    def __str__(self) -> str:
+        """Usable as a file name, for instance `TraC_limit-20_seed-0`."""
+        limit = "" if self.cost_limit is None else f"_limit-{self.cost_limit:g}"
+        return f"{self.algorithm}{limit}_seed-{self.seed}"
+
+
+@dataclass(eq=False)
+class Policy:
+    """A trained policy that acts on its own: no data set, no optimiser, no environment needed.
+
+    Attributes:
+        actor: the pure functions that decide.
+        id: which run it came from.
+        metadata: JSON-ready facts about the training (configuration, data hash, versions, updates).
+    """
+
+    actor: Actor
+    id: RunId
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._memory: Any = None
+        self._keys: jax.Array | None = None
+
+    def reset(self, episodes: int = 1, *, seed: int = 0) -> None:
+        """Begin `episodes` episodes side by side. `act` calls it by itself when it was not called."""
+        self._memory = self.actor.reset(episodes)
+        self._keys = jax.random.split(jax.random.key(seed), episodes)
+
+    def act(self, observations: Any) -> np.ndarray:
+        """Actions for one observation `(O,)` or for one of each episode `(n, O)`; same leading shape back.
+
+        Raises:
+            ConfigError: the number of observations differs from the number of episodes of `reset`.
+        """
+        rows = np.asarray(observations, np.float32)
+        single = rows.ndim == 1
+        rows = np.atleast_2d(rows)
+        if self._keys is None:
+            self.reset(len(rows))
+        assert self._keys is not None
+        if len(self._keys) != len(rows):
+            raise ConfigError(
+                f"got {len(rows)} observations for {len(self._keys)} episodes; call reset({len(rows)}) first."
+            )
+        actions, self._memory, self._keys = _act(self.actor, self._memory, jnp.asarray(rows), self._keys)
+        return np.asarray(actions[0] if single else actions)
+
+    def observe(self, rewards: Any, costs: Any) -> None:
+        """Tell the policy what the environment answered; only methods with a memory of it make use of it."""
+        if self._keys is None:
+            raise ConfigError("observe was called before act or reset.")
+        n = len(self._keys)
+        r, c = (jnp.broadcast_to(jnp.asarray(x, jnp.float32), (n,)) for x in (rewards, costs))
+        self._memory = self.actor.observe(self._memory, r, c)
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file whose header holds the structure and the metadata as JSON.
+
+        Raises:
+            RunError: the file cannot be written; nothing is left half-written.
+        """
+        structure, tensors = serialise(self.actor)
+        header = {
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "id": json.dumps(vars(self.id)),
+            "actor": json.dumps(structure),
+            "metadata": json.dumps(dict(self.metadata)),
+        }
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary, metadata=header)
+        return Path(path)
+
+    @staticmethod
+    def load(path: str | Path) -> Policy:
+        """Read a file that `save` wrote. Nothing is unpickled.
+
+        Raises:
+            DataError: the file is missing, damaged or not a policy.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise DataError(f"no policy file at {path}.")
+        try:
+            with safe_open(path, framework="numpy") as file:
+                header = file.metadata() or {}
+                if header.get("format") != FORMAT or header.get("version") != FORMAT_VERSION:
+                    raise DataError(f"{path} is a safetensors file, but not a policy of this version.")
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            actor = deserialise(json.loads(header["actor"]), tensors)
+            identity = RunId(**json.loads(header["id"]))
+            metadata = json.loads(header["metadata"])
+        except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise DataError(f"{path} is damaged or not a policy file ({error}).") from error
+        if not isinstance(actor, Actor):
+            raise DataError(f"{path} holds a {type(actor).__name__}, not a policy.")
+        return Policy(actor, identity, metadata)
+
+
+@eqx.filter_jit
+def _act(actor: Actor, memory: Any, observations: jax.Array, keys: jax.Array) -> tuple[Any, Any, Any]:
+    split = jax.vmap(jax.random.split)(keys)
+    actions, memory = actor.act(memory, observations, split[:, 0])
+    return actions, memory, split[:, 1]
+
+
+@dataclass(frozen=True, eq=False)
+class Policies(Sequence[Policy]):
+    """Several policies of one shape, stacked for batched inference.
+
+    Attributes:
+        actor: one actor whose arrays have a leading axis of length P = len(ids).
+        ids: the run of each policy.
+        metadata: shared facts, copied into each policy.
+    """
+
+    actor: Actor
+    ids: tuple[RunId, ...]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, index: int) -> Policy: ...
+    @overload
+    def __getitem__(self, index: slice) -> Policies: ...
+    def __getitem__(self, index: int | slice) -> Policy | Policies:
+        actor = jax.tree.map(lambda leaf: leaf[index], self.actor)
+        if isinstance(index, slice):
+            return Policies(actor, self.ids[index], self.metadata)
+        return Policy(actor, self.ids[index], self.metadata)
+
+    def __iter__(self) -> Iterator[Policy]:
+        return (self[i] for i in range(len(self)))
+
+    @staticmethod
+    def stack(policies: Sequence[Policy]) -> Policies:
+        """Stack single policies of one structure and size.
+
+        Raises:
+            ConfigError: there is none, or their structures differ.
+        """
+        if not policies:
+            raise ConfigError("there is no policy to stack.")
+        try:
+            actor = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(p.actor for p in policies))
+        except ValueError as error:
+            raise ConfigError(
+                f"the policies differ in structure and cannot be evaluated together ({error})."
+            ) from None
+        return Policies(actor, tuple(p.id for p in policies), policies[0].metadata)
