@@ -1,0 +1,163 @@
+"""The contract of an algorithm: hyper-parameters as fields of a frozen dataclass, behaviour as pure functions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+import jax
+import numpy as np
+from jaxtyping import Array, Key
+
+from safetrax.data.store import Field, Store
+from safetrax.data.trajectories import Trajectories
+from safetrax.errors import ConfigError
+from safetrax.nets.actors import Actor
+
+# A State, an Index and Metrics are pytrees of arrays; every algorithm defines its own.
+State = Any
+Index = Any
+Metrics = Mapping[str, jax.Array]
+
+_A = TypeVar("_A", bound="Algorithm")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a network needs to know of the data set: sizes and bounds, nothing of its contents.
+
+    Attributes:
+        observation_size: O.
+        action_size: A.
+        max_length: steps of the longest episode.
+        num_episodes: E.
+        num_transitions: N.
+        action_low: lower action bounds, A numbers.
+        action_high: upper action bounds, A numbers.
+    """
+
+    observation_size: int
+    action_size: int
+    max_length: int
+    num_episodes: int
+    num_transitions: int
+    action_low: tuple[float, ...]
+    action_high: tuple[float, ...]
+
+    @staticmethod
+    def of(trajectories: Trajectories) -> Spec:
+        """The sizes of a data set."""
+        return Spec(
+            observation_size=trajectories.observation_size,
+            action_size=trajectories.action_size,
+            max_length=trajectories.max_length,
+            num_episodes=trajectories.num_episodes,
+            num_transitions=trajectories.num_transitions,
+            action_low=tuple(float(x) for x in trajectories.action_low),
+            action_high=tuple(float(x) for x in trajectories.action_high),
+        )
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training with one kind of update.
+
+    Attributes:
+        name: shown in logs.
+        updates: number of gradient steps; 0 skips them, but `begin` still runs.
+        begin: `(state, store, index, key) -> state`, once. It may change the state's structure: freeze a network,
+            start a new optimiser, cache what the data set implies, generate data for the stage.
+        update: `(state, store, index, key) -> (state, metrics)`, one gradient step. Metrics are scalars.
+    """
+
+    name: str
+    updates: int
+    begin: Callable[[State, Store, Index, Key[Array, ""]], State]
+    update: Callable[[State, Store, Index, Key[Array, ""]], tuple[State, Metrics]]
+
+
+def keep_state(state: State, store: Store, index: Index, key: Key[Array, ""]) -> State:
+    """A stage's `begin` that does nothing."""
+    return state
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """An offline algorithm. Instances are hashable and hold settings only; all functions are pure and jittable,
+    except `index`, which runs on the host once per cost limit.
+
+    A subclass defines `index`, `init`, `stages` and `actor`, and `fields` if it reads more than observations and
+    actions.
+    """
+
+    fields: ClassVar[tuple[Field, ...]] = ("observations", "actions")
+
+    @property
+    def name(self) -> str:
+        """Name in tables and file names."""
+        return type(self).__name__
+
+    @property
+    def uses_cost_limit(self) -> bool:
+        """False where training ignores the limit: then one run per seed serves every limit."""
+        return True
+
+    def index(self, trajectories: Trajectories, cost_limit: float) -> Index:
+        """Arrays that depend on the limit. Their shapes must not: runs with different limits share one program.
+
+        Raises:
+            DataError: no episode or segment of the data set meets the limit, or none is long enough.
+        """
+        raise NotImplementedError
+
+    def init(self, key: Key[Array, ""], spec: Spec) -> State:
+        """Fresh networks and optimiser state."""
+        raise NotImplementedError
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages in order."""
+        raise NotImplementedError
+
+    def actor(self, state: State) -> Actor:
+        """What would be deployed if training ended here, in any stage."""
+        raise NotImplementedError
+
+    @classmethod
+    def preset(cls: type[_A], suite: str) -> _A:
+        """The published settings for a suite, "bullet", "safety_gymnasium" or "metadrive"."""
+        return cls()
+
+    def config(self) -> dict[str, Any]:
+        """All settings, JSON-ready."""
+        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+    @classmethod
+    def from_config(cls: type[_A], config: Mapping[str, Any]) -> _A:
+        """The inverse of `config`.
+
+        Raises:
+            ConfigError: a setting is unknown or out of range.
+        """
+        known = {f.name for f in dataclasses.fields(cls)}
+        unknown = sorted(set(config) - known)
+        if unknown:
+            raise ConfigError(f"{cls.__name__} has no setting named {unknown[0]!r}.")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()})
+
+
+def require(condition: bool, name: str, value: Any, rule: str) -> None:
+    """Check one hyper-parameter.
+
+    Raises:
+        ConfigError: naming the setting, its value and the rule.
+    """
+    if not condition:
+        raise ConfigError(f"{name} is {value}, but must {rule}.")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value

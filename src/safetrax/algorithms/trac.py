@@ -1,0 +1,301 @@
+"""TraC: the policy as the classifier of desirable and undesirable trajectories."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Key, UInt32
+
+from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state, require
+from safetrax.algorithms.policies import ActionBounds, dropout_seed, policy_network
+from safetrax.data.segments import Segments, ValueRange, label_segments, segment_length
+from safetrax.data.store import SegmentBatch, SegmentIndex, Store, step_mask, window_rows
+from safetrax.data.trajectories import Trajectories
+from safetrax.errors import DataError
+from safetrax.losses.classification import (
+    ClassWeighting,
+    class_weights,
+    classification_loss,
+    trajectory_score,
+)
+from safetrax.losses.likelihood import fixed_variance_log_prob
+from safetrax.nets.actors import Actor
+from safetrax.nets.mlp import MLP, orthogonal
+
+_ROWS_AT_ONCE = 8192  # of the pass that caches the reference's log-likelihoods
+
+
+class TraCState(eqx.Module):
+    """What TraC trains and remembers.
+
+    Attributes:
+        network: the policy.
+        optimiser: of the present stage.
+        bounds: action bounds.
+        reference_log_prob: log pi_ref(a|s) of every transition, from the second stage on.
+    """
+
+    network: MLP
+    optimiser: optax.OptState
+    bounds: ActionBounds
+    reference_log_prob: Float[Array, " N"] | None
+
+
+@dataclass(frozen=True)
+class TraC(Algorithm):
+    """Trajectory classification (Gong et al., AAAI 2025, arXiv:2412.15429). Defaults: Table 4, Bullet-Safety-Gym.
+
+    Stage "pretrain" clones the labelled segments: this is the reference policy. Stage "classify" starts from it and
+    minimises the weighted cross-entropy of desirable against undesirable segments, scored by
+    psi = sum_t gamma^t alpha log(pi / pi_ref) (Eq. 7).
+
+    Deviations from the paper follow its code, which made the published numbers, each with a switch back: segments
+    against a prorated limit rather than trajectories (`segment_ratio`), the meaning of eta (`class_weighting`), class
+    counts of the batch (`class_counts`), returns normalised over the safe segments (`value_range`), cloning on
+    labelled segments only (`pretrain_data`), a learning rate that ramps up to a tenth of the paper's in the second
+    stage (`learning_rate`, `warmup`).
+    Deviations from the code: all windows are labelled rather than a random million, and batches are drawn with
+    replacement rather than in epochs, so that ratio 1 uses every longest episode. The last update is number
+    `pretrain_updates + updates`, not one more. Episodes shorter than a segment can be used (`short_episodes`).
+
+    Metrics: `loss`; in the second stage also `score_desirable` and `score_undesirable` (mean psi of each class),
+    `accuracy` (share of segments on the right side of psi = 0), `clipped` (share of segments whose gradient the
+    probability floor removes) and `distance` (mean -log pi of the batch: squared distance to the logged actions).
+    """
+
+    segment_ratio: float = 1.0
+    """Segment length over the longest episode's, rho."""
+    top: float = 0.5
+    """Share of the safe segments that is desirable, x."""
+    bottom: float = 0.0
+    """Share of the safe segments that is undesirable, y."""
+    weight_floor: float = 0.7
+    """Smallest weight of a segment, delta in Eqs. 2-3."""
+    eta: float = 0.25
+    """Total weight of undesirable over that of desirable segments in a batch."""
+    temperature: float = 0.2
+    """alpha in Eqs. 6-7."""
+    discount: float = 0.99
+    """gamma in Eq. 7, counted from the segment's first step."""
+    hidden: tuple[int, ...] = (256, 256)
+    """Units of each hidden layer."""
+    dropout: float = 0.25
+    """Share of hidden units dropped in the learner; the reference and the deployed policy drop none."""
+    batch_size: int = 96
+    """Segments per batch."""
+    pretrain_updates: int = 30_000
+    """Gradient steps of behaviour cloning; 0 leaves the reference at its random start (ablation, Table 3)."""
+    updates: int = 70_000
+    """Gradient steps of trajectory classification."""
+    pretrain_learning_rate: float = 1e-4
+    """Adam's step size in the first stage."""
+    learning_rate: float = 1e-5
+    """Adam's step size in the second stage, once warmed up. The paper says 1e-4, its code ends at 1e-5."""
+    warmup: int = 10_000
+    """Updates over which the second stage's rate grows linearly from zero; 0: none."""
+    classes: Literal["both", "desirable", "undesirable"] = "both"
+    """Which classes the second stage sees (ablation, Figure 6)."""
+    reference: Literal["pretrained", "uniform"] = "pretrained"
+    """"uniform": log pi_ref is constant (ablation, Table 6)."""
+    pretrain_data: Literal["segments", "all"] = "segments"
+    """"segments": clone labelled segments (code). "all": clone the entire data set (paper)."""
+    class_weighting: ClassWeighting = "code"
+    """How eta sets the class weights, see `safetrax.losses.classification.class_weights`."""
+    class_counts: Literal["batch", "dataset"] = "batch"
+    """Where N_d and N_u are counted: in the batch (code) or in the data set (paper)."""
+    value_range: ValueRange = "safe"
+    """Whose returns bound the weights: the safe segments' (code) or all segments' (paper)."""
+    short_episodes: bool = False
+    """Also use episodes shorter than a segment, masked, each with its own prorated limit."""
+    probability_floor: float | None = 1e-6
+    """Class probabilities below it give no gradient (code). None: never clipped."""
+    action_margin: float = 1e-5
+    """Logged actions are clipped to +-(1 - margin), the range that tanh reaches."""
+
+    def __post_init__(self) -> None:
+        segment_length(self.segment_ratio, 1_000_000)
+        for name in ("top", "bottom", "weight_floor", "discount"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, name, value, "lie in [0, 1]")
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "lie in [0, 1)")
+        require(self.eta >= 0, "eta", self.eta, "not be negative")
+        for name in ("temperature", "batch_size", "pretrain_learning_rate", "learning_rate"):
+            value = getattr(self, name)
+            require(value > 0, name, value, "be positive")
+        for name in ("pretrain_updates", "updates", "warmup"):
+            value = getattr(self, name)
+            require(value >= 0, name, value, "not be negative")
+
+    @classmethod
+    def preset(cls, suite: str) -> TraC:
+        """Table 4. Segment ratios are those of the authors' examples, one per suite: they published no others."""
+        if suite == "safety_gymnasium":
+            return cls(temperature=0.1, eta=0.5, bottom=0.5, segment_ratio=0.75)
+        if suite == "metadrive":
+            return cls(discount=1.0, top=0.25, segment_ratio=0.25, pretrain_updates=60_000, updates=140_000)
+        return cls()
+
+    def segments(self, trajectories: Trajectories, cost_limit: float) -> Segments:
+        """The labelled segments for one limit, on the host."""
+        return label_segments(
+            trajectories,
+            cost_limit,
+            ratio=self.segment_ratio,
+            top=self.top,
+            bottom=self.bottom,
+            floor=self.weight_floor,
+            include_short=self.short_episodes,
+            value_range=self.value_range,
+        )
+
+    def index(self, trajectories: Trajectories, cost_limit: float) -> SegmentIndex:
+        """Labelled windows for one limit."""
+        segments = self.segments(trajectories, cost_limit)
+        desirable = int(segments.desirable.sum())
+        if self.classes != "undesirable" and not desirable:
+            raise DataError(f"no segment is desirable at the cost limit {cost_limit:g}; raise the share top.")
+        if self.classes == "undesirable" and desirable == segments.desirable.size:
+            raise DataError(f"no segment is undesirable at the cost limit {cost_limit:g}; raise the share bottom.")
+        if self.classes != "both":
+            segments = segments.only(desirable=self.classes == "desirable")
+        return SegmentIndex.make(segments)
+
+    def init(self, key: Key[Array, ""], spec: Spec) -> TraCState:
+        """Orthogonal weights, as in the reference code."""
+        network = policy_network(key, spec, self.hidden, dropout=self.dropout, initialiser=orthogonal)
+        optimiser = optax.adam(self.pretrain_learning_rate).init(network)
+        return TraCState(network, optimiser, ActionBounds.of(spec), None)
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Pretrain, then classify."""
+        return (
+            Stage("pretrain", self.pretrain_updates, keep_state, self._pretrain),
+            Stage("classify", self.updates, self._freeze_reference, self._classify),
+        )
+
+    def actor(self, state: TraCState) -> Actor:
+        """The policy network without dropout."""
+        return state.bounds.actor(state.network)
+
+    def schedule(self, count: Array | int) -> Array:
+        """Learning rate of the second stage's update number `count` + 1: reaches `learning_rate` at `warmup`."""
+        return self.learning_rate * jnp.minimum(1.0, (jnp.asarray(count) + 1) / max(self.warmup, 1))
+
+    # Stage 1: behaviour cloning
+
+    def _pretrain(
+        self, state: TraCState, store: Store, index: SegmentIndex, key: Key[Array, ""]
+    ) -> tuple[TraCState, Metrics]:
+        draw_key, dropout_key = jax.random.split(key)
+        length = index.length
+        if self.pretrain_data == "all":
+            count = (self.batch_size * length,)
+            rows = jax.random.randint(draw_key, count, 0, store.num_transitions)[:, None]
+            mask = jnp.ones(rows.shape, bool)
+        else:
+            batch = index.sample(draw_key, self.batch_size)
+            rows = window_rows(batch.starts, length)
+            mask = step_mask(batch.steps, length)
+
+        def loss(network: MLP) -> jax.Array:
+            log_prob = self._log_prob(network, store, rows, dropout_seed(dropout_key))
+            return -jnp.sum(jnp.where(mask, log_prob, 0.0)) / jnp.sum(mask)
+
+        value, gradient = jax.value_and_grad(loss)(state.network)
+        updates, optimiser = optax.adam(self.pretrain_learning_rate).update(gradient, state.optimiser)
+        network = optax.apply_updates(state.network, updates)
+        return TraCState(network, optimiser, state.bounds, None), {"loss": value}
+
+    # Between the stages
+
+    def _freeze_reference(
+        self, state: TraCState, store: Store, index: SegmentIndex, key: Key[Array, ""]
+    ) -> TraCState:
+        """Evaluate the reference once at every transition; its network is then no longer needed."""
+        if self.reference == "uniform":
+            reference = jnp.zeros(store.num_transitions)
+        else:
+            reference = jax.lax.map(
+                lambda row: self._log_prob(state.network, store, row[None], None)[0],
+                jnp.arange(store.num_transitions, dtype=jnp.int32),
+                batch_size=_ROWS_AT_ONCE,
+            )
+        return TraCState(state.network, self._optimiser().init(state.network), state.bounds, reference)
+
+    # Stage 2: trajectory classification
+
+    def _classify(
+        self, state: TraCState, store: Store, index: SegmentIndex, key: Key[Array, ""]
+    ) -> tuple[TraCState, Metrics]:
+        draw_key, dropout_key = jax.random.split(key)
+        length = index.length
+        batch = index.sample(draw_key, self.batch_size)
+        rows = window_rows(batch.starts, length)
+        mask = step_mask(batch.steps, length)
+        reference = state.reference_log_prob
+        assert reference is not None
+        reference_log_prob = jnp.take(reference, rows, mode="clip")
+        lambda_desirable, lambda_undesirable = self._class_weights(batch, index)
+
+        def loss(network: MLP) -> tuple[jax.Array, Metrics]:
+            log_prob = self._log_prob(network, store, rows, dropout_seed(dropout_key))
+            log_ratio = jnp.where(mask, log_prob - reference_log_prob, 0.0)
+            score = trajectory_score(log_ratio, self.discount, self.temperature)
+            value = classification_loss(
+                score,
+                batch.desirable,
+                batch.weight,
+                lambda_desirable,
+                lambda_undesirable,
+                self.probability_floor,
+            )
+            distance = -jnp.sum(jnp.where(mask, log_prob, 0.0)) / jnp.sum(mask)
+            return value, {"loss": value, "distance": distance, **self._score_metrics(score, batch)}
+
+        gradient, metrics = jax.grad(loss, has_aux=True)(state.network)
+        updates, optimiser = self._optimiser().update(gradient, state.optimiser)
+        network = optax.apply_updates(state.network, updates)
+        return TraCState(network, optimiser, state.bounds, reference), metrics
+
+    def _class_weights(self, batch: SegmentBatch, index: SegmentIndex) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        if self.classes != "both":
+            return jnp.ones(()), jnp.ones(())
+        if self.class_counts == "dataset":
+            share = index.desirable_share
+            return class_weights(share, 1 - share, self.eta, self.class_weighting)
+        count = jnp.sum(batch.desirable, dtype=jnp.float32)
+        return class_weights(count, self.batch_size - count, self.eta, self.class_weighting)
+
+    def _score_metrics(self, score: Float[Array, " B"], batch: SegmentBatch) -> Metrics:
+        def mean_where(x: jax.Array, condition: jax.Array) -> jax.Array:
+            return jnp.sum(jnp.where(condition, x, 0.0)) / jnp.maximum(jnp.sum(condition), 1)
+
+        signed = jnp.where(batch.desirable, score, -score)
+        floor = self.probability_floor
+        clipped = jnp.zeros(()) if floor is None else jnp.mean(jax.nn.sigmoid(signed) < floor)
+        return {
+            "score_desirable": mean_where(score, batch.desirable),
+            "score_undesirable": mean_where(score, ~batch.desirable),
+            "accuracy": jnp.mean(signed > 0),
+            "clipped": clipped,
+        }
+
+    # Shared
+
+    def _optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.schedule)
+
+    def _log_prob(
+        self, network: MLP, store: Store, rows: Array, seed: UInt32[Array, ""] | None
+    ) -> Float[Array, "*b"]:
+        """log pi(a|s) at rows of any shape; dropout where a seed is given."""
+        flat = rows.reshape(-1)
+        margin = 1 - self.action_margin
+        actions = jnp.clip(jnp.take(store.actions, flat, axis=0, mode="clip"), -margin, margin)
+        means = network(jnp.take(store.observations, flat, axis=0, mode="clip"), seed)
+        return fixed_variance_log_prob(means, actions).reshape(rows.shape)

@@ -1,0 +1,1 @@
+"""The mathematics: pure functions of arrays, one equation each, no networks inside."""

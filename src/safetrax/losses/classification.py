@@ -1,0 +1,79 @@
+"""Trajectory classification: the score, the class weights and the loss of TraC (Gong et al., AAAI 2025)."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+ClassWeighting = Literal["code", "normalised", "paper"]
+
+
+def trajectory_score(log_ratio: Float[Array, "B T"], discount: float, temperature: float) -> Float[Array, " B"]:
+    """Score of each segment under the policy, psi = sum_t gamma^t alpha log(pi / pi_ref).
+
+    Eq. 7 of Gong et al., AAAI 2025 (arXiv:2412.15429), with t counted from the segment's first step.
+
+    Args:
+        log_ratio: log pi(a|s) - log pi_ref(a|s) of every step, in nats; zero where a step does not count.
+        discount: gamma in [0, 1].
+        temperature: alpha > 0.
+    """
+    return temperature * log_ratio @ (discount ** jnp.arange(log_ratio.shape[-1], dtype=jnp.float32))
+
+
+def class_weights(
+    desirable: Float[Array, ""], undesirable: Float[Array, ""], eta: float, rule: ClassWeighting = "code"
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """(lambda_d, lambda_u), the weights of the two classes in the loss.
+
+    * "code": lambda_d = 1, lambda_u = eta N_d / N_u, so that lambda_u N_u / (lambda_d N_d) = eta, as in the
+      reference implementation that made the published numbers.
+    * "normalised": the same ratio with lambda_d + lambda_u = 1.
+    * "paper": the constraint below Eq. 4 as printed, lambda_d N_d / (lambda_u N_u) = eta with sum 1. It contradicts
+      the paper's own ablation text and weighs desirable data down.
+
+    Args:
+        desirable: N_d, the number (or share) of desirable segments.
+        undesirable: N_u, likewise. A class that is empty gets a finite weight that nothing uses.
+        eta: relative weight, at least 0.
+        rule: which of the three.
+    """
+    if rule == "code":
+        return jnp.ones(()), eta * desirable / jnp.where(undesirable > 0, undesirable, 1.0)
+    if rule == "normalised":
+        d, u = undesirable, eta * desirable
+    else:
+        d, u = eta * undesirable, desirable
+    total = jnp.where(d + u > 0, d + u, 1.0)
+    return d / total, u / total
+
+
+def classification_loss(
+    score: Float[Array, " B"],
+    desirable: Bool[Array, " B"],
+    weight: Float[Array, " B"],
+    lambda_desirable: Float[Array, ""],
+    lambda_undesirable: Float[Array, ""],
+    floor: float | None = 1e-6,
+) -> Float[Array, ""]:
+    """Weighted cross-entropy of the two classes, -1/B sum lambda_y w [y log s(psi) + (1-y) log(1 - s(psi))].
+
+    The overall loss below Eq. 10 of Gong et al., AAAI 2025 (arXiv:2412.15429).
+
+    Args:
+        score: psi of every segment.
+        desirable: y.
+        weight: w of every segment (Eqs. 2-3), in [0, 1].
+        lambda_desirable: weight of the desirable class.
+        lambda_undesirable: weight of the undesirable class.
+        floor: probabilities below it count as it, and give no gradient (reference code: 1e-6). None: no floor.
+    """
+    log_prob = jax.nn.log_sigmoid(jnp.where(desirable, score, -score))
+    if floor is not None:
+        log_prob = jnp.maximum(log_prob, math.log(floor))
+    class_weight = jnp.where(desirable, lambda_desirable, lambda_undesirable)
+    return -jnp.mean(class_weight * weight * log_prob)
