@@ -1,0 +1,1 @@
+"""The loop: compiled program, checkpoints, logs, run folder."""

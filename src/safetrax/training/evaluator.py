@@ -1,0 +1,61 @@
+"""Evaluations while training: the same rows as at its end, never a reason to choose a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from safetrax.errors import ConfigError
+from safetrax.policy import Policies
+
+
+class Evaluator:
+    """Keeps a pool of simulators warm between evaluations of one task.
+
+    Args:
+        task: where to evaluate; needed if `every` is positive.
+        every: updates between evaluations; 0: never.
+        episodes: per policy.
+        path: rows are appended there, if given.
+    """
+
+    def __init__(self, task: str | None, every: int, episodes: int, path: Path | None) -> None:
+        if every and task is None:
+            raise ConfigError("evaluating while training needs a task; pass task, or set evaluate_every to 0.")
+        self.every = every
+        self._task, self._episodes, self._path = task, episodes, path
+        self._pool: Any = None
+        if every and task is not None:
+            from safetrax.envs.make import require_task
+
+            require_task(task)
+
+    def evaluate(self, policies: Policies, update: int, cost_limits: tuple[float, ...]) -> str:
+        """Roll the policies out and return one line on how they did."""
+        from safetrax.envs.pool import EnvPool
+        from safetrax.evaluation.episodes import append_episodes
+        from safetrax.evaluation.rollout import evaluate
+
+        assert self._task is not None
+        if self._pool is None:
+            self._pool = EnvPool(self._task)
+        result = evaluate(policies, self._task, episodes=self._episodes, pool=self._pool, step=update)
+        if self._path is not None:
+            append_episodes(self._path, result.rows)
+        summaries = result.summary(cost_limits=cost_limits or None)
+        reward = sum(s.normalised_reward for s in summaries) / len(summaries)
+        cost = sum(s.normalised_cost for s in summaries) / len(summaries)
+        return f"reward {reward:.2f}, cost {cost:.2f} at {update}"
+
+    def forget_after(self, update: int) -> None:
+        """Drop rows that a resumed run will write again."""
+        from safetrax.evaluation.episodes import read_episodes, write_episodes
+
+        if self._path is not None and self._path.exists():
+            rows = [row for row in read_episodes(self._path) if row.step is None or row.step <= update]
+            write_episodes(self._path, rows)
+
+    def close(self) -> None:
+        """Stop the simulators."""
+        if self._pool is not None:
+            self._pool.close()

@@ -1,0 +1,168 @@
+"""Metrics on their way out: a CSV file always, TensorBoard or Weights & Biases when asked for."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import io
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from safetrax.errors import ConfigError, RunError
+from safetrax.files import atomic_path, explain_os_errors
+from safetrax.policy import RunId
+
+COLUMNS = ("stage", "update", "algorithm", "cost_limit", "seed", "metric", "value")
+Sink = Literal["tensorboard", "wandb"]
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One metric of one run, averaged over the updates since the row before.
+
+    Attributes:
+        stage: name of the stage.
+        update: updates done by then, all stages counted together.
+        algorithm: its name.
+        cost_limit: of the run; None where the algorithm ignores it.
+        seed: of the run.
+        metric: its name.
+        value: the mean.
+    """
+
+    stage: str
+    update: int
+    algorithm: str
+    cost_limit: float | None
+    seed: int
+    metric: str
+    value: float
+
+
+class MetricSink:
+    """Something that metric rows are written to."""
+
+    def write(self, rows: Sequence[MetricRow]) -> None:
+        """Take rows of one interval."""
+
+    def close(self) -> None:
+        """Flush and let go."""
+
+
+class CsvSink(MetricSink):
+    """`metrics.csv`: one line per metric, run and interval, appended in one write."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with explain_os_errors(path):
+            if not path.exists():
+                path.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
+
+    def write(self, rows: Sequence[MetricRow]) -> None:
+        """Append and hand to the operating system."""
+        append_text(self.path, _csv_lines(rows))
+
+    def truncate(self, update: int) -> None:
+        """Drop rows after `update`, and a line that a crash cut short, before a resumed run writes them again."""
+        kept = [row for row in read_metrics(self.path) if row.update <= update]
+        with atomic_path(self.path) as temporary:
+            temporary.write_text(",".join(COLUMNS) + "\n" + _csv_lines(kept), encoding="utf-8")
+
+
+class TensorBoardSink(MetricSink):
+    """Event files, one folder per run."""
+
+    def __init__(self, folder: Path) -> None:
+        module = _optional("tensorboardX", "tensorboard")
+        self._folder = folder
+        self._make = module.SummaryWriter
+        self._writers: dict[str, Any] = {}
+
+    def write(self, rows: Sequence[MetricRow]) -> None:
+        """One scalar per row."""
+        for row in rows:
+            name = str(RunId(row.algorithm, None, row.cost_limit, row.seed))
+            if name not in self._writers:
+                self._writers[name] = self._make(str(self._folder / name))
+            self._writers[name].add_scalar(f"{row.stage}/{row.metric}", row.value, row.update)
+
+    def close(self) -> None:
+        """Close all writers."""
+        for writer in self._writers.values():
+            writer.close()
+
+
+class WandbSink(MetricSink):
+    """One Weights & Biases run that holds all rows, named by run and metric."""
+
+    def __init__(self, folder: Path | None, config: dict[str, Any]) -> None:
+        module = _optional("wandb", "wandb")
+        self._run = module.init(project="safetrax", dir=None if folder is None else str(folder), config=config)
+
+    def write(self, rows: Sequence[MetricRow]) -> None:
+        """All rows of the interval at one step."""
+        if rows:
+            values = {f"{RunId(r.algorithm, None, r.cost_limit, r.seed)}/{r.stage}/{r.metric}": r.value for r in rows}
+            self._run.log(values, step=rows[0].update)
+
+    def close(self) -> None:
+        """Finish the run."""
+        self._run.finish()
+
+
+def read_metrics(path: str | Path) -> list[MetricRow]:
+    """The rows of a metrics file. A last line that a crash cut short is left out.
+
+    Raises:
+        RunError: the file is missing or malformed elsewhere.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise RunError(f"there is no metrics file at {path}.") from error
+    complete = text[: text.rfind("\n") + 1]
+    lines = list(csv.reader(io.StringIO(complete)))
+    if not lines or tuple(lines[0]) != COLUMNS:
+        raise RunError(f"{path} is not a metrics file: its first line must be {','.join(COLUMNS)}.")
+    try:
+        return [
+            MetricRow(stage, int(update), name, float(limit) if limit else None, int(seed), metric, float(value))
+            for stage, update, name, limit, seed, metric, value in lines[1:]
+        ]
+    except ValueError as error:
+        raise RunError(f"{path} has a malformed line ({error}).") from error
+
+
+def append_text(path: Path, text: str) -> None:
+    """Append in one write, so that a reader or a crash sees whole lines but for the last.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    with explain_os_errors(path):
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            data = text.encode()
+            while data:
+                data = data[os.write(handle, data) :]
+        finally:
+            os.close(handle)
+
+
+def _csv_lines(rows: Iterable[MetricRow]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    for row in rows:
+        writer.writerow(["" if value is None else value for value in astuple(row)])
+    return buffer.getvalue()
+
+
+def _optional(module: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigError(f'{extra} logging needs a package: pip install "safetrax[{extra}]".') from error

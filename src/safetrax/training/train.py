@@ -1,0 +1,366 @@
+"""From a data set and an algorithm to policies: the loop around the compiled program."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from safetrax.algorithms.base import Algorithm, Spec
+from safetrax.data.catalogue import get_task
+from safetrax.data.store import Store
+from safetrax.data.trajectories import Trajectories
+from safetrax.data.validation import check
+from safetrax.errors import ConfigError, SafeTraXError, SafeTraXWarning
+from safetrax.policy import Policies, RunId
+from safetrax.training.checkpoint import Position, load_checkpoint, read_position, save_checkpoint
+from safetrax.training.evaluator import Evaluator
+from safetrax.training.folder import RunFolder, environment_facts
+from safetrax.training.interrupt import catch_signals
+from safetrax.training.logs import (
+    CsvSink,
+    MetricRow,
+    MetricSink,
+    Sink,
+    TensorBoardSink,
+    WandbSink,
+    read_metrics,
+)
+from safetrax.training.program import Batching, Program, stack
+from safetrax.training.progress import Reporter, make_reporter
+
+_CHUNK_SECONDS = 1.0  # how long the device works between two looks at the clock, the log and Ctrl-C
+
+
+class TrainingInterruptedError(SafeTraXError):
+    """Ctrl-C or a termination signal: what was done is saved, and the message says how to go on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What training hands back.
+
+    Attributes:
+        policies: one per (cost limit, seed), in the order of `ids`.
+        config: the resolved configuration.
+        metrics: all metric rows.
+        folder: where it is saved; None if nowhere.
+    """
+
+    policies: Policies
+    config: Mapping[str, Any]
+    metrics: tuple[MetricRow, ...]
+    folder: RunFolder | None
+
+    @property
+    def ids(self) -> tuple[RunId, ...]:
+        """Which run each policy is."""
+        return self.policies.ids
+
+
+def train(
+    algorithm: Algorithm,
+    data: Trajectories,
+    *,
+    cost_limits: Sequence[float] | None = None,
+    seeds: Sequence[int] = (0,),
+    task: str | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    log_every: int = 100,
+    evaluate_every: int = 0,
+    evaluation_episodes: int = 20,
+    checkpoint_seconds: float = 60.0,
+    log_to: Sequence[Sink] = (),
+    progress: bool = False,
+    batching: Batching = "auto",
+    record: Mapping[str, Any] | None = None,
+) -> Run:
+    """Train one policy per (cost limit, seed), all in one compiled program.
+
+    Everything that can be wrong with the input is found before any compute is spent.
+
+    Args:
+        algorithm: settings of the method, for instance `TraC()`.
+        data: the log.
+        cost_limits: limits on the cost of an episode, each at least 0. None: the task's limits in the benchmark.
+            A method that ignores the limit is trained once per seed.
+        seeds: one run each.
+        task: a benchmark task, to check the data against and to evaluate on. None: what the data's file name says, if
+            anything.
+        out: run folder for checkpoints, metrics and policies. None: nothing is written.
+        resume: go on from the checkpoint in `out`; the result is bitwise what an uninterrupted run gives.
+        log_every: updates between metric rows, which are means over the updates between.
+        evaluate_every: updates between evaluations in the simulator; 0: none. Never used to choose a checkpoint.
+        evaluation_episodes: per policy and evaluation.
+        checkpoint_seconds: time between checkpoints; one is also written at the end of each stage.
+        log_to: further places for metrics: "tensorboard", "wandb".
+        progress: show progress on standard error.
+        batching: how runs share the device, see `safetrax.training.program.over_runs`.
+        record: further facts to save with the configuration, for instance where the data file lies.
+
+    Raises:
+        DataError: the data are malformed, do not fit the task, or no episode or segment meets a limit.
+        ConfigError: a setting is out of range.
+        RunError: the folder exists, cannot be written, or holds a checkpoint of another configuration.
+        TrainingInterruptedError: Ctrl-C or SIGTERM; progress is saved.
+    """
+    plan = _plan(algorithm, data, cost_limits, seeds, task, log_every, evaluate_every, evaluation_episodes)
+    indices = [algorithm.index(data, _limit(run)) for run in plan.ids]
+    config = {**plan.signature, "cost_limits": list(plan.cost_limits), "record": dict(record or {})}
+    config |= {"data": {**data.info, "fingerprint": plan.signature["data"]}, "made_with": environment_facts()}
+    folder = None if out is None else RunFolder.open(out) if resume else RunFolder.create(out, config)
+    if resume and folder is None:
+        raise ConfigError("resume needs the run's folder; pass it as out.")
+    evaluator = Evaluator(
+        plan.task, evaluate_every, evaluation_episodes, None if folder is None else folder.episodes_file
+    )
+    start = None
+    if resume and folder is not None and folder.checkpoint_file.exists():
+        start = read_position(folder.checkpoint_file, plan.signature)
+    loop = _Loop(
+        program=Program(algorithm, Spec.of(data), batching),
+        store=Store.make(data, algorithm.fields),
+        indices=stack(indices),
+        keys=jax.vmap(jax.random.key)(np.asarray([run.seed for run in plan.ids], np.uint32)),
+        plan=plan,
+        folder=folder,
+        sinks=_sinks(folder, log_to, config),
+        evaluator=evaluator,
+        reporter=make_reporter(algorithm.name, progress),
+        log_every=log_every,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    states = loop.run(start)
+    metadata = {key: config[key] for key in ("algorithm", "task", "data", "made_with")}
+    policies = Policies(loop.program.actors(states), plan.ids, metadata)
+    if folder is not None:
+        folder.save_policies(policies)
+    return Run(policies, config, tuple(loop.rows), folder)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The resolved request: which runs, and what a checkpoint must agree with."""
+
+    ids: tuple[RunId, ...]
+    cost_limits: tuple[float, ...]
+    task: str | None
+    signature: Mapping[str, Any]
+
+
+def _plan(
+    algorithm: Algorithm,
+    data: Trajectories,
+    cost_limits: Sequence[float] | None,
+    seeds: Sequence[int],
+    task: str | None,
+    log_every: int,
+    evaluate_every: int,
+    evaluation_episodes: int,
+) -> _Plan:
+    for setting, value, least in (
+        ("log_every", log_every, 1),
+        ("evaluate_every", evaluate_every, 0),
+        ("evaluation_episodes", evaluation_episodes, 1),
+    ):
+        if value < least:
+            raise ConfigError(f"{setting} is {value}, but must be at least {least}.")
+    task = task or data.info.get("task")
+    entry = None if task is None else get_task(task)
+    for finding in check(data, task=None if entry is None else entry.name):
+        warnings.warn(finding.message, SafeTraXWarning, stacklevel=4)
+    if cost_limits is None:
+        if entry is None and algorithm.uses_cost_limit:
+            raise ConfigError(f"{algorithm.name} needs cost limits, and no task names them; pass cost_limits.")
+        cost_limits = () if entry is None else entry.cost_limits
+    limits = tuple(float(limit) for limit in cost_limits)
+    for limit in limits:
+        if not (limit >= 0 and math.isfinite(limit)):
+            raise ConfigError(f"the cost limit {limit:g} must be a finite number, zero or positive.")
+    if not limits and algorithm.uses_cost_limit:
+        raise ConfigError("cost_limits is empty; give at least one limit.")
+    _distinct("cost limit", limits)
+    _distinct("seed", seeds)
+    if not seeds:
+        raise ConfigError("seeds is empty; give at least one.")
+    if any(not 0 <= seed < 2**32 for seed in seeds):
+        raise ConfigError("each seed must lie in [0, 2^32).")
+    name = None if entry is None else entry.name
+    per_limit: tuple[float | None, ...] = limits if algorithm.uses_cost_limit else (None,)
+    ids = tuple(RunId(algorithm.name, name, limit, int(seed)) for limit in per_limit for seed in seeds)
+    signature = {
+        "algorithm": {"class": type(algorithm).__name__, **algorithm.config()},
+        "task": name,
+        "runs": [[run.cost_limit, run.seed] for run in ids],
+        "data": data.fingerprint(),
+    }
+    return _Plan(ids, limits, name, signature)
+
+
+def _distinct(name: str, values: Sequence[float]) -> None:
+    for value in values:
+        if list(values).count(value) > 1:
+            raise ConfigError(f"the {name} {value:g} is given twice.")
+
+
+def _limit(run: RunId) -> float:
+    return math.inf if run.cost_limit is None else run.cost_limit
+
+
+def _sinks(folder: RunFolder | None, log_to: Sequence[Sink], config: dict[str, Any]) -> list[MetricSink]:
+    sinks: list[MetricSink] = [] if folder is None else [CsvSink(folder.metrics_file)]
+    if "tensorboard" in log_to:
+        if folder is None:
+            raise ConfigError("TensorBoard logging needs a run folder; pass out.")
+        sinks.append(TensorBoardSink(folder.path / "tensorboard"))
+    if "wandb" in log_to:
+        sinks.append(WandbSink(None if folder is None else folder.path, config))
+    return sinks
+
+
+@dataclass(eq=False)
+class _Loop:
+    """The host's part: chunks of updates, and what happens between them."""
+
+    program: Program
+    store: Store
+    indices: Any
+    keys: jax.Array
+    plan: _Plan
+    folder: RunFolder | None
+    sinks: list[MetricSink]
+    evaluator: Evaluator
+    reporter: Reporter
+    log_every: int
+    checkpoint_seconds: float
+    rows: list[MetricRow] = field(default_factory=list)
+
+    def run(self, start: Position | None) -> Any:
+        """Train from `start`, or from the beginning, and return the final states."""
+        stages = self.program.stages
+        self._before = [sum(s.updates for s in stages[:i]) for i in range(len(stages) + 1)]
+        self._diverged: set[RunId] = set()
+        self._saved_at = time.monotonic()
+        self.reporter.start(self._before[-1], len(self.plan.ids))
+        try:
+            with catch_signals() as self._stop:
+                states = self.program.init(self.keys) if start is None else None
+                for stage in range(0 if start is None else start.stage, len(stages)):
+                    resumed = start if start is not None and start.stage == stage else None
+                    states = self._run_stage(stage, states, resumed)
+        finally:
+            self.reporter.stop()
+            for sink in self.sinks:
+                sink.close()
+            self.evaluator.close()
+        return states
+
+    def _run_stage(self, stage: int, states: Any, start: Position | None) -> Any:
+        length = self.program.stages[stage].updates
+        if start is None:
+            states = self.program.begin(stage, states, self.store, self.indices, self.keys)
+            update = 0
+            carry: Any = (states, self.program.zero_metrics(stage, states, self.store, self.indices))
+        else:
+            update = start.update
+            carry = self._restore(stage, update)
+        speed: float | None = None
+        while update < length:
+            updates = self._chunk(stage, update, speed)
+            began = time.monotonic()
+            carry = self.program.advance(stage, carry, self.store, self.indices, self.keys, update, updates)
+            jax.tree.leaves(carry)[0].block_until_ready()
+            # the first call of a stage compiles, so it does not tell the speed
+            speed = 0.0 if speed is None else updates / max(time.monotonic() - began, 1e-6)
+            update += updates
+            carry = self._after_chunk(stage, update, carry)
+        return carry[0]
+
+    def _chunk(self, stage: int, update: int, speed: float | None) -> int:
+        """Updates until the next event, at most about a second's worth."""
+        total = self._before[stage] + update
+        ends = [self.program.stages[stage].updates - update, self.log_every - update % self.log_every]
+        if self.evaluator.every:
+            ends.append(self.evaluator.every - total % self.evaluator.every)
+        ends.append(max(1, int((speed or 0.0) * _CHUNK_SECONDS)))
+        return min(ends)
+
+    def _after_chunk(self, stage: int, update: int, carry: Any) -> Any:
+        length = self.program.stages[stage].updates
+        total = self._before[stage] + update
+        self.reporter.advance(self.program.stages[stage].name, total)
+        if update % self.log_every == 0 or update == length:
+            carry = self._log(stage, update, carry)
+        if self.evaluator.every and total % self.evaluator.every == 0:
+            policies = Policies(self.program.actors(carry[0]), self.plan.ids)
+            self.reporter.evaluated(self.evaluator.evaluate(policies, total, self.plan.cost_limits))
+        if self._stop.requested:
+            self._interrupt(stage, update, carry)
+        if update == length or time.monotonic() - self._saved_at > self.checkpoint_seconds:
+            self._save(stage, update, carry)
+        return carry
+
+    def _log(self, stage: int, update: int, carry: Any) -> Any:
+        states, sums = carry
+        count = update % self.log_every or self.log_every
+        name, total = self.program.stages[stage].name, self._before[stage] + update
+        rows = [
+            MetricRow(name, total, run.algorithm, run.cost_limit, run.seed, metric, float(value) / count)
+            for metric, values in sums.items()
+            for run, value in zip(self.plan.ids, np.asarray(values), strict=True)
+        ]
+        self.rows += rows
+        for sink in self.sinks:
+            sink.write(rows)
+        for row in rows:
+            self._warn_if_diverged(row)
+        return states, jax.tree.map(jnp.zeros_like, sums)
+
+    def _warn_if_diverged(self, row: MetricRow) -> None:
+        run = RunId(row.algorithm, self.plan.task, row.cost_limit, row.seed)
+        if not math.isfinite(row.value) and run not in self._diverged:
+            self._diverged.add(run)
+            warnings.warn(
+                f"{run} diverged: {row.metric} is {row.value} at update {row.update}; lower the learning rate.",
+                SafeTraXWarning,
+                stacklevel=2,
+            )
+
+    def _save(self, stage: int, update: int, carry: Any) -> None:
+        if self.folder is not None:
+            save_checkpoint(self.folder.checkpoint_file, Position(stage, update), carry, self.plan.signature)
+            self._saved_at = time.monotonic()
+
+    def _restore(self, stage: int, update: int) -> Any:
+        assert self.folder is not None
+        states = self.program.state_structure(stage, self.store, self.indices, len(self.plan.ids))
+        sums = jax.eval_shape(lambda: self.program.zero_metrics(stage, states, self.store, self.indices))
+        carry = load_checkpoint(self.folder.checkpoint_file, (states, sums))
+        total = self._before[stage] + update
+        for sink in self.sinks:
+            if isinstance(sink, CsvSink):
+                sink.truncate(total)
+                self.rows = read_metrics(sink.path)
+        self.evaluator.forget_after(total)
+        self.reporter.advance(self.program.stages[stage].name, total)
+        return carry
+
+    def _interrupt(self, stage: int, update: int, carry: Any) -> None:
+        done, total = self._before[stage] + update, self._before[-1]
+        if self.folder is None:
+            raise TrainingInterruptedError(
+                f"stopped at update {done} of {total}; nothing is saved without a run folder."
+            )
+        self._save(stage, update, carry)
+        raise TrainingInterruptedError(
+            f"stopped at update {done} of {total} and saved; go on with: safetrax train --resume {self.folder.path}"
+        )
