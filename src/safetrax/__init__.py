@@ -1,3 +1,84 @@
-"""SafeTraX: offline safe reinforcement learning, from a log of trajectories to an evaluated policy."""
+"""SafeTraX: offline safe reinforcement learning, from a log of trajectories to an evaluated policy.
+
+import safetrax as st
+
+data = st.load("BallRun.hdf5")
+run = st.train(st.TraC(), data, cost_limits=(10, 20, 40), seeds=(0, 1, 2))
+print(st.evaluate(run.policies, "BallRun"))
+run.policies[0].save("policy.safetensors")
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from safetrax.algorithms import BC, Algorithm, TraC
+    from safetrax.data import Trajectories, get_task, load, tasks, validate, write_hdf5
+    from safetrax.envs.make import make_env
+    from safetrax.errors import SafeTraXError
+    from safetrax.evaluation.rollout import Evaluation, evaluate
+    from safetrax.evaluation.video import record_gif
+    from safetrax.policy import Policies, Policy, RunId
+    from safetrax.training.train import Run, train
+
+# Names are imported when first used, so that the command line answers at once and needs no JAX for its help.
+_HOMES = {
+    "Algorithm": "algorithms",
+    "BC": "algorithms",
+    "Evaluation": "evaluation.rollout",
+    "Policies": "policy",
+    "Policy": "policy",
+    "Run": "training.train",
+    "RunId": "policy",
+    "SafeTraXError": "errors",
+    "TraC": "algorithms",
+    "Trajectories": "data",
+    "evaluate": "evaluation.rollout",
+    "get_task": "data",
+    "load": "data",
+    "make_env": "envs.make",
+    "record_gif": "evaluation.video",
+    "tasks": "data",
+    "train": "training.train",
+    "validate": "data",
+    "write_hdf5": "data",
+}
+
+__all__ = [  # noqa: RUF022 (in the order of use)
+    "load",
+    "validate",
+    "write_hdf5",
+    "Trajectories",
+    "tasks",
+    "get_task",
+    "Algorithm",
+    "TraC",
+    "BC",
+    "train",
+    "Run",
+    "RunId",
+    "Policy",
+    "Policies",
+    "make_env",
+    "evaluate",
+    "Evaluation",
+    "record_gif",
+    "SafeTraXError",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'safetrax' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"safetrax.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -65,11 +65,12 @@ class CsvSink(MetricSink):
         """Append and hand to the operating system."""
         append_text(self.path, _csv_lines(rows))
 
-    def truncate(self, update: int) -> None:
-        """Drop rows after `update`, and a line that a crash cut short, before a resumed run writes them again."""
+    def truncate(self, update: int) -> list[MetricRow]:
+        """Drop rows after `update`, and a line that a crash cut short; return what is kept."""
         kept = [row for row in read_metrics(self.path) if row.update <= update]
         with atomic_path(self.path) as temporary:
             temporary.write_text(",".join(COLUMNS) + "\n" + _csv_lines(kept), encoding="utf-8")
+        return kept
 
 
 class TensorBoardSink(MetricSink):

@@ -32,7 +32,6 @@ from safetrax.training.logs import (
     Sink,
     TensorBoardSink,
     WandbSink,
-    read_metrics,
 )
 from safetrax.training.program import Batching, Program, stack
 from safetrax.training.progress import Reporter, make_reporter
@@ -139,6 +138,8 @@ def train(
         log_every=log_every,
         checkpoint_seconds=checkpoint_seconds,
     )
+    if resume:
+        loop.rewind(start)
     states = loop.run(start)
     metadata = {key: config[key] for key in ("algorithm", "task", "data", "made_with")}
     policies = Policies(loop.program.actors(states), plan.ids, metadata)
@@ -340,18 +341,20 @@ class _Loop:
             save_checkpoint(self.folder.checkpoint_file, Position(stage, update), carry, self.plan.signature)
             self._saved_at = time.monotonic()
 
+    def rewind(self, start: Position | None) -> None:
+        """Drop what was logged after the checkpoint: the resumed run logs it again."""
+        total = 0 if start is None else sum(s.updates for s in self.program.stages[: start.stage]) + start.update
+        for sink in self.sinks:
+            if isinstance(sink, CsvSink):
+                self.rows = sink.truncate(total)
+        self.evaluator.forget_after(total)
+
     def _restore(self, stage: int, update: int) -> Any:
         assert self.folder is not None
         states = self.program.state_structure(stage, self.store, self.indices, len(self.plan.ids))
         sums = jax.eval_shape(lambda: self.program.zero_metrics(stage, states, self.store, self.indices))
         carry = load_checkpoint(self.folder.checkpoint_file, (states, sums))
-        total = self._before[stage] + update
-        for sink in self.sinks:
-            if isinstance(sink, CsvSink):
-                sink.truncate(total)
-                self.rows = read_metrics(sink.path)
-        self.evaluator.forget_after(total)
-        self.reporter.advance(self.program.stages[stage].name, total)
+        self.reporter.advance(self.program.stages[stage].name, self._before[stage] + update)
         return carry
 
     def _interrupt(self, stage: int, update: int, carry: Any) -> None:

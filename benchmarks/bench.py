@@ -1,0 +1,183 @@
+"""Speed and memory as ratios to what the machine can do: `make bench`. The last line is one JSON object.
+
+Every rate is the best of several tries, taken in this one process, so that a ratio compares like with like.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from safetrax.algorithms import TraC
+from safetrax.algorithms.base import Algorithm, Spec
+from safetrax.data.store import Store
+from safetrax.data.trajectories import Trajectories
+from safetrax.training.program import Program, stack
+
+BATCH, STEPS, OBSERVATIONS, ACTIONS = 96, 100, 7, 2
+ALGORITHM = TraC(batch_size=BATCH, segment_ratio=1.0)
+
+
+def best_seconds(function: Callable[[], object], tries: int = 5) -> float:
+    """Shortest of several timed calls, after one that warms up."""
+    function()
+    seconds = []
+    for _ in range(tries):
+        start = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def gemm_rate(size: int = 4096) -> float:
+    """Float operations per second of a square float32 product."""
+    a = jnp.asarray(np.random.default_rng(0).standard_normal((size, size)), jnp.float32)
+    product = jax.jit(lambda x: x @ x)
+    return 2 * size**3 / best_seconds(lambda: product(a).block_until_ready(), 7)
+
+
+def generated(episodes: int, steps: int = STEPS) -> Trajectories:
+    """Random data of BallRun's sizes; half of the episodes are safe at limit 10."""
+    rng = np.random.default_rng(0)
+    n = episodes * steps
+    costs = np.zeros((episodes, steps), np.float32)
+    costs[::2, :20] = 1
+    ends = np.zeros(n, bool)
+    ends[steps - 1 :: steps] = True
+    return Trajectories.from_arrays(
+        rng.standard_normal((n, OBSERVATIONS), np.float32),
+        rng.uniform(-1, 1, (n, ACTIONS)),
+        rng.uniform(0, 10, n),
+        costs.ravel(),
+        np.zeros(n, bool),
+        ends,
+    )
+
+
+def update_seconds(algorithm: Algorithm, data: Trajectories, runs: int, stage: int, updates: int) -> float:
+    """Seconds per call of one update of all runs."""
+    program = Program(algorithm, Spec.of(data))
+    store = Store.make(data, algorithm.fields)
+    indices = stack([algorithm.index(data, 10.0)] * runs)
+    keys = jax.vmap(jax.random.key)(np.arange(runs))
+    states = program.init(keys)
+    for i in range(stage + 1):
+        states = program.begin(i, states, store, indices, keys)
+    carry = (states, program.zero_metrics(stage, states, store, indices))
+
+    def advance() -> None:
+        nonlocal carry
+        carry = program.advance(stage, carry, store, indices, keys, 0, updates)
+        jax.block_until_ready(carry)
+
+    return best_seconds(advance) / updates
+
+
+def trac_operations() -> float:
+    """Useful float operations of one TraC update: forward, weight gradients, and input gradients but the first."""
+    sizes = (OBSERVATIONS, *ALGORITHM.hidden, ACTIONS)
+    products = [i * o for i, o in itertools.pairwise(sizes)]
+    return 2.0 * BATCH * STEPS * (2 * sum(products) + sum(products[1:]))
+
+
+def index_bytes() -> float:
+    """Bytes of TraC's index per transition, at the segment ratio with the most windows of a useful length."""
+    data = generated(1000)
+    index = replace(ALGORITHM, segment_ratio=0.1).index(data, 10.0)
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(index)) / data.num_transitions
+
+
+def raw_environment_rate(task: str, seconds: float = 2.0) -> float:
+    """Steps per second of one environment in this process, resets included, with random actions."""
+    from safetrax.envs.make import make_env
+
+    env = make_env(task)
+    env.reset(seed=0)
+    actions = np.random.default_rng(0).uniform(-1, 1, (1000, ACTIONS)).astype(np.float32)
+    steps, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        for action in actions:
+            _, _, terminated, truncated, _ = env.step(action)
+            steps += 1
+            if terminated or truncated:
+                env.reset(seed=steps)
+    rate = steps / (time.perf_counter() - start)
+    env.close()
+    return rate
+
+
+def evaluation(task: str = "BallRun") -> tuple[float, float, int]:
+    """(raw rate of one environment, steps per second of an evaluation, processes)."""
+    from safetrax.data import load
+    from safetrax.envs.pool import EnvPool
+    from safetrax.evaluation.rollout import evaluate
+    from safetrax.training.train import train
+
+    tiny = TraC(pretrain_updates=1, updates=1, batch_size=8)
+    policies = train(tiny, load("demo"), cost_limits=(10, 20, 40), seeds=(0, 1, 2)).policies
+    with EnvPool(task) as pool:
+        evaluate(policies, task, episodes=20, pool=pool)  # compiles, and constructs the environments
+        results = [evaluate(policies, task, episodes=20, pool=pool) for _ in range(3)]
+        workers = pool.num_workers
+    raw = raw_environment_rate(task)
+    rate = max(result.environment_steps / result.seconds for result in results)
+    return raw, rate, workers
+
+
+def import_seconds() -> float:
+    """Seconds to import the package and every public name, in a fresh process, best of three."""
+    code = "import time; t = time.perf_counter(); from safetrax import *; print(time.perf_counter() - t)"
+    return min(float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(3))
+
+
+def main() -> None:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    print(f"device: {jax.devices()[0].device_kind} ({jax.default_backend()}), {cores} cores, jax {jax.__version__}")
+    gemm = gemm_rate()
+    print(f"float32 product 4096^3: {gemm / 1e9:.0f} GFLOP/s")
+
+    data = generated(400)
+    one = update_seconds(ALGORITHM, data, runs=1, stage=1, updates=40)
+    operations = trac_operations()
+    print(
+        f"TraC update ({BATCH} x {STEPS} steps): {one * 1e3:.2f} ms, {1 / one:.0f} updates/s, "
+        f"{operations / one / 1e9:.0f} GFLOP/s useful"
+    )
+    cloning = update_seconds(ALGORITHM, data, runs=1, stage=0, updates=40)
+    print(f"its cloning update: {cloning * 1e3:.2f} ms")
+    nine = update_seconds(ALGORITHM, data, runs=9, stage=1, updates=10)
+    print(f"nine runs: {nine * 1e3:.2f} ms per update of all nine, {9 / nine:.0f} updates/s")
+    size = index_bytes()
+    print(f"TraC index: {size:.1f} bytes per transition")
+    raw, rate, workers = evaluation()
+    print(f"BallRun: raw {raw:.0f} steps/s of one environment; 9 policies x 20 episodes: {rate:.0f} steps/s")
+    seconds = import_seconds()
+    print(f"import of every public name: {seconds:.2f} s")
+    print(
+        json.dumps(
+            {
+                "trac_gemm_ratio": round(operations / one / gemm, 3),
+                "vmap_ratio": round(nine / (9 * one), 3),
+                "index_bytes_per_transition": round(size, 2),
+                "eval_ratio": round(rate / (workers * raw), 3),
+                "import_s": round(seconds, 2),
+                "trac_updates_per_s": round(1 / one, 1),
+                "trac_updates_per_s_9_runs": round(9 / nine, 1),
+                "device": jax.default_backend(),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

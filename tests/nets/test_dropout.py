@@ -1,0 +1,75 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from safetrax.nets.dropout import dropout, hash32, keep_mask
+from safetrax.nets.mlp import MLP
+
+
+def mask(seed: int, shape=(4000, 256), rate=0.25) -> np.ndarray:
+    return np.asarray(keep_mask(jnp.uint32(seed), shape, rate), np.float64)
+
+
+@pytest.mark.parametrize("rate", [0.25, 0.5])
+def test_units_are_kept_with_the_right_frequency_in_rows_and_columns(rate):
+    kept = mask(1, rate=rate)
+    n, h = kept.shape
+    spread = (rate * (1 - rate)) ** 0.5
+    assert abs(kept.mean() - (1 - rate)) < 4 * spread / (n * h) ** 0.5
+    assert np.abs(kept.mean(0) - (1 - rate)).max() < 5 * spread / n**0.5
+    assert kept.mean(0).std() == pytest.approx(spread / n**0.5, rel=0.2)
+    assert kept.mean(1).std() == pytest.approx(spread / h**0.5, rel=0.1)
+
+
+def test_masks_of_neighbouring_seeds_rows_and_columns_are_uncorrelated():
+    kept = mask(5)
+    size = kept.size**0.5
+    pairs = [
+        (kept, mask(6)),
+        (kept[1:], kept[:-1]),
+        (kept[:, 1:], kept[:, :-1]),
+        (kept[:, 4:], kept[:, :-4]),  # the next hash word
+    ]
+    for a, b in pairs:
+        assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 5 / size
+
+
+def test_a_seed_is_a_mask():
+    np.testing.assert_array_equal(mask(3), mask(3))
+    assert (mask(3) != mask(4)).any()
+
+
+def test_sizes_that_are_no_multiple_of_four():
+    assert keep_mask(jnp.uint32(0), (3, 7), 0.25).shape == (3, 7)
+
+
+def test_hash_is_a_permutation_of_what_it_is_given():
+    values = np.asarray(hash32(jnp.arange(100_000, dtype=jnp.uint32)))
+    assert np.unique(values).size == 100_000
+
+
+def test_dropout_keeps_the_mean():
+    x = jnp.ones((4000, 64))
+    y = dropout(x, jnp.uint32(0), 0.25)
+    assert np.unique(y).tolist() == pytest.approx([0.0, 4 / 3])
+    assert float(y.mean()) == pytest.approx(1.0, abs=0.01)
+
+
+def test_networks_drop_only_where_a_seed_is_given():
+    network = MLP.make(jax.random.key(0), (3, 64, 64, 2), dropout_rate=0.25)
+    x = jax.random.normal(jax.random.key(1), (5, 3))
+    np.testing.assert_array_equal(network(x), network(x))
+    assert float(abs(network(x, jnp.uint32(1)) - network(x)).max()) > 0
+    assert float(abs(network(x, jnp.uint32(1)) - network(x, jnp.uint32(2))).max()) > 0
+
+
+def test_a_network_by_hand():
+    network = MLP(
+        weights=(jnp.array([[1.0, -1.0]]), jnp.array([[2.0], [3.0]])),
+        biases=(jnp.array([0.5, 0.0]), jnp.array([1.0])),
+        output="identity",
+        dropout_rate=0.0,
+    )
+    # x = 2: relu(2.5, -2) = (2.5, 0), 2 * 2.5 + 1 = 6
+    np.testing.assert_allclose(network(jnp.array([[2.0]])), [[6.0]])

@@ -1,0 +1,119 @@
+"""Everything that algorithms of other kinds need, through the same loop as TraC."""
+
+import jax
+import numpy as np
+import pytest
+from miniatures import ALL
+
+from safetrax import data
+from safetrax.algorithms import BC, TraC
+from safetrax.data.trajectories import Trajectories
+from safetrax.evaluation.rollout import evaluate
+from safetrax.policy import Policy
+from safetrax.training.train import train
+
+ALGORITHMS = (
+    *ALL,
+    BC(hidden=(16,), updates=7, batch_size=32),
+    TraC(hidden=(16,), pretrain_updates=4, updates=5, batch_size=16),
+)
+IDS = [algorithm.name for algorithm in ALGORITHMS]
+
+
+@pytest.fixture(scope="session")
+def ball_run() -> Trajectories:
+    """Part of the demo data, with next observations."""
+    part = data.load("demo").select(np.arange(0, 300, 10))
+    following = np.concatenate([part.observations[1:], part.observations[-1:]])
+    columns = {name: getattr(part, name) for name in ("observations", "actions", "rewards", "costs", "truncated")}
+    return Trajectories.from_arrays(
+        **columns, terminated=part.terminated, next_observations=following, info={"task": "BallRun"}
+    )
+
+
+def leaves(run) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(run.policies.actor)]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=IDS)
+def test_trains_checkpoints_resumes_saves_and_evaluates(algorithm, ball_run, run_folder, monkeypatch):
+    settings = {"cost_limits": (20, 40), "seeds": (0, 1), "log_every": 3}
+    plain = train(algorithm, ball_run, **settings)
+    assert len(plain.policies) == (4 if algorithm.uses_cost_limit else 2)
+
+    # stop after the first look at the clock, then at every one: each part of the run is resumed
+    stops = 0
+    while True:
+        stopped = interrupt_at_once(monkeypatch, algorithm, ball_run, run_folder, settings, resume=stops > 0)
+        if stopped is not None:
+            break
+        stops += 1
+    assert stops >= len(algorithm.stages())
+    for a, b in zip(leaves(plain), leaves(stopped), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert stopped.metrics == plain.metrics
+
+    files = sorted((run_folder / "policies").iterdir())
+    assert len(files) == len(plain.policies)
+    restored = [Policy.load(file) for file in files]
+    observation = ball_run.observations[:1]
+    for policy in restored:
+        twin = next(p for p in plain.policies if p.id == policy.id)
+        np.testing.assert_array_equal(policy.act(observation), twin.act(observation))
+
+    result = evaluate(plain.policies, "BallRun", episodes=1)
+    assert len(result.rows) == len(plain.policies)
+    assert all(row.length == 100 for row in result.rows)
+
+
+def interrupt_at_once(monkeypatch, algorithm, trajectories, folder, settings, *, resume):
+    """Train until the first chunk is done; None if that was not the end."""
+    from safetrax.training import train as module
+
+    class StopSoon:
+        looks = 0
+
+        @property
+        def requested(self) -> bool:
+            StopSoon.looks += 1
+            return StopSoon.looks > 1
+
+    import contextlib
+
+    @contextlib.contextmanager
+    def signals():
+        yield StopSoon()
+
+    monkeypatch.setattr(module, "catch_signals", signals)
+    try:
+        return train(algorithm, trajectories, **settings, out=folder, resume=resume)
+    except module.TrainingInterruptedError:
+        return None
+    finally:
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=IDS)
+def test_runs_side_by_side_equal_runs_alone(algorithm, ball_run):
+    together = train(algorithm, ball_run, cost_limits=(20, 40), seeds=(0, 1), batching="map")
+    alone = train(algorithm, ball_run, cost_limits=(40,), seeds=(1,), batching="map")
+    last = jax.tree.map(lambda leaf: leaf[-1], together.policies.actor)
+    for a, b in zip(jax.tree.leaves(last), leaves(alone), strict=True):
+        np.testing.assert_array_equal(a, b[0])
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=IDS)
+def test_vmapped_runs_equal_mapped_ones_up_to_rounding(algorithm, ball_run):
+    settings = {"cost_limits": (20, 40), "seeds": (0, 1)}
+    mapped = train(algorithm, ball_run, **settings, batching="map")
+    vmapped = train(algorithm, ball_run, **settings, batching="vmap")
+    for a, b in zip(leaves(mapped), leaves(vmapped), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-4)
+
+
+def test_limits_and_seeds_make_different_policies(ball_run):
+    run = train(ALGORITHMS[-1], ball_run, cost_limits=(20, 40), seeds=(0, 1))
+    weights = [policy.actor.network.weights[0] for policy in run.policies]
+    for i in range(4):
+        for j in range(i):
+            assert float(abs(weights[i] - weights[j]).max()) > 0
