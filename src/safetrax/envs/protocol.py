@@ -1,0 +1,133 @@
+"""The messages between a pool and its worker processes: a small header, then raw array bytes, over a pair of pipes.
+
+The pool sends SETUP once and then STEP messages, each of which the worker answers, in order, with ANSWER or FAILURE.
+Both sides know the shapes from the setup. Numbers are in the machine's byte order: both ends run on one machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from dataclasses import asdict, dataclass
+from typing import BinaryIO
+
+import numpy as np
+
+SETUP, STEP, ANSWER, FAILURE = range(4)
+
+# What a slot is told to do: step with its action, do nothing, or, for any number >= 0, reset with that seed.
+STEP_ON, IDLE = -1, -2
+
+_HEADER = struct.Struct("=BBI")  # kind, group, bytes that follow
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a worker needs to know.
+
+    Attributes:
+        suite: key of `safetrax.envs.suites.SUITES`.
+        env_id: the simulator's name of the environment.
+        horizon: steps of an episode.
+        observation_size: O.
+        action_size: A.
+        group_sizes: number of this worker's slots in each group.
+    """
+
+    suite: str
+    env_id: str
+    horizon: int
+    observation_size: int
+    action_size: int
+    group_sizes: tuple[int, ...]
+
+    def to_bytes(self) -> bytes:
+        """As JSON."""
+        return json.dumps(asdict(self)).encode()
+
+    @staticmethod
+    def from_bytes(payload: bytes) -> Setup:
+        """The inverse of `to_bytes`."""
+        fields = json.loads(payload)
+        return Setup(**{**fields, "group_sizes": tuple(fields["group_sizes"])})
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the environments of `k` slots answered; rows of idle slots are zero.
+
+    Attributes:
+        observations: float32 `(k, O)`.
+        rewards: float64 `(k,)`; 0 after a reset.
+        costs: float64 `(k,)`; 0 after a reset.
+        ended: bool `(k,)`, terminated or truncated by this step.
+    """
+
+    observations: np.ndarray
+    rewards: np.ndarray
+    costs: np.ndarray
+    ended: np.ndarray
+
+    @staticmethod
+    def empty(slots: int, observation_size: int) -> Answers:
+        """Zeros for `slots` slots."""
+        return Answers(
+            np.zeros((slots, observation_size), np.float32), np.zeros(slots), np.zeros(slots), np.zeros(slots, bool)
+        )
+
+    def to_bytes(self) -> bytes:
+        """All arrays, one after the other."""
+        return b"".join(a.tobytes() for a in (self.rewards, self.costs, self.observations, self.ended))
+
+    @staticmethod
+    def from_bytes(payload: bytes, slots: int, observation_size: int) -> Answers:
+        """The inverse of `to_bytes`; the arrays are read-only views."""
+        numbers = np.frombuffer(payload, np.float64, 2 * slots)
+        observations = np.frombuffer(payload, np.float32, slots * observation_size, offset=16 * slots)
+        ended = np.frombuffer(payload, np.bool_, slots, offset=len(payload) - slots)
+        return Answers(observations.reshape(slots, -1), numbers[:slots], numbers[slots:], ended)
+
+
+def commands_to_bytes(commands: np.ndarray, actions: np.ndarray) -> bytes:
+    """A STEP's payload: what each slot is told to do, int64 `(k,)`, and the actions, float32 `(k, A)`."""
+    return commands.astype(np.int64).tobytes() + actions.astype(np.float32).tobytes()
+
+
+def commands_from_bytes(payload: bytes, slots: int) -> tuple[np.ndarray, np.ndarray]:
+    """The inverse of `commands_to_bytes`."""
+    commands = np.frombuffer(payload, np.int64, slots)
+    return commands, np.frombuffer(payload, np.float32, offset=8 * slots).reshape(slots, -1)
+
+
+class Channel:
+    """Messages over a readable and a writable pipe."""
+
+    def __init__(self, reader: BinaryIO, writer: int) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    def send(self, kind: int, group: int, payload: bytes) -> None:
+        """Write one message.
+
+        Raises:
+            BrokenPipeError: the other side is gone.
+        """
+        rest = memoryview(_HEADER.pack(kind, group, len(payload)) + payload)
+        while rest:
+            rest = rest[os.write(self._writer, rest) :]
+
+    def receive(self) -> tuple[int, int, bytes]:
+        """Wait for one message: its kind, group and payload.
+
+        Raises:
+            EOFError: the other side is gone.
+        """
+        kind, group, size = _HEADER.unpack(self._read(_HEADER.size))
+        return kind, group, self._read(size)
+
+    def _read(self, size: int) -> bytes:
+        data = self._reader.read(size)
+        if len(data) < size:
+            raise EOFError
+        return data

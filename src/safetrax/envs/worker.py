@@ -1,0 +1,99 @@
+"""A process that steps environments for a pool: `python -m safetrax.envs.worker`, spoken to over stdin and stdout.
+
+It is no child of the user's interpreter state: nothing is pickled, a script needs no `__main__` guard, and neither
+jax nor the rest of the library is loaded. It ends when its stdin does, and never outlives its parent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from safetrax.envs.protocol import ANSWER, FAILURE, IDLE, STEP_ON, Answers, Channel, Setup, commands_from_bytes
+from safetrax.envs.suites import build_env
+from safetrax.errors import SafeTraXError
+
+if TYPE_CHECKING:
+    import gymnasium
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Serve until the parent closes the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    _die_with_parent()
+    with suppress(EOFError, BrokenPipeError):
+        _serve(_take_over_pipes())
+    os._exit(0)  # simulators may crash in their clean-up; there is nothing to clean up
+
+
+def _serve(channel: Channel) -> None:
+    _, _, payload = channel.receive()
+    setup = Setup.from_bytes(payload)
+    groups = [[Slot(setup) for _ in range(size)] for size in setup.group_sizes]
+    while True:
+        _, group, payload = channel.receive()
+        try:
+            answers = _execute(groups[group], setup, payload)
+        except Exception as error:
+            known = isinstance(error, SafeTraXError)
+            text = str(error) if known else f"{setup.env_id} failed with {type(error).__name__}: {error}."
+            channel.send(FAILURE, group, text.encode())
+        else:
+            channel.send(ANSWER, group, answers.to_bytes())
+
+
+def _execute(slots: list[Slot], setup: Setup, payload: bytes) -> Answers:
+    """Let every slot of a group do what it is told."""
+    commands, actions = commands_from_bytes(payload, len(slots))
+    answers = Answers.empty(len(slots), setup.observation_size)
+    for i, (slot, command) in enumerate(zip(slots, commands.tolist(), strict=True)):
+        if command == STEP_ON:
+            step = slot.env.step(actions[i])
+            answers.observations[i], answers.rewards[i], terminated, truncated, info = step
+            answers.costs[i], answers.ended[i] = info["cost"], terminated or truncated
+        elif command != IDLE:
+            answers.observations[i], _ = slot.env.reset(seed=command)
+    return answers
+
+
+class Slot:
+    """Room for one environment, built when first used."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._env: gymnasium.Env[Any, Any] | None = None
+
+    @property
+    def env(self) -> gymnasium.Env[Any, Any]:
+        """The slot's environment."""
+        if self._env is None:
+            self._env = build_env(self._setup.suite, self._setup.env_id, self._setup.horizon)
+        return self._env
+
+
+def _take_over_pipes() -> Channel:
+    """Keep stdin and stdout for the protocol alone: whatever a simulator prints goes to the null device."""
+    reader, writer = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    return Channel(os.fdopen(reader, "rb"), writer)
+
+
+def _die_with_parent() -> None:
+    """Have Linux kill this process with its parent, in case it hangs in native code and cannot see the pipe close."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    np.seterr(all="ignore")  # a simulator that diverges says so in its observations
+    main()

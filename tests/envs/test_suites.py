@@ -1,0 +1,77 @@
+"""The registry hides no suite behind another, imports nothing early, and speaks in sentences."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+
+import pytest
+
+from safetrax.envs import make_env, suite_status, suites
+from safetrax.envs.silence import silenced
+from safetrax.errors import SimulatorError
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+
+def test_importing_envs_imports_no_simulator_and_no_jax():
+    code = (
+        "import sys, safetrax.envs; print([m for m in ('jax', 'pybullet', 'bullet_safety_gym') if m in sys.modules])"
+    )
+    assert run_python(code).stdout.strip() == "[]"
+
+
+def test_a_missing_simulator_is_one_sentence():
+    code = (
+        "import sys; sys.modules['pybullet'] = None\n"
+        "from safetrax.envs import make_env\n"
+        "try: make_env('BallRun')\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    answer = run_python(code).stdout.strip()
+    assert answer.startswith("SimulatorError")
+    assert answer.endswith('pip install "safetrax[bullet]".')
+    assert "\n" not in answer
+
+
+def test_making_an_environment_prints_nothing():
+    done = run_python("from safetrax.envs import make_env; make_env('BallRun').reset(seed=0)")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_unsupported_suite():
+    with pytest.raises(SimulatorError, match="not supported by this version"):
+        make_env("PointGoal1")
+
+
+def test_one_broken_suite_hides_no_other(monkeypatch: pytest.MonkeyPatch):
+    broken = suites.Suite("safetrax.no_such_module", "pip install something")
+    monkeypatch.setattr(suites, "SUITES", {"broken": broken, **suites.SUITES})
+    status = {suite: (usable, detail) for suite, usable, detail in suite_status()}
+    assert status["bullet"][0]
+    assert "pybullet" in status["bullet"][1]
+    assert not status["broken"][0]
+    assert "pip install something" in status["broken"][1]
+    assert not status["metadrive"][0]
+
+
+def test_silence_reaches_c_and_ends(capfd: pytest.CaptureFixture[str]):
+    libc = ctypes.CDLL(None)
+    with silenced():
+        print("from Python")
+        libc.puts(b"from C")
+        os.write(2, b"straight to stderr")
+    print("after")
+    libc.fflush(None)
+    assert capfd.readouterr() == ("after\n", "")
+
+
+def test_silence_ends_after_an_error():
+    stream = sys.stdout
+    with pytest.raises(ZeroDivisionError), silenced():
+        _ = 1 / 0
+    assert sys.stdout is stream
