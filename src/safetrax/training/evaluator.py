@@ -43,8 +43,8 @@ class Evaluator:
         if self._path is not None:
             append_episodes(self._path, result.rows)
         summaries = result.summary(cost_limits=cost_limits or None)
-        reward = sum(s.normalised_reward for s in summaries) / len(summaries)
-        cost = sum(s.normalised_cost for s in summaries) / len(summaries)
+        reward = sum(s.normalised_return.mean for s in summaries) / len(summaries)
+        cost = sum(s.normalised_cost.mean for s in summaries) / len(summaries)
         return f"reward {reward:.2f}, cost {cost:.2f} at {update}"
 
     def forget_after(self, update: int) -> None:

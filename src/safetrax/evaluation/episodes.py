@@ -1,0 +1,124 @@
+"""One row per evaluated episode: the raw results from which everything else is derived, as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+from safetrax.errors import DataError
+from safetrax.files import atomic_path, explain_os_errors
+
+COLUMNS = (
+    "algorithm", "task", "cost_limit", "seed", "step", "episode", "env_seed", "return", "cost", "length",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class EpisodeRow:
+    """One evaluated episode. As CSV, an absent number is an empty cell and `return_` is called `return`.
+
+    Attributes:
+        algorithm: name of the method.
+        task: name of the task that it was evaluated on.
+        cost_limit: episode cost limit that it was trained or conditioned for; None if it ignores the limit.
+        seed: of the training.
+        step: updates trained, or None where unknown.
+        episode: number within the evaluation, from 0.
+        env_seed: with which the environment was reset.
+        return_: undiscounted sum of rewards.
+        cost: undiscounted sum of costs.
+        length: steps.
+    """
+
+    algorithm: str
+    task: str
+    cost_limit: float | None
+    seed: int
+    step: int | None
+    episode: int
+    env_seed: int
+    return_: float
+    cost: float
+    length: int
+
+
+def write_episodes(path: str | Path, rows: Iterable[EpisodeRow]) -> None:
+    """Write a CSV file with a header, atomically. Numbers are read back exactly.
+
+    Raises:
+        RunError: the file cannot be written; an existing one stays as it was.
+    """
+    text = _to_csv([COLUMNS, *(astuple(row) for row in rows)])
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def append_episodes(path: str | Path, rows: Iterable[EpisodeRow]) -> None:
+    """Add rows to a CSV file, in one write; a new file gets its header first.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    path = Path(path)
+    with explain_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab", buffering=0) as file:
+            header = [COLUMNS] if os.fstat(file.fileno()).st_size == 0 else []
+            file.write(_to_csv([*header, *(astuple(row) for row in rows)]).encode())
+            os.fsync(file.fileno())
+
+
+def read_episodes(path: str | Path) -> list[EpisodeRow]:
+    """The rows of a file that `write_episodes` or `append_episodes` wrote.
+
+    Raises:
+        DataError: the file is missing, or a line of it is not an episode; the text names the line and the column.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataError(f"no episodes file at {path}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as text ({error}).") from error
+    reader = csv.reader(io.StringIO(text))
+    header = tuple(next(reader, ()))
+    if header != COLUMNS:
+        raise DataError(f"{path}, line 1: the columns are {','.join(header)!r}, expected {','.join(COLUMNS)!r}.")
+    return [_parse(path, reader.line_num, cells) for cells in reader if cells]
+
+
+def _to_csv(lines: Iterable[tuple[object, ...]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)  # writes floats by repr, so exactly, and None as nothing
+    return text.getvalue()
+
+
+def _parse(path: Path, line: int, cells: list[str]) -> EpisodeRow:
+    if len(cells) != len(COLUMNS):
+        raise DataError(f"{path}, line {line}: {len(cells)} cells, expected {len(COLUMNS)}; is the line cut off?")
+    named = dict(zip(COLUMNS, cells, strict=True))
+
+    def number(column: str, kind: type[int] | type[float]) -> float:
+        try:
+            return kind(named[column])
+        except ValueError:
+            what = "a whole number" if kind is int else "a number"
+            raise DataError(f"{path}, line {line}: {column} is {named[column]!r}, expected {what}.") from None
+
+    return EpisodeRow(
+        algorithm=named["algorithm"],
+        task=named["task"],
+        cost_limit=number("cost_limit", float) if named["cost_limit"] else None,
+        seed=int(number("seed", int)),
+        step=int(number("step", int)) if named["step"] else None,
+        episode=int(number("episode", int)),
+        env_seed=int(number("env_seed", int)),
+        return_=number("return", float),
+        cost=number("cost", float),
+        length=int(number("length", int)),
+    )

@@ -1,0 +1,78 @@
+"""The result of an evaluation."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from safetrax.evaluation.episodes import EpisodeRow, write_episodes
+from safetrax.evaluation.statistics import Estimate, Summary, summarise
+
+_WIDTH = 118
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Episodes, and what they took.
+
+    Attributes:
+        rows: one per episode, by policy and then by episode.
+        seconds: wall-clock time, with the start of the workers where there was no pool.
+        environment_steps: steps of all episodes.
+    """
+
+    rows: tuple[EpisodeRow, ...]
+    seconds: float
+    environment_steps: int
+
+    def summary(self, cost_limits: Sequence[float] | None = None) -> list[Summary]:
+        """Means and verdicts; see `safetrax.evaluation.statistics.summarise`."""
+        return summarise(self.rows, cost_limits)
+
+    def save(self, path: str | Path) -> None:
+        """Write the rows as CSV, atomically.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
+        write_episodes(path, self.rows)
+
+    def __str__(self) -> str:
+        rate = self.environment_steps / self.seconds if self.seconds > 0 else math.nan
+        steps = f"{self.environment_steps:,} environment steps in {self.seconds:.1f} s ({rate:,.0f} per second)"
+        return f"{format_summaries(self.summary())}\n{len(self.rows)} episodes, {steps}"
+
+
+def format_summaries(summaries: Sequence[Summary]) -> str:
+    """Summaries as a text table; `±` is one standard error."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("algorithm")
+    table.add_column("task")
+    for heading in ("limit", "seeds", "episodes", "return", "cost", "norm. return", "norm. cost"):
+        table.add_column(heading, justify="right")
+    table.add_column("safe")
+    for s in summaries:
+        limits = "|".join(f"{limit:g}" for limit in s.cost_limits)
+        numbers = [
+            _show(s.return_, 1),
+            _show(s.cost, 1),
+            _show(s.normalised_return, 2),
+            _show(s.normalised_cost, 2),
+        ]
+        safe = "yes" if s.safe else "no"
+        table.add_row(s.algorithm, s.task, limits, str(s.seeds), str(s.episodes), *numbers, safe)
+    text = io.StringIO()
+    Console(file=text, width=_WIDTH, no_color=True).print(table)
+    return "\n".join(line.rstrip() for line in text.getvalue().strip("\n").splitlines())
+
+
+def _show(estimate: Estimate, digits: int) -> str:
+    error = "" if math.isnan(estimate.error) else f" ± {estimate.error:.{digits}f}"
+    return f"{estimate.mean:.{digits}f}{error}"

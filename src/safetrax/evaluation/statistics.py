@@ -1,0 +1,168 @@
+"""From rows per episode to means, standard errors and verdicts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from safetrax.data.catalogue import get_task
+from safetrax.errors import ConfigError
+from safetrax.evaluation.episodes import EpisodeRow
+from safetrax.evaluation.scores import is_safe, normalised_cost, normalised_return
+
+
+class Estimate(NamedTuple):
+    """A mean and its standard error; the error is NaN where one sample cannot tell."""
+
+    mean: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the episodes of one (algorithm, task, cost limit), or of one table cell, amount to.
+
+    Where there are several runs, means and standard errors are taken over runs: a run is one training seed at one
+    limit, and counts by the mean of its episodes. Where there is one run, they are taken over its episodes.
+
+    Attributes:
+        algorithm: name of the method.
+        task: name of the task.
+        cost_limits: the limits that the costs were normalised with; one, or several in a table cell.
+        seeds: number of different training seeds.
+        episodes: number of episodes; those of a method that ignores the limit count once.
+        return_: undiscounted episode return.
+        cost: undiscounted episode cost.
+        normalised_return: see `safetrax.evaluation.scores`.
+        normalised_cost: each run by its own limit.
+        safe: whether the mean normalised cost is at most 1.
+    """
+
+    algorithm: str
+    task: str
+    cost_limits: tuple[float, ...]
+    seeds: int
+    episodes: int
+    return_: Estimate
+    cost: Estimate
+    normalised_return: Estimate
+    normalised_cost: Estimate
+    safe: bool
+
+
+def summarise(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] | None = None) -> list[Summary]:
+    """One summary per (algorithm, task, cost limit), in order of first appearance and rising limit.
+
+    Args:
+        rows: episodes of any algorithms and tasks.
+        cost_limits: where to score methods that ignore the limit; by default the task's own limits.
+
+    Raises:
+        TaskError: a row names an unknown task.
+        ConfigError: the rows of one run come from several training steps.
+    """
+    groups: dict[tuple[str, str, float], list[EpisodeRow]] = defaultdict(list)
+    for row in _at_limits(rows, cost_limits):
+        groups[row.algorithm, row.task, row.cost_limit or 0.0].append(row)
+    order = {key[:2]: rank for rank, key in reversed(list(enumerate(groups)))}
+    return [_summary(groups[key]) for key in sorted(groups, key=lambda key: (order[key[:2]], key[2]))]
+
+
+def benchmark_table(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] | None = None) -> list[Summary]:
+    """One summary per (algorithm, task): the cell of a published table, the mean over limits x seeds.
+
+    Every run is normalised with its own limit. A method that ignores the limit is scored at every limit, so that its
+    normalised cost is C * mean(1 / kappa): C * 0.058333 at the limits 10, 20, 40. Its standard error then is one over
+    training seeds, as scoring the same episodes again adds no information.
+
+    Args:
+        rows: episodes of any algorithms and tasks.
+        cost_limits: where to score methods that ignore the limit; by default the task's own limits.
+
+    Raises:
+        TaskError: a row names an unknown task.
+        ConfigError: the rows of one run come from several training steps.
+    """
+    groups: dict[tuple[str, str], list[EpisodeRow]] = defaultdict(list)
+    kept = list(rows)
+    for row in kept:
+        groups[row.algorithm, row.task].append(row)
+    return [_cell(group, cost_limits) for group in groups.values()]
+
+
+def _cell(rows: list[EpisodeRow], cost_limits: Sequence[float] | None) -> Summary:
+    """A table's cell; rows of one (algorithm, task)."""
+    return _summary(list(_at_limits(rows, cost_limits)), shared=all(row.cost_limit is None for row in rows))
+
+
+def _at_limits(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] | None) -> Iterable[EpisodeRow]:
+    """Every row with a limit: rows without one appear once at each."""
+    for row in rows:
+        if row.cost_limit is not None:
+            yield row
+        else:
+            for limit in cost_limits or get_task(row.task).cost_limits:
+                yield replace(row, cost_limit=float(limit))
+
+
+def _summary(rows: list[EpisodeRow], *, shared: bool = False) -> Summary:
+    """The summary of rows with limits. `shared`: the same episodes appear at every limit, so pool a seed's limits."""
+    runs: dict[object, list[EpisodeRow]] = defaultdict(list)
+    for row in rows:
+        runs[row.seed if shared else (row.seed, row.cost_limit)].append(row)
+    for run in runs.values():
+        _require_one_step(run)
+    columns = [_columns(run) for run in runs.values()]
+    if len(columns) > 1:
+        samples = np.stack([column.mean(axis=1) for column in columns], axis=1)
+    else:
+        samples = _pool_limits(columns[0], rows) if shared else columns[0]
+    returned, cost, scaled_return, scaled_cost = (_estimate(values) for values in samples)
+    first = rows[0]
+    limits = tuple(sorted({float(row.cost_limit) for row in rows if row.cost_limit is not None}))
+    return Summary(
+        first.algorithm,
+        first.task,
+        limits,
+        len({row.seed for row in rows}),
+        len(rows) // (len(limits) if shared else 1),
+        returned,
+        cost,
+        scaled_return,
+        scaled_cost,
+        is_safe(scaled_cost.mean),
+    )
+
+
+def _columns(rows: list[EpisodeRow]) -> np.ndarray:
+    """Return, cost, normalised return and normalised cost of every row, `(4, rows)`."""
+    returns = np.array([row.return_ for row in rows])
+    scaled = [float(normalised_cost(row.cost, row.cost_limit or 0.0)) for row in rows]
+    costs = [row.cost for row in rows]
+    return np.stack([returns, np.array(costs), normalised_return(returns, rows[0].task), np.array(scaled)])
+
+
+def _pool_limits(columns: np.ndarray, rows: list[EpisodeRow]) -> np.ndarray:
+    """Average the copies of each episode over the limits that it was scored at: `(4, rows)` to `(4, episodes)`."""
+    episodes = np.array([row.episode for row in rows])
+    return np.stack([columns[:, episodes == episode].mean(axis=1) for episode in np.unique(episodes)], axis=1)
+
+
+def _estimate(values: np.ndarray) -> Estimate:
+    error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
+    return Estimate(float(values.mean()), error)
+
+
+def _require_one_step(rows: list[EpisodeRow]) -> None:
+    """Averaging over the steps of a training would mix several policies."""
+    steps = {row.step for row in rows}
+    if len(steps) > 1:
+        first = rows[0]
+        raise ConfigError(
+            f"the episodes of {first.algorithm} on {first.task}, seed {first.seed}, come from several training steps "
+            f"({', '.join(map(str, sorted(steps, key=str)))}); keep the rows of one of them."
+        )
