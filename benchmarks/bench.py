@@ -128,7 +128,7 @@ def evaluation(task: str = "BallRun") -> tuple[float, float, int]:
     with EnvPool(task) as pool:
         evaluate(policies, task, episodes=20, pool=pool)  # compiles, and constructs the environments
         results = [evaluate(policies, task, episodes=20, pool=pool) for _ in range(3)]
-        workers = pool.num_workers
+        workers = pool.workers
     raw = raw_environment_rate(task)
     rate = max(result.environment_steps / result.seconds for result in results)
     return raw, rate, workers

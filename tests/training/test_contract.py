@@ -25,6 +25,7 @@ def ball_run() -> Trajectories:
     """Part of the demo data, with next observations."""
     part = data.load("demo").select(np.arange(0, 300, 10))
     following = np.concatenate([part.observations[1:], part.observations[-1:]])
+    following[part.truncated] = part.observations[part.truncated]  # what follows an episode's last row is not logged
     columns = {name: getattr(part, name) for name in ("observations", "actions", "rewards", "costs", "truncated")}
     return Trajectories.from_arrays(
         **columns, terminated=part.terminated, next_observations=following, info={"task": "BallRun"}

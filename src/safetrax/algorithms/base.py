@@ -104,6 +104,11 @@ class Algorithm:
         """False where training ignores the limit: then one run per seed serves every limit."""
         return True
 
+    @property
+    def total_updates(self) -> int:
+        """Gradient steps of all stages."""
+        return sum(stage.updates for stage in self.stages())
+
     def index(self, trajectories: Trajectories, cost_limit: float) -> Index:
         """Arrays that depend on the limit. Their shapes must not: runs with different limits share one program.
 

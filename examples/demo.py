@@ -1,0 +1,63 @@
+"""The main job in a few minutes on two cores: `make demo`.
+
+A log of 300 episodes of real BallRun physics ships with the package. BC-All, BC-Safe and TraC are trained on it for
+three cost limits and three seeds each, evaluated for 20 episodes per policy in the simulator, and shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import safetrax as st
+from safetrax.evaluation.result import format_summaries
+from safetrax.evaluation.statistics import benchmark_table, summarise
+from safetrax.report.curves import learning_curves
+from safetrax.report.plots import cost_return_scatter
+
+LIMITS, SEEDS, TASK = (10, 20, 40), (0, 1, 2), "BallRun"
+
+# A schedule for a demonstration: a fiftieth of the published one, at a higher rate. See docs/results.md for the rest.
+TRAC = st.TraC(
+    segment_ratio=0.5,
+    pretrain_updates=800,
+    updates=1000,
+    pretrain_learning_rate=1e-3,
+    learning_rate=1e-4,
+    warmup=0,
+)
+ALGORITHMS = (st.BC(mode="all", updates=3000), st.BC(mode="safe", updates=3000), TRAC)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--out", type=Path, default=Path("demo-output"), help="folder for the pictures and the policies"
+    )
+    args = parser.parse_args()
+    start = time.perf_counter()
+
+    data = st.load("demo")
+    print(data)
+    cost_return_scatter(data, LIMITS, args.out / "scatter.png")
+
+    rows, metrics = [], []
+    for algorithm in ALGORITHMS:
+        run = st.train(algorithm, data, cost_limits=LIMITS, seeds=SEEDS, progress=True)
+        result = st.evaluate(run.policies, TASK, episodes=20, step=algorithm.total_updates)
+        rows += result.rows
+        metrics += run.metrics
+        for policy in run.policies:
+            policy.save(args.out / "policies" / f"{policy.id}.safetensors")
+
+    print(f"\n{TASK}, 20 episodes of each of {len(SEEDS)} seeds; a normalised cost of at most 1 is safe\n")
+    print(format_summaries(summarise(rows, LIMITS)))
+    print("\nMeans over the limits, as papers report them\n")
+    print(format_summaries(benchmark_table(rows, LIMITS)))
+    learning_curves(metrics, rows, args.out / "learning-curves.png", task=TASK)
+    print(f"\nPictures and policies: {args.out}/  ({time.perf_counter() - start:.0f} s)")
+
+
+if __name__ == "__main__":
+    main()
