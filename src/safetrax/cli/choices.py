@@ -1,0 +1,101 @@
+"""The algorithms that the command line offers, and their hyper-parameters as flags."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from safetrax.cli.console import nearest
+from safetrax.cli.parsing import attribute_docs
+from safetrax.data.catalogue import Task, get_task, task_of_file
+from safetrax.data.demo_data import DEMO, DEMO_FILE
+from safetrax.errors import ConfigError
+
+if TYPE_CHECKING:
+    from safetrax.algorithms.base import Algorithm
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One word of the command line.
+
+    Attributes:
+        algorithm: name of a class in `safetrax.algorithms.CLASSES`.
+        line: what it is.
+        fixed: settings that the word stands for; they are no flags.
+    """
+
+    algorithm: str
+    line: str
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+
+CHOICES = {
+    "trac": Choice("TraC", "trajectory classification: near desirable episodes, away from undesirable ones"),
+    "bc-all": Choice("BC", "behaviour cloning of every episode; ignores the cost limit", {"mode": "all"}),
+    "bc-safe": Choice("BC", "behaviour cloning of the episodes within the cost limit", {"mode": "safe"}),
+}
+
+
+def get_choice(word: str) -> Choice:
+    """The choice of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if word not in CHOICES:
+        raise ConfigError(f"there is no algorithm {word!r}; {nearest(word, CHOICES)}")
+    return CHOICES[word]
+
+
+def task_of(task: str | None, data: str | None) -> Task | None:
+    """The task named, else the one that the data's file name tells, else None.
+
+    Raises:
+        TaskError: `task` is unknown.
+    """
+    if task:
+        return get_task(task)
+    name = DEMO_FILE if data == DEMO else Path(data or "").name
+    return task_of_file(name)
+
+
+def settings_class(choice: Choice, task: Task | None) -> type:
+    """A dataclass of the algorithm's settings without the fixed ones; its defaults are the preset of the suite.
+
+    It checks nothing: faults are found by the algorithm's own class, in `make_algorithm`.
+    """
+    import tyro
+
+    algorithm = _class(choice)
+    preset = algorithm() if task is None else algorithm.preset(task.suite)
+    hints, docs = typing.get_type_hints(algorithm), attribute_docs(algorithm)
+    names = [f.name for f in dataclasses.fields(algorithm) if f.name not in choice.fixed]
+    members = [
+        (name, Annotated[hints[name], tyro.conf.arg(help=docs.get(name))], field(default=getattr(preset, name)))
+        for name in names
+    ]
+    about = (algorithm.__doc__ or "").partition("\n")[0].partition(". ")[0].rstrip(".")
+    suite = "no suite in particular; name a task or its data" if task is None else f"{task.suite}, as in {task.name}"
+    namespace = {"__doc__": f"{about}. The defaults are the published settings for {suite}."}
+    return dataclasses.make_dataclass(f"{algorithm.__name__}Settings", members, frozen=True, namespace=namespace)
+
+
+def make_algorithm(choice: Choice, settings: Any) -> Algorithm:
+    """The algorithm with the settings of an instance of `settings_class`.
+
+    Raises:
+        ConfigError: a setting is out of range.
+    """
+    values = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
+    return _class(choice)(**values, **choice.fixed)
+
+
+def _class(choice: Choice) -> type[Algorithm]:
+    from safetrax.algorithms import CLASSES
+
+    return CLASSES[choice.algorithm]

@@ -1,0 +1,125 @@
+"""`safetrax evaluate`: trained policies in their simulator."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from safetrax.cli.console import say
+from safetrax.cli.parsing import parse
+from safetrax.data.catalogue import get_task
+from safetrax.errors import ConfigError
+from safetrax.files import explain_os_errors
+
+if TYPE_CHECKING:
+    from safetrax.cli.sources import Source
+
+_PROG = "safetrax evaluate"
+_ABOUT = "Roll trained policies out in their simulator, and tabulate reward and cost."
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """What to evaluate, and how."""
+
+    policies: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="FOLDER|POLICY ...")]
+    """Folders that safetrax train made, or single policy files (*.safetensors)."""
+    task: Annotated[
+        str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: the one they were trained for)")
+    ] = None
+    """Benchmark task to evaluate in."""
+    episodes: int = 20
+    """Episodes per policy."""
+    seed: int = 0
+    """Seed of the evaluation: of the environments' resets and the policies' random numbers."""
+    workers: Annotated[
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: one per processor core)")
+    ] = None
+    """Processes that step environments. The results do not depend on it."""
+    cost_limits: Annotated[
+        tuple[float, ...], tyro.conf.arg(metavar="COST [COST ...]", help_behavior_hint="(default: the task's)")
+    ] = ()
+    """Limits at which to score methods that ignore the limit; others are scored at the one they were trained for."""
+    out: Annotated[
+        str | None,
+        tyro.conf.arg(metavar="FILE.csv", help_behavior_hint="(default: the run folder's episodes.csv, added to)"),
+    ] = None
+    """Write one row per episode to this file."""
+    video: Annotated[str | None, tyro.conf.arg(metavar="FILE.gif", help_behavior_hint="(default: none)")] = None
+    """Record one episode of the first policy."""
+
+
+def run(argv: list[str]) -> int:
+    """Evaluate; the exit code."""
+    options = parse(EvaluateOptions, argv, prog=_PROG, description=_ABOUT)
+    if not options.policies:
+        raise ConfigError(f"{_PROG} needs a run folder or policy files, for instance: {_PROG} runs/BallRun-trac")
+    if options.video is not None and Path(options.video).suffix.lower() != ".gif":
+        raise ConfigError(f"the video {options.video} must be a file that ends in .gif.")
+    for limit in options.cost_limits:
+        if not 0 <= limit < float("inf"):
+            raise ConfigError(f"the cost limit {limit:g} must be a finite number, zero or positive.")
+    if options.task is not None:
+        get_task(options.task)
+    for path in (options.out, options.video):
+        if path is not None:
+            _check_writable(Path(path))
+    from safetrax.cli.sources import load_sources
+
+    sources = load_sources(options.policies, options.task)
+    rows: list[Any] = []
+    for source in sources:
+        rows += _evaluate(source, options)
+    if options.out is not None:
+        from safetrax.evaluation.episodes import write_episodes
+
+        write_episodes(options.out, rows)
+        say(f"episodes  {options.out}")
+    elif any(source.folder is None for source in sources):
+        say("The episodes of single policy files are not saved; pass --out FILE.csv to keep them.")
+    if options.video is not None:
+        _record(sources, options.video, options.seed)
+    return 0
+
+
+def _check_writable(path: Path) -> None:
+    """Before minutes are spent on results that could not be written."""
+    with explain_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+
+
+def _evaluate(source: Source, options: EvaluateOptions) -> Sequence[Any]:
+    from safetrax.cli.session import merge_episodes
+    from safetrax.cli.tables import NOTE, results_table
+    from safetrax.evaluation.rollout import evaluate
+
+    result = evaluate(
+        source.policies,
+        source.task,
+        episodes=options.episodes,
+        seed=options.seed,
+        workers=options.workers,
+        step=source.step,
+    )
+    limits = options.cost_limits or source.cost_limits
+    say(results_table(result.rows, limits, title=f"{source.title}: {source.task}"), NOTE)
+    rate = result.environment_steps / max(result.seconds, 1e-9)
+    say(f"{len(result.rows)} episodes, {result.environment_steps:,} steps in {result.seconds:.1f} s ({rate:,.0f}/s)")
+    if options.out is None and source.folder is not None:
+        merge_episodes(source.folder.episodes_file, result.rows)
+        say(f"episodes  {source.folder.episodes_file}")
+    return result.rows
+
+
+def _record(sources: Sequence[Source], path: str, seed: int) -> None:
+    from safetrax.evaluation.video import record_gif
+
+    policy = sources[0].policies[0]
+    record_gif(policy, sources[0].task, path, seed=seed)
+    say(f"video     {path} ({policy.id})")

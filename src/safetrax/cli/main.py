@@ -1,0 +1,82 @@
+"""The entry point: from the words of a command to its verb, and from whatever goes wrong to an exit code.
+
+Exit codes: 0 all is well, 1 `doctor` found the core broken, 2 something that the user can mend, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from safetrax import __version__
+from safetrax.cli.console import complain, nearest, one_line_warnings
+from safetrax.errors import ConfigError, SafeTraXError
+
+# Each verb is the module of that name with a function `run(argv) -> exit code`, imported when it is asked for.
+VERBS = {
+    "train": "train one policy per cost limit and seed on a data set",
+    "evaluate": "roll trained policies out in their simulator, and tabulate reward and cost",
+    "inspect": "look at a data set before training on it: sizes, faults, labels, a picture",
+    "doctor": "check what is installed, and say how to install what is not",
+}
+
+_VERB_LINES = "\n".join(f"  {name:<10}{line}" for name, line in VERBS.items())
+HELP = f"""usage: safetrax VERB [flags]
+
+Offline safe reinforcement learning: from a log of trajectories to an evaluated policy.
+
+verbs:
+{_VERB_LINES}
+
+example:
+  safetrax train trac --data demo --cost-limits 10 20 40 --seeds 0 1 2 --out runs/first
+
+safetrax VERB --help shows every flag with its default; safetrax --version the version.
+SAFETRAX_TRACEBACK=1 in the environment shows where in the code an error came from.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: its words without the program's name; None: those of this process.
+
+    Returns:
+        The exit code.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    with one_line_warnings():
+        try:
+            return _dispatch(words)
+        except SafeTraXError as error:
+            if os.environ.get("SAFETRAX_TRACEBACK", "0") not in ("", "0"):
+                traceback.print_exc()
+            complain(str(error))
+            return 2
+        except KeyboardInterrupt:
+            complain("interrupted.")
+            return 130
+        except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except SystemExit as stop:  # tyro's way to end after --help
+            return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 2
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    verb, rest = words[0], words[1:]
+    if verb in ("--version", "-V"):
+        print(f"safetrax {__version__}")
+        return 0
+    if verb not in VERBS:
+        kind, known = ("flag", ["--help", "--version"]) if verb.startswith("-") else ("verb", list(VERBS))
+        raise ConfigError(f"there is no {kind} {verb!r}; {nearest(verb, known)}")
+    run: Callable[[list[str]], int] = importlib.import_module(f"safetrax.cli.{verb}").run
+    return run(rest)

@@ -1,0 +1,178 @@
+"""From the words of a command line to a dataclass, through tyro; each fault is one sentence."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import dataclasses
+import inspect
+import io
+import itertools
+import re
+import textwrap
+import typing
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from safetrax.cli.console import nearest
+from safetrax.errors import ConfigError
+
+T = TypeVar("T")
+
+_NUMBER = re.compile(r"-\.?\d")
+_BOX = re.compile(r"[╭╮╰╯│]")
+_BAD_VALUES = re.compile(r"Error parsing (\S+): .*\[(.*)\]")
+_BAD_VALUE = re.compile(r"Error parsing (\S+): (.*)")
+_MISSING = re.compile(r"Missing from .*?: (\S+) (.*?)\.? \(required\)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Flag:
+    """One flag of an options class.
+
+    Attributes:
+        name: as typed, for instance `--cost-limits`.
+        doc: the field's docstring, in one line.
+        required: whether it has no default.
+        switch: whether it takes no value.
+    """
+
+    name: str
+    doc: str
+    required: bool
+    switch: bool
+
+
+def parse(options: type[T], argv: Sequence[str], *, prog: str, description: str) -> T:
+    """An instance of the dataclass `options` out of command-line words. `--help` prints and raises SystemExit(0).
+
+    Args:
+        options: its fields are the flags, its attribute docstrings the help. Fields that are dataclasses themselves
+            are groups of flags.
+        argv: the words after the verb.
+        prog: how the command begins, for the usage line.
+        description: shown at the top of the help.
+
+    Raises:
+        ConfigError: a flag is unknown, given twice, missing, or has a value of the wrong kind.
+    """
+    import tyro
+
+    if not {"-h", "--help"} & set(argv):
+        _check_flags(list(flags(options)), argv, prog)
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            result, rest = tyro.cli(
+                options,
+                args=list(argv),
+                prog=prog,
+                description=description,
+                return_unknown_args=True,
+                config=(tyro.conf.OmitArgPrefixes,),
+            )
+    except SystemExit as stop:
+        if stop.code in (0, None):  # --help
+            raise
+        raise ConfigError(f"{_sentence(said.getvalue(), prog)} {prog} --help shows all flags.") from None
+    if rest:
+        raise ConfigError(f"{prog} does not know what to do with {rest[0]!r}; {prog} --help shows all flags.")
+    return result
+
+
+def flags(options: type) -> Iterator[Flag]:
+    """The flags of a dataclass and of the dataclasses that are its fields."""
+    import tyro
+
+    hints = typing.get_type_hints(options, include_extras=True)
+    docs = attribute_docs(options)
+    for entry in dataclasses.fields(options):
+        kind = hints[entry.name]
+        if dataclasses.is_dataclass(kind):
+            assert isinstance(kind, type)
+            yield from flags(kind)
+        elif tyro.conf.Positional not in getattr(kind, "__metadata__", ()):
+            required = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
+            name = entry.name.replace("_", "-")
+            extras = getattr(kind, "__metadata__", ())
+            doc = docs.get(entry.name) or next((x.help for x in extras if getattr(x, "help", None)), "")
+            kind = getattr(kind, "__origin__", kind) if extras else kind
+            yield Flag(f"--{name}", doc, required, kind is bool)
+            if kind is bool:
+                yield Flag(f"--no-{name}", doc, False, True)
+
+
+def attribute_docs(cls: type) -> dict[str, str]:
+    """The string literals that follow the fields of a class and of its bases, each as one line."""
+    docs: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        with contextlib.suppress(OSError, TypeError):  # made at run time, or built in: has no source
+            body = typing.cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]).body
+            for entry, after in itertools.pairwise(body):
+                if isinstance(entry, ast.AnnAssign) and isinstance(entry.target, ast.Name):
+                    match after:
+                        case ast.Expr(value=ast.Constant(value=str(text))):
+                            docs[entry.target.id] = " ".join(text.split())
+    return docs
+
+
+def value_of(argv: Sequence[str], flag: str) -> str | None:
+    """The word given for a flag, before anything is parsed: `--flag word` or `--flag=word`."""
+    for index, word in enumerate(argv):
+        if _canonical(word) == flag:
+            after = argv[index + 1] if index + 1 < len(argv) else None
+            return word.partition("=")[2] if "=" in word else after
+    return None
+
+
+def _canonical(word: str) -> str:
+    """The flag in a word: `--cost_limits=10` is `--cost-limits`."""
+    return word.partition("=")[0].replace("_", "-")
+
+
+def _check_flags(known: Sequence[Flag], argv: Sequence[str], prog: str) -> None:
+    names = {flag.name: flag for flag in known}
+    given: list[str] = []
+    for word, after in itertools.pairwise([*argv, "--"]):
+        if not _is_flag(word):
+            continue
+        name = _canonical(word)
+        if name not in names:
+            raise ConfigError(f"{prog} has no flag {name}; {_hint(name, list(names), prog)}")
+        if not names[name].switch and "=" not in word and _is_flag(after):
+            raise ConfigError(f"{name} needs a value: {names[name].doc}")
+        if name in given:
+            raise ConfigError(f"{name} is given twice; give all its values after one {name}.")
+        given.append(name)
+    for flag in known:
+        if flag.required and flag.name not in given:
+            raise ConfigError(f"{prog} needs {flag.name}: {flag.doc}")
+
+
+def _is_flag(word: str) -> bool:
+    return word.startswith("-") and word != "-" and not _NUMBER.match(word)
+
+
+def _hint(name: str, names: list[str], prog: str) -> str:
+    hint = nearest(name, names)
+    return hint if hint.startswith("did") else f"{prog} --help shows all."
+
+
+def _sentence(said: str, prog: str) -> str:
+    """tyro's box with a title, a message, a rule and more help, reduced to the message."""
+    lines = [line for line in (_BOX.sub("", line).strip() for line in said.splitlines()) if line]
+    message: list[str] = []
+    for line in lines[1:]:
+        rule = set(line) <= {"─", "-"}  # the latter where the output's encoding has no lines
+        if rule and message:
+            break
+        if not rule:
+            message.append(line)
+    text = " ".join(message).rstrip(".") or "the command line cannot be read"
+    if found := _BAD_VALUES.fullmatch(text):
+        return f"{found[1]} cannot take {found[2]}."
+    if found := _BAD_VALUE.fullmatch(text):
+        return f"{found[1]} has a value of the wrong kind: {found[2]}."
+    if found := _MISSING.match(text):
+        return f"{prog} needs {found[1]}: {found[2]}."
+    return f"{text[0].lower()}{text[1:]}."

@@ -1,0 +1,162 @@
+"""One training on the command line, from the data set to the closing words."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetrax.algorithms.base import Algorithm
+from safetrax.cli.console import complain, say
+from safetrax.cli.options import TrainOptions
+from safetrax.cli.tables import NOTE, results_table
+from safetrax.data import get_task, load
+from safetrax.data.demo_data import DEMO
+from safetrax.errors import SafeTraXError, SimulatorError
+from safetrax.evaluation.episodes import EpisodeRow, read_episodes, write_episodes
+from safetrax.training.folder import RunFolder
+from safetrax.training.train import Run, TrainingInterruptedError, train
+
+
+@dataclass(frozen=True)
+class Session:
+    """What to train and how.
+
+    Attributes:
+        algorithm: with its settings.
+        options: the shared flags, with `out` set.
+        resume: go on in that folder.
+    """
+
+    algorithm: Algorithm
+    options: TrainOptions
+    resume: bool
+
+    def run(self) -> int:
+        """Train, evaluate and say where everything is; the exit code."""
+        options = self.options
+        data = load(options.data, task=options.task)
+        obstacle = _obstacle(options.task or data.info.get("task"))
+        if obstacle and options.evaluate_every:
+            raise SimulatorError(f"{obstacle} Without evaluate-every, training needs no simulator.")
+        if obstacle and options.evaluate:
+            complain(f"the trained policies will not be evaluated: {obstacle}", kind="warning: ")
+        began = time.monotonic()
+        try:
+            run = train(
+                self.algorithm,
+                data,
+                cost_limits=options.cost_limits or None,
+                seeds=options.seeds,
+                task=options.task,
+                out=options.out,
+                resume=self.resume,
+                log_every=options.log_every,
+                evaluate_every=options.evaluate_every,
+                evaluation_episodes=options.evaluation_episodes,
+                checkpoint_seconds=options.checkpoint_seconds,
+                log_to=options.log_to,
+                progress=True,
+                record=self._record(),
+            )
+        except TrainingInterruptedError as stop:
+            complain(str(stop))
+            return 130
+        seconds = time.monotonic() - began
+        count = len(run.ids)
+        say(f"trained {count} {'policy' if count == 1 else 'policies'} of {self.algorithm.name} in {seconds:.0f} s")
+        assert run.folder is not None
+        evaluated = bool(options.evaluate and not obstacle) and self._evaluate(run, run.folder)
+        _draw_curves(run, run.folder)
+        _say_where(run, run.folder, evaluated)
+        return 0
+
+    def _record(self) -> dict[str, object]:
+        """For the run folder: what `--resume` needs to need no other flag."""
+        options = self.options
+        place = DEMO if options.data == DEMO else str(Path(options.data).resolve())
+        loop = ("evaluation_episodes", "evaluate_every", "log_every", "checkpoint_seconds", "log_to")
+        values = dataclasses.asdict(options)
+        return {
+            "data_path": place,
+            "options": {name: list(v) if isinstance(v := values[name], tuple) else v for name in loop},
+        }
+
+    def _evaluate(self, run: Run, folder: RunFolder) -> bool:
+        """Roll out and tabulate the policies; a failure is only a warning, for they are trained and saved."""
+        from safetrax.evaluation.rollout import evaluate
+
+        task = run.ids[0].task
+        if task is None:
+            return False
+        limits = self.options.cost_limits
+        try:
+            result = evaluate(
+                run.policies, task, episodes=self.options.evaluation_episodes, step=self.algorithm.total_updates
+            )
+            merge_episodes(folder.episodes_file, result.rows)
+            say(results_table(result.rows, limits, title=task), NOTE)
+        except SafeTraXError as error:
+            complain(f"the policies are trained and saved, but their evaluation failed: {error}", kind="warning: ")
+            return False
+        except KeyboardInterrupt:
+            complain("the evaluation was interrupted; the policies are trained and saved.", kind="warning: ")
+            return False
+        return True
+
+
+def _obstacle(task: str | None) -> str | None:
+    """Why policies cannot be evaluated; None: they can."""
+    if task is None:
+        return "the data set names no task; pass --task if it comes from one."
+    from safetrax.envs import suite_status
+
+    suite = get_task(task).suite
+    status = {name: (usable, detail) for name, usable, detail in suite_status()}
+    usable, detail = status.get(suite, (False, f"this version has no environments of {suite}."))
+    return None if usable else detail
+
+
+def merge_episodes(path: Path, rows: tuple[EpisodeRow, ...]) -> None:
+    """Add rows to a file; where it holds the same episode of the same policy already, the new row replaces it.
+
+    Raises:
+        RunError: the file cannot be written.
+        DataError: it is no episodes file.
+    """
+    new = {_identity(row) for row in rows}
+    old = [row for row in read_episodes(path) if _identity(row) not in new] if path.exists() else []
+    write_episodes(path, [*old, *rows])
+
+
+def _identity(row: EpisodeRow) -> tuple[object, ...]:
+    return row.algorithm, row.task, row.cost_limit, row.seed, row.step, row.env_seed
+
+
+def _draw_curves(run: Run, folder: RunFolder) -> None:
+    from safetrax.report.plots import learning_curves
+
+    try:
+        rows = read_episodes(folder.episodes_file) if folder.episodes_file.exists() else []
+        limits = run.config["cost_limits"]
+        learning_curves(run.metrics, rows, folder.path / "curves.png", task=run.ids[0].task, cost_limits=limits)
+    except SafeTraXError as error:
+        complain(f"the learning curves could not be drawn: {error}", kind="warning: ")
+
+
+def _say_where(run: Run, folder: RunFolder, evaluated: bool) -> None:
+    places = [
+        ("policies", folder.policies_folder),
+        ("metrics", folder.metrics_file),
+        ("episodes", folder.episodes_file),
+        ("curves", folder.path / "curves.png"),
+    ]
+    for name, path in places:
+        if path.exists():
+            say(f"{name:<10}{path}")
+    quoted = shlex.quote(str(folder.path))
+    task = "" if run.ids[0].task else " --task NAME"
+    more = f" --episodes 100 --video {shlex.quote(str(folder.path / 'episode.gif'))}" if evaluated else ""
+    say(f"next      safetrax evaluate {quoted}{task}{more}")

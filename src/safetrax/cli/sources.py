@@ -1,0 +1,111 @@
+"""From paths on the command line to policies that can be evaluated together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from safetrax.algorithms import CLASSES
+from safetrax.data.catalogue import get_task
+from safetrax.errors import ConfigError, DataError, SafeTraXError
+from safetrax.policy import Policies, Policy
+from safetrax.training.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Source:
+    """Policies of one structure and task.
+
+    Attributes:
+        title: the path that they came from.
+        policies: stacked.
+        task: where to evaluate them.
+        step: updates that they were trained for; None where unknown.
+        folder: their run folder; None for single files.
+        cost_limits: of their training, as far as they are known.
+    """
+
+    title: str
+    policies: Policies
+    task: str
+    step: int | None
+    folder: RunFolder | None
+    cost_limits: tuple[float, ...]
+
+
+def load_sources(paths: Sequence[str], task: str | None) -> list[Source]:
+    """One source per run folder, and one per group of alike policy files.
+
+    Raises:
+        RunError: a folder is no run folder, or its training has not ended.
+        DataError: a file is missing or no policy.
+        ConfigError: it is unknown which task to evaluate in.
+    """
+    sources = []
+    loose: dict[object, list[tuple[str, Policy]]] = {}
+    for path in dict.fromkeys(paths):
+        if Path(path).is_dir():
+            sources.append(_of_folder(path, task))
+        elif not Path(path).exists():
+            raise DataError(f"there is no run folder and no policy file at {path}; check the path.")
+        else:
+            policy = Policy.load(path)
+            loose.setdefault(_kind(policy), []).append((path, policy))
+    return sources + [_of_files(group, task) for group in loose.values()]
+
+
+def _of_folder(path: str, task: str | None) -> Source:
+    folder = RunFolder.open(path)
+    policies = folder.load_policies()
+    limits = tuple(float(limit) for limit in folder.config().get("cost_limits", ()))
+    name = _task(path, task, policies.ids[0].task)
+    return Source(path, policies, name, _step(policies.metadata), folder, limits)
+
+
+def _of_files(group: Sequence[tuple[str, Policy]], task: str | None) -> Source:
+    path, first = group[0]
+    title = path if len(group) == 1 else f"{path} and {len(group) - 1} more"
+    _check_distinct(group)
+    policies = Policies.stack([policy for _, policy in group])
+    return Source(title, policies, _task(path, task, first.id.task), _step(first.metadata), None, ())
+
+
+def _kind(policy: Policy) -> object:
+    """Equal for policies that can be stacked and belong into one table."""
+    leaves, structure = jax.tree.flatten(policy.actor)
+    shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
+    return policy.id.task, structure, shapes, _step(policy.metadata)
+
+
+def _check_distinct(group: Iterable[tuple[str, Policy]]) -> None:
+    """Two policies of the same run would be averaged as one."""
+    seen: dict[object, str] = {}
+    for path, policy in group:
+        if policy.id in seen:
+            raise ConfigError(
+                f"{path} and {seen[policy.id]} are both called {policy.id}; evaluate them with two commands."
+            )
+        seen[policy.id] = path
+
+
+def _task(path: str, asked: str | None, trained: str | None) -> str:
+    name = asked or trained
+    if name is None:
+        raise ConfigError(f"{path} does not say which task it was trained for; pass --task.")
+    return get_task(name).name
+
+
+def _step(metadata: Mapping[str, Any]) -> int | None:
+    """Updates of the training that a policy's metadata describe."""
+    settings = dict(metadata.get("algorithm") or {})
+    kind = CLASSES.get(settings.pop("class", ""))
+    if kind is None:
+        return None
+    try:
+        return kind.from_config(settings).total_updates
+    except SafeTraXError:  # made by another version
+        return None

@@ -1,0 +1,61 @@
+"""Tables of evaluation results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from safetrax.cli.plain import plain_table
+from safetrax.evaluation.episodes import EpisodeRow
+from safetrax.evaluation.statistics import Estimate, Summary, benchmark_table, summarise
+
+
+def results_table(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] = (), *, title: str = "") -> Table:
+    """One line per algorithm and limit, then one per algorithm with several: the mean over limits and seeds.
+
+    Args:
+        rows: episodes of one training step of each run.
+        cost_limits: where to score methods that ignore the limit; empty: the task's limits.
+        title: shown above.
+
+    Raises:
+        TaskError: a row names an unknown task.
+    """
+    kept = list(rows)
+    table = plain_table(title)
+    table.add_column("algorithm")
+    for name in ("limit", "seeds", "reward", "cost", "safe", "raw return", "raw cost"):  # fit into 80 columns
+        table.add_column(name, justify="left" if name == "safe" else "right")
+    limits = list(cost_limits) or None
+    for summary in summarise(kept, limits):
+        table.add_row(*_cells(summary, f"{summary.cost_limits[0]:g}"))
+    table.add_section()
+    for summary in benchmark_table(kept, limits):
+        if len(summary.cost_limits) > 1:
+            table.add_row(*_cells(summary, "mean"))
+    return table
+
+
+NOTE = "reward and cost are normalised, safe is a cost of at most 1, and ± is one standard error"
+
+
+def _cells(summary: Summary, limit: str) -> list[str | Text]:
+    safe = Text("yes", style="bold green") if summary.safe else Text("no", style="dim")
+    return [
+        summary.algorithm,
+        limit,
+        str(summary.seeds),
+        _show(summary.normalised_return, 2),
+        _show(summary.normalised_cost, 2),
+        safe,
+        f"{summary.return_.mean:.1f}",
+        f"{summary.cost.mean:.1f}",
+    ]
+
+
+def _show(estimate: Estimate, digits: int) -> str:
+    error = "" if math.isnan(estimate.error) else f" ± {estimate.error:.{digits}f}"
+    return f"{estimate.mean:.{digits}f}{error}"

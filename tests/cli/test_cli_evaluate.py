@@ -1,0 +1,97 @@
+"""`safetrax evaluate`: which policies are evaluated together, what is printed, and where the rows go."""
+
+from __future__ import annotations
+
+import jax
+import pytest
+
+from safetrax.algorithms import BC, Spec
+from safetrax.cli.main import main
+from safetrax.cli.session import merge_episodes
+from safetrax.cli.sources import load_sources
+from safetrax.data import load
+from safetrax.errors import ConfigError
+from safetrax.evaluation.episodes import EpisodeRow, read_episodes
+from safetrax.policy import Policies, Policy, RunId
+from safetrax.training.folder import RunFolder
+
+
+def make_policy(seed: int, *, limit: float | None = 20.0, hidden: int = 8, task: str | None = "BallRun") -> Policy:
+    algorithm = BC(mode="safe", hidden=(hidden,), updates=5)
+    actor = algorithm.actor(algorithm.init(jax.random.key(seed), Spec.of(load("demo"))))
+    settings = {"class": "BC", **algorithm.config()}
+    return Policy(actor, RunId("BC-Safe", task, limit, seed), {"algorithm": settings})
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder with three policies."""
+    folder = RunFolder.create(tmp_path / "run", {"cost_limits": [20.0, 40.0]})
+    policies = [make_policy(0), make_policy(1), make_policy(0, limit=40.0)]
+    folder.save_policies(Policies.stack(policies))
+    for number, policy in enumerate(folder.policies_folder.iterdir()):
+        loaded = Policy.load(policy)
+        Policy(loaded.actor, loaded.id, make_policy(number).metadata).save(policy)
+    return folder
+
+
+def test_a_folder_is_one_source_and_files_group_by_structure(run, tmp_path):
+    files = []
+    for name, policy in {
+        "a": make_policy(0),
+        "b": make_policy(1),
+        "c": make_policy(2, hidden=4),
+        "d": make_policy(3, task="BallCircle"),
+    }.items():
+        files.append(str(policy.save(tmp_path / f"{name}.safetensors")))
+    sources = load_sources([str(run.path), *files], None)
+    assert [len(source.policies) for source in sources] == [3, 2, 1, 1]
+    assert [source.task for source in sources] == ["BallRun", "BallRun", "BallRun", "BallCircle"]
+    assert [source.folder for source in sources] == [run, None, None, None]
+    assert sources[0].cost_limits == (20.0, 40.0)
+    assert {source.step for source in sources} == {5}
+    assert sources[1].title == f"{files[0]} and 1 more"
+
+
+def test_files_of_the_same_run_are_not_averaged(tmp_path):
+    files = [str(make_policy(0).save(tmp_path / f"{name}.safetensors")) for name in "ab"]
+    with pytest.raises(ConfigError, match="are both called BC-Safe_limit-20_seed-0"):
+        load_sources(files, None)
+
+
+def test_a_policy_of_no_task_needs_one(tmp_path):
+    path = str(make_policy(0, task=None).save(tmp_path / "a.safetensors"))
+    with pytest.raises(ConfigError, match="pass --task"):
+        load_sources([path], None)
+    assert load_sources([path], "ballrun")[0].task == "BallRun"
+
+
+def _row(step: int, env_seed: int, value: float) -> EpisodeRow:
+    return EpisodeRow("BC-Safe", "BallRun", 20.0, 0, step, env_seed, env_seed, value, 0.0, 100)
+
+
+def test_rows_of_the_same_episode_replace_each_other(tmp_path):
+    path = tmp_path / "episodes.csv"
+    merge_episodes(path, (_row(5, 0, 1.0), _row(5, 1, 2.0), _row(3, 0, 3.0)))
+    merge_episodes(path, (_row(5, 1, 4.0), _row(5, 2, 5.0)))
+    found = sorted((row.step, row.env_seed, row.return_) for row in read_episodes(path))
+    assert found == [(3, 0, 3.0), (5, 0, 1.0), (5, 1, 4.0), (5, 2, 5.0)]
+
+
+def test_evaluate_a_run_folder(run, tmp_path, capsys):
+    pytest.importorskip("bullet_safety_gym")
+    video = tmp_path / "episode.gif"
+    assert main(["evaluate", str(run.path), "--episodes", "2", "--workers", "1", "--video", str(video)]) == 0
+    out = capsys.readouterr().out
+    lines = [line.split() for line in out.splitlines() if line.startswith(" BC-Safe")]
+    assert [line[1] for line in lines] == ["20", "40", "mean"]
+    assert [line[2] for line in lines[:2]] == ["2", "1"]  # seeds
+    assert all({"yes", "no"} & set(line) for line in lines)
+    rows = read_episodes(run.episodes_file)
+    assert len(rows) == 6
+    assert {row.step for row in rows} == {5}
+    assert video.read_bytes()[:4] == b"GIF8"
+
+    assert main(["evaluate", str(run.path), "--episodes", "1", "--out", str(tmp_path / "rows.csv")]) == 0
+    assert len(read_episodes(tmp_path / "rows.csv")) == 3
+    assert read_episodes(run.episodes_file) == rows
