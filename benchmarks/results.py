@@ -9,7 +9,6 @@ runs are kept, and the table is printed from the episode rows that lie in the ru
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +43,6 @@ def run(algorithm: st.Algorithm, file: Path, folder: Path, limits: Sequence[floa
     episodes = folder / "episodes.csv"
     if episodes.exists():
         return
-    start = time.perf_counter()
     data = st.load(file)
     trained = st.train(
         algorithm,
@@ -57,28 +55,23 @@ def run(algorithm: st.Algorithm, file: Path, folder: Path, limits: Sequence[floa
         progress=True,
         record={"data_path": file.name},
     )
-    seconds = time.perf_counter() - start
     task = trained.ids[0].task or file.stem
     result = st.evaluate(trained.policies, task, episodes=20, step=algorithm.total_updates)
     append_episodes(episodes, result.rows)
-    (folder / "seconds.txt").write_text(f"{seconds / len(trained.ids):.1f}\n")
 
 
-def markdown(rows: Sequence[EpisodeRow], limits: Sequence[float], seconds: dict[tuple[str, str], str]) -> str:
+def markdown(rows: Sequence[EpisodeRow], limits: Sequence[float]) -> str:
     """One line per (task, algorithm): normalised reward / cost at each limit, and the mean that papers report."""
     per_limit = {(s.task, s.algorithm, s.cost_limits[0]): s for s in summarise(rows, limits)}
     heads = " | ".join(f"limit {limit:g}" for limit in limits)
     lines = [
-        f"| task | method | {heads} | mean | safe | s per run |",
-        "|---" * (len(limits) + 5) + "|",
+        f"| task | method | {heads} | mean | safe |",
+        "|---" * (len(limits) + 4) + "|",
     ]
     for s in benchmark_table(rows, limits):
         cells = [_cell(per_limit[s.task, s.algorithm, limit]) for limit in limits]
         verdict = "yes" if s.safe else "no"
-        lines.append(
-            f"| {s.task} | {s.algorithm} | {' | '.join(cells)} | {_cell(s)} | {verdict} "
-            f"| {seconds.get((s.task, s.algorithm), '')} |"
-        )
+        lines.append(f"| {s.task} | {s.algorithm} | {' | '.join(cells)} | {_cell(s)} | {verdict} |")
     return "\n".join(lines)
 
 
@@ -99,7 +92,6 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 10, 20])
     args = parser.parse_args()
     rows: list[EpisodeRow] = []
-    seconds: dict[tuple[str, str], str] = {}
     for task in args.tasks:
         files = sorted(args.data.glob(f"*{task}*.hdf5"))
         if not files:
@@ -110,8 +102,7 @@ def main() -> None:
             folder = args.out / args.schedule / f"{task}-{algorithm.name}"
             run(algorithm, files[0], folder, args.limits, args.seeds)
             rows += read_episodes(RunFolder.open(folder).episodes_file)
-            seconds[task, algorithm.name] = (folder / "seconds.txt").read_text().strip()
-            print(markdown(rows, args.limits, seconds), flush=True)
+            print(markdown(rows, args.limits), flush=True)
 
 
 if __name__ == "__main__":

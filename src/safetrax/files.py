@@ -20,6 +20,7 @@ _REASONS = {
     errno.EPERM: "permission was denied; choose a folder that you may write to",
     errno.EROFS: "the file system is read-only; choose another folder",
     errno.ENOTDIR: "a part of the path is a file, not a folder; choose another folder",
+    errno.EEXIST: "a file stands where a folder is needed; choose another folder",
     errno.EFBIG: "the file would be larger than this file system allows",
 }
 

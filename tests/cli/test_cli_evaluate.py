@@ -19,8 +19,7 @@ from safetrax.training.folder import RunFolder
 def make_policy(seed: int, *, limit: float | None = 20.0, hidden: int = 8, task: str | None = "BallRun") -> Policy:
     algorithm = BC(mode="safe", hidden=(hidden,), updates=5)
     actor = algorithm.actor(algorithm.init(jax.random.key(seed), Spec.of(load("demo"))))
-    settings = {"class": "BC", **algorithm.config()}
-    return Policy(actor, RunId("BC-Safe", task, limit, seed), {"algorithm": settings})
+    return Policy(actor, RunId("BC-Safe", task, limit, seed), {"updates": 5})
 
 
 @pytest.fixture
@@ -29,9 +28,6 @@ def run(tmp_path):
     folder = RunFolder.create(tmp_path / "run", {"cost_limits": [20.0, 40.0]})
     policies = [make_policy(0), make_policy(1), make_policy(0, limit=40.0)]
     folder.save_policies(Policies.stack(policies))
-    for number, policy in enumerate(folder.policies_folder.iterdir()):
-        loaded = Policy.load(policy)
-        Policy(loaded.actor, loaded.id, make_policy(number).metadata).save(policy)
     return folder
 
 

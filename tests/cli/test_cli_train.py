@@ -110,7 +110,7 @@ def test_train_then_resume_with_no_other_flag(own_data, tmp_path, capsys):
 
     config = RunFolder.open(out).config()
     assert config["record"]["data_path"] == str(own_data.resolve())
-    assert config["runs"] == [[2.0, 3], [2.0, 1], [4.0, 3], [4.0, 1]]
+    assert (config["cost_limits"], config["seeds"]) == ([2.0, 4.0], [3, 1])
 
     before = weights(out)
     metrics = (out / "metrics.csv").read_text()
@@ -131,7 +131,7 @@ def test_resume_keeps_how_often_to_log_and_evaluate(tmp_path, monkeypatch, plann
     config = {
         "algorithm": {"class": "TraC", "discount": 0.5, "hidden": [8]},
         "task": "BallRun",
-        "runs": [[10.0, 3], [10.0, 1], [20.0, 3], [20.0, 1]],
+        "seeds": [3, 1],
         "cost_limits": [10.0, 20.0],
         "record": {"data_path": "demo", "options": {"log_every": 7, "log_to": ["wandb"], "evaluate_every": 30}},
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from safetrax.errors import DataError, RunError
-from safetrax.evaluation import EpisodeRow, append_episodes, read_episodes, write_episodes
+from safetrax.evaluation.episodes import EpisodeRow, append_episodes, read_episodes, write_episodes
 
 ROW = EpisodeRow("TraC", "BallRun", 10.0, 0, 5000, 3, 3, 1 / 3, 7.0, 100)
 ROWS = [ROW, replace(ROW, cost_limit=None, step=None, return_=-1e-17), replace(ROW, algorithm='A "quoted", name')]

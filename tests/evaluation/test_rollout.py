@@ -17,8 +17,7 @@ from safetrax.envs import make_env
 from safetrax.envs.pool import EnvPool
 from safetrax.envs.protocol import Answers
 from safetrax.errors import ConfigError, RunError, SimulatorError, TaskError
-from safetrax.evaluation import evaluate
-from safetrax.evaluation.rollout import default_slots
+from safetrax.evaluation.rollout import default_slots, evaluate
 from safetrax.policy import Policies, Policy
 
 
@@ -139,7 +138,7 @@ def test_an_interrupted_evaluation_leaves_a_usable_pool(pool: EnvPool, monkeypat
 
 
 def test_saving_and_printing(pool: EnvPool, tmp_path):
-    from safetrax.evaluation import read_episodes
+    from safetrax.evaluation.episodes import read_episodes
 
     result = evaluate([network_policy(0), network_policy(1)], "BallRun", episodes=2, pool=pool)
     result.save(tmp_path / "rows.csv")

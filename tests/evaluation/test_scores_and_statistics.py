@@ -9,9 +9,10 @@ import pytest
 
 from safetrax.data.catalogue import get_task
 from safetrax.errors import ConfigError, TaskError
-from safetrax.evaluation import EpisodeRow, benchmark_table, summarise
+from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.evaluation.result import format_summaries
 from safetrax.evaluation.scores import is_safe, normalised_cost, normalised_return
+from safetrax.evaluation.statistics import benchmark_table, summarise
 
 
 def rows(

@@ -1,13 +1,10 @@
-"""`safetrax inspect`: what is in a data set, what is wrong with it, and how it would be labelled.
-
-It needs neither a simulator nor jax.
-"""
+"""`safetrax inspect`: what is in a data set, what is wrong with it, and how TraC would label it."""
 
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import tyro
@@ -18,10 +15,14 @@ from safetrax.cli.console import say
 from safetrax.cli.parsing import parse
 from safetrax.cli.plain import plain_table
 from safetrax.data import Trajectories, get_task, load, validate
-from safetrax.data.segments import label_segments, segment_length, within_limit
+from safetrax.data.segments import segment_length, within_limit
 from safetrax.errors import ConfigError, DataError
 
+if TYPE_CHECKING:
+    from safetrax.algorithms.trac import TraC
+
 _PROG = "safetrax inspect"
+_PRESET = tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: TraC's for the task)")
 _ABOUT = "Look at a data set before training on it. The exit code is 2 if it has errors that forbid training."
 
 
@@ -39,14 +40,12 @@ class InspectOptions:
         tuple[float, ...], tyro.conf.arg(metavar="COST [COST ...]", help_behavior_hint="(default: the task's)")
     ] = ()
     """Limits on the cost of an episode."""
-    top: float = 0.5
+    top: Annotated[float | None, _PRESET] = None
     """Share of the safe segments that is desirable, as in safetrax train trac."""
-    bottom: float = 0.0
+    bottom: Annotated[float | None, _PRESET] = None
     """Share of the safe segments that is undesirable."""
-    segment_ratio: float = 1.0
+    segment_ratio: Annotated[float | None, _PRESET] = None
     """Segment length over the longest episode's."""
-    weight_floor: float = 0.7
-    """Smallest weight of a segment."""
     figure: Annotated[str | None, tyro.conf.arg(metavar="FILE.png", help_behavior_hint="(default: none)")] = None
     """Draw the episodes by cost and return, labelled, one panel per limit."""
 
@@ -66,14 +65,15 @@ def run(argv: list[str]) -> int:
         return 2
     task = data.info.get("task")
     limits = options.cost_limits or (get_task(task).cost_limits if task else ())
+    rule = _rule(options, task)
     if limits:
-        say("", _labels(data, limits, options))
+        say("", _labels(data, limits, rule))
     else:
         say("", "No task names cost limits for this data set; pass --cost-limits to see how it would be labelled.")
     if options.figure is not None:
         from safetrax.report.plots import cost_return_scatter
 
-        shares = {"top": options.top, "bottom": options.bottom, "floor": options.weight_floor}
+        shares = {"top": rule.top, "bottom": rule.bottom, "floor": rule.weight_floor}
         say(f"figure    {cost_return_scatter(data, limits, options.figure, **shares)}")
     _say_next(options)
     return 0
@@ -81,11 +81,7 @@ def run(argv: list[str]) -> int:
 
 def _check(options: InspectOptions) -> None:
     """Find faults of the flags before a large file is read."""
-    segment_length(options.segment_ratio, 1_000_000)
-    for name in ("top", "bottom", "weight_floor"):
-        value = getattr(options, name)
-        if not 0 <= value <= 1:
-            raise ConfigError(f"{name} is {value}, but must lie in [0, 1].")
+    _rule(options, options.task)
     for limit in options.cost_limits:
         if not 0 <= limit < float("inf"):
             raise ConfigError(f"the cost limit {limit:g} must be a finite number, zero or positive.")
@@ -93,6 +89,16 @@ def _check(options: InspectOptions) -> None:
         from safetrax.report.plots import check_figure_path
 
         check_figure_path(options.figure)
+
+
+def _rule(options: InspectOptions, task: str | None) -> TraC:
+    """TraC's settings for the task's suite, and above them what was given."""
+    from safetrax.algorithms.trac import TraC
+
+    preset = TraC() if task is None else TraC.preset(get_task(task).suite)
+    names = ("top", "bottom", "segment_ratio")
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    return replace(preset, **given)
 
 
 def _sizes(data: Trajectories) -> Table:
@@ -120,9 +126,9 @@ def _counts(data: Trajectories) -> str:
     )
 
 
-def _labels(data: Trajectories, limits: tuple[float, ...], options: InspectOptions) -> Table:
-    length = segment_length(options.segment_ratio, data.max_length)
-    table = plain_table(f"labels (top {options.top:g}, bottom {options.bottom:g}, segments of {length} steps)")
+def _labels(data: Trajectories, limits: tuple[float, ...], rule: TraC) -> Table:
+    length = segment_length(rule.segment_ratio, data.max_length)
+    table = plain_table(f"labels (top {rule.top:g}, bottom {rule.bottom:g}, segments of {length} steps)")
     table.add_column("limit", justify="right")
     for heading in ("safe episodes", "best safe return", "desirable", "undesirable", "unused segments"):
         table.add_column(heading, justify="right")
@@ -130,20 +136,13 @@ def _labels(data: Trajectories, limits: tuple[float, ...], options: InspectOptio
         safe = within_limit(data.cost_returns, limit)
         best = f"{data.returns[safe].max():.6g}" if safe.any() else "-"
         share = f"{safe.sum():,} ({safe.mean():.1%})"
-        table.add_row(f"{limit:g}", share, best, *_segment_counts(data, limit, options))
+        table.add_row(f"{limit:g}", share, best, *_segment_counts(data, limit, rule))
     return table
 
 
-def _segment_counts(data: Trajectories, limit: float, options: InspectOptions) -> tuple[str | Text, ...]:
+def _segment_counts(data: Trajectories, limit: float, rule: TraC) -> tuple[str | Text, ...]:
     try:
-        segments = label_segments(
-            data,
-            limit,
-            ratio=options.segment_ratio,
-            top=options.top,
-            bottom=options.bottom,
-            floor=options.weight_floor,
-        )
+        segments = rule.segments(data, limit)
     except DataError:  # no segment is safe at this limit; others may be
         return Text("none", style="bold red"), "-", "-"
     desirable = int(segments.desirable.sum())

@@ -9,9 +9,8 @@ from typing import Any
 
 import jax
 
-from safetrax.algorithms import CLASSES
 from safetrax.data.catalogue import get_task
-from safetrax.errors import ConfigError, DataError, SafeTraXError
+from safetrax.errors import ConfigError, DataError
 from safetrax.policy import Policies, Policy
 from safetrax.training.folder import RunFolder
 
@@ -101,11 +100,4 @@ def _task(path: str, asked: str | None, trained: str | None) -> str:
 
 def _step(metadata: Mapping[str, Any]) -> int | None:
     """Updates of the training that a policy's metadata describe."""
-    settings = dict(metadata.get("algorithm") or {})
-    kind = CLASSES.get(settings.pop("class", ""))
-    if kind is None:
-        return None
-    try:
-        return kind.from_config(settings).total_updates
-    except SafeTraXError:  # made by another version
-        return None
+    return metadata.get("updates")

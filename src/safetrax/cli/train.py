@@ -118,8 +118,8 @@ class _Saved:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """In their order, each once."""
-        return tuple(dict.fromkeys(int(seed) for _, seed in self._get("runs", list)))
+        """In their order."""
+        return tuple(int(seed) for seed in self._get("seeds", list))
 
     @property
     def data(self) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from safetrax.envs.suites import build_env, require_suite
+from safetrax.envs.suites import build_env, load_suite, require_suite
 
 if TYPE_CHECKING:
     import gymnasium
@@ -32,6 +32,16 @@ def make_env(task: str, *, render: bool = False) -> gymnasium.Env[Any, Any]:
     """
     found = require_task(task)
     return build_env(found.suite, found.env_id, found.horizon, render=render)
+
+
+def require_simulator(task: str) -> None:
+    """Check that a task can be simulated here, by importing its simulator.
+
+    Raises:
+        TaskError: there is no such task.
+        SimulatorError: its simulator is not installed, or its suite is not supported by this version.
+    """
+    load_suite(require_task(task).suite)
 
 
 def require_task(task: str) -> Task:

@@ -49,7 +49,7 @@ def build_env(suite: str, env_id: str, horizon: int, *, render: bool = False) ->
     Raises:
         SimulatorError: the suite is unknown to this version, not installed, or refuses to start.
     """
-    module = _load(suite)
+    module = load_suite(suite)
     with silenced(), _explained(suite):
         env: gymnasium.Env[Any, Any] = module.build(env_id, horizon, render=render)
     return env
@@ -75,12 +75,17 @@ def suite_status() -> list[tuple[str, bool, str]]:
 
 def _status(suite: str) -> tuple[str, bool, str]:
     try:
-        return suite, True, _load(suite).versions()
+        return suite, True, load_suite(suite).versions()
     except SimulatorError as error:
         return suite, False, str(error)
 
 
-def _load(suite: str) -> Any:
+def load_suite(suite: str) -> Any:
+    """The suite's module, with its simulator imported.
+
+    Raises:
+        SimulatorError: the suite is unknown to this version, not installed, or refuses to start.
+    """
     entry = require_suite(suite)
     with silenced(), _explained(suite):
         return importlib.import_module(entry.module)

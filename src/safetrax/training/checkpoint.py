@@ -58,14 +58,23 @@ def read_position(path: Path, signature: Mapping[str, Any]) -> Position:
         saved = json.loads(header["signature"])
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise RunError(f"the checkpoint {path} is damaged ({error}); start again in a new folder.") from error
+    require_same(path, saved, signature)
+    return position
+
+
+def require_same(path: Path, saved: Any, signature: Mapping[str, Any]) -> None:
+    """Check that what `path` was made for is what is asked for now.
+
+    Raises:
+        RunError: naming the first setting that differs.
+    """
     difference = _first_difference(saved, json.loads(json.dumps(signature)))
     if difference:
         name, before, now = difference
         raise RunError(
-            f"the checkpoint {path} belongs to another configuration: {name} was {before!r} and is now {now!r}; "
+            f"{path} belongs to another configuration: {name} was {before!r} and is now {now!r}; "
             "resume with the settings it was made with, or choose a new folder."
         )
-    return position
 
 
 def load_checkpoint(path: Path, structure: Any) -> Any:

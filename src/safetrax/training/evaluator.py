@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from safetrax.errors import ConfigError
+from safetrax.errors import ConfigError, RunError
 from safetrax.policy import Policies
 
 
@@ -26,9 +26,9 @@ class Evaluator:
         self._task, self._episodes, self._path = task, episodes, path
         self._pool: Any = None
         if every and task is not None:
-            from safetrax.envs.make import require_task
+            from safetrax.envs.make import require_simulator
 
-            require_task(task)
+            require_simulator(task)
 
     def evaluate(self, policies: Policies, update: int, cost_limits: tuple[float, ...]) -> str:
         """Roll the policies out and return one line on how they did."""
@@ -39,7 +39,10 @@ class Evaluator:
         assert self._task is not None
         if self._pool is None:
             self._pool = EnvPool(self._task)
-        result = evaluate(policies, self._task, episodes=self._episodes, pool=self._pool, step=update)
+        try:
+            result = evaluate(policies, self._task, episodes=self._episodes, pool=self._pool, step=update)
+        except RunError as error:  # one policy has diverged; the others go on
+            return f"no evaluation at {update}: {error}"
         if self._path is not None:
             append_episodes(self._path, result.rows)
         summaries = result.summary(cost_limits=cost_limits or None)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from safetrax.errors import ConfigError, RunError
 from safetrax.files import atomic_path, explain_os_errors
 from safetrax.policy import RunId
+from safetrax.training.folder import RunFolder
 
 COLUMNS = ("stage", "update", "algorithm", "cost_limit", "seed", "metric", "value")
 Sink = Literal["tensorboard", "wandb"]
@@ -77,7 +78,7 @@ class TensorBoardSink(MetricSink):
     """Event files, one folder per run."""
 
     def __init__(self, folder: Path) -> None:
-        module = _optional("tensorboardX", "tensorboard")
+        module = _package("tensorboard")
         self._folder = folder
         self._make = module.SummaryWriter
         self._writers: dict[str, Any] = {}
@@ -100,7 +101,7 @@ class WandbSink(MetricSink):
     """One Weights & Biases run that holds all rows, named by run and metric."""
 
     def __init__(self, folder: Path | None, config: dict[str, Any]) -> None:
-        module = _optional("wandb", "wandb")
+        module = _package("wandb")
         self._run = module.init(project="safetrax", dir=None if folder is None else str(folder), config=config)
 
     def write(self, rows: Sequence[MetricRow]) -> None:
@@ -112,6 +113,35 @@ class WandbSink(MetricSink):
     def close(self) -> None:
         """Finish the run."""
         self._run.finish()
+
+
+_PACKAGES: dict[str, str] = {"tensorboard": "tensorboardX", "wandb": "wandb"}
+
+
+def require_sinks(names: Sequence[str], *, has_folder: bool) -> None:
+    """Check that the named sinks can be made.
+
+    Raises:
+        ConfigError: a name is unknown, its package is missing, or it needs a run folder.
+    """
+    for name in names:
+        if name not in _PACKAGES:
+            raise ConfigError(f"metrics cannot be logged to {name!r}; choose from {', '.join(_PACKAGES)}.")
+        if name == "tensorboard" and not has_folder:
+            raise ConfigError("TensorBoard logging needs a run folder; pass out.")
+        _package(name)
+
+
+def make_sinks(names: Sequence[Sink], folder: RunFolder | None, config: dict[str, Any]) -> list[MetricSink]:
+    """The CSV file of the run folder, and the named sinks."""
+    sinks: list[MetricSink] = []
+    if folder is not None:
+        sinks.append(CsvSink(folder.metrics_file))
+        if "tensorboard" in names:
+            sinks.append(TensorBoardSink(folder.path / "tensorboard"))
+    if "wandb" in names:
+        sinks.append(WandbSink(None if folder is None else folder.path, config))
+    return sinks
 
 
 def read_metrics(path: str | Path) -> list[MetricRow]:
@@ -162,8 +192,8 @@ def _csv_lines(rows: Iterable[MetricRow]) -> str:
     return buffer.getvalue()
 
 
-def _optional(module: str, extra: str) -> Any:
+def _package(name: str) -> Any:
     try:
-        return importlib.import_module(module)
+        return importlib.import_module(_PACKAGES[name])
     except ImportError as error:
-        raise ConfigError(f'{extra} logging needs a package: pip install "safetrax[{extra}]".') from error
+        raise ConfigError(f'logging to {name} needs a package: pip install "safetrax[{name}]".') from error

@@ -82,7 +82,8 @@ class Lines(Reporter):
         now = time.monotonic()
         if now - self._last >= self._seconds or done == self._total:
             self._last = now
-            self._print(f"{done}/{self._total} {stage}, {rate}, {self._rate.remaining(self._total - done)} left")
+            words = f"{done}/{self._total} {stage}", rate, self._rate.remaining(self._total - done)
+            self._print(", ".join(word for word in words if word))
 
     def evaluated(self, text: str) -> None:
         """A line."""
@@ -109,11 +110,11 @@ class _Rate:
     def text(self, done: int) -> str:
         self._seen = [*self._seen[-19:], (time.monotonic(), done)]
         speed = self._speed()
-        return "compiling" if speed is None else f"{speed * self.runs:.3g} updates/s"
+        return "" if speed is None else f"{speed * self.runs:.3g} updates/s"
 
     def remaining(self, updates: int) -> str:
         speed = self._speed()
-        return "?" if not speed else f"{updates / speed:.0f} s"
+        return f"{updates / speed:.0f} s left" if speed and updates else ""
 
     def _speed(self) -> float | None:
         (t0, d0), (t1, d1) = self._seen[0], self._seen[-1]

@@ -21,18 +21,11 @@ from safetrax.data.trajectories import Trajectories
 from safetrax.data.validation import check
 from safetrax.errors import ConfigError, SafeTraXError, SafeTraXWarning
 from safetrax.policy import Policies, RunId
-from safetrax.training.checkpoint import Position, load_checkpoint, read_position, save_checkpoint
+from safetrax.training.checkpoint import Position, load_checkpoint, read_position, require_same, save_checkpoint
 from safetrax.training.evaluator import Evaluator
 from safetrax.training.folder import RunFolder, environment_facts
 from safetrax.training.interrupt import catch_signals
-from safetrax.training.logs import (
-    CsvSink,
-    MetricRow,
-    MetricSink,
-    Sink,
-    TensorBoardSink,
-    WandbSink,
-)
+from safetrax.training.logs import CsvSink, MetricRow, MetricSink, Sink, make_sinks, require_sinks
 from safetrax.training.program import Batching, Program, stack
 from safetrax.training.progress import Reporter, make_reporter
 
@@ -114,25 +107,37 @@ def train(
     """
     plan = _plan(algorithm, data, cost_limits, seeds, task, log_every, evaluate_every, evaluation_episodes)
     indices = [algorithm.index(data, _limit(run)) for run in plan.ids]
-    config = {**plan.signature, "cost_limits": list(plan.cost_limits), "record": dict(record or {})}
-    config |= {"data": {**data.info, "fingerprint": plan.signature["data"]}, "made_with": environment_facts()}
-    folder = None if out is None else RunFolder.open(out) if resume else RunFolder.create(out, config)
-    if resume and folder is None:
+    config = {
+        "algorithm": plan.signature["algorithm"],
+        "task": plan.task,
+        "cost_limits": list(plan.cost_limits),
+        "seeds": [int(seed) for seed in seeds],
+        "updates": algorithm.total_updates,
+        "data": dict(data.info),
+        "made_with": environment_facts(),
+        "record": dict(record or {}),
+        "signature": plan.signature,
+    }
+    if resume and out is None:
         raise ConfigError("resume needs the run's folder; pass it as out.")
-    evaluator = Evaluator(
-        plan.task, evaluate_every, evaluation_episodes, None if folder is None else folder.episodes_file
-    )
+    require_sinks(log_to, has_folder=out is not None)
+    episodes_file = None if out is None else RunFolder(Path(out)).episodes_file
+    evaluator = Evaluator(plan.task, evaluate_every, evaluation_episodes, episodes_file)
+    store = Store.make(data, algorithm.fields)
+    folder = None if out is None else RunFolder.open(out) if resume else RunFolder.create(out, config)
     start = None
-    if resume and folder is not None and folder.checkpoint_file.exists():
-        start = read_position(folder.checkpoint_file, plan.signature)
+    if resume and folder is not None:
+        require_same(folder.config_file, folder.config().get("signature"), plan.signature)
+        if folder.checkpoint_file.exists():
+            start = read_position(folder.checkpoint_file, plan.signature)
     loop = _Loop(
         program=Program(algorithm, Spec.of(data), batching),
-        store=Store.make(data, algorithm.fields),
+        store=store,
         indices=stack(indices),
         keys=jax.vmap(jax.random.key)(np.asarray([run.seed for run in plan.ids], np.uint32)),
         plan=plan,
         folder=folder,
-        sinks=_sinks(folder, log_to, config),
+        sinks=make_sinks(log_to, folder, config),
         evaluator=evaluator,
         reporter=make_reporter(algorithm.name, progress),
         log_every=log_every,
@@ -141,7 +146,7 @@ def train(
     if resume:
         loop.rewind(start)
     states = loop.run(start)
-    metadata = {key: config[key] for key in ("algorithm", "task", "data", "made_with")}
+    metadata = {key: config[key] for key in ("algorithm", "task", "updates", "data", "made_with")}
     policies = Policies(loop.program.actors(states), plan.ids, metadata)
     if folder is not None:
         folder.save_policies(policies)
@@ -215,17 +220,6 @@ def _distinct(name: str, values: Sequence[float]) -> None:
 
 def _limit(run: RunId) -> float:
     return math.inf if run.cost_limit is None else run.cost_limit
-
-
-def _sinks(folder: RunFolder | None, log_to: Sequence[Sink], config: dict[str, Any]) -> list[MetricSink]:
-    sinks: list[MetricSink] = [] if folder is None else [CsvSink(folder.metrics_file)]
-    if "tensorboard" in log_to:
-        if folder is None:
-            raise ConfigError("TensorBoard logging needs a run folder; pass out.")
-        sinks.append(TensorBoardSink(folder.path / "tensorboard"))
-    if "wandb" in log_to:
-        sinks.append(WandbSink(None if folder is None else folder.path, config))
-    return sinks
 
 
 @dataclass(eq=False)

@@ -1,0 +1,90 @@
+import builtins
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from safetrax.errors import ConfigError, RunError
+from safetrax.training.logs import CsvSink, MetricRow, TensorBoardSink, WandbSink, read_metrics
+
+ROWS = [
+    MetricRow("clone", 10, "BC-All", None, 0, "loss", 0.5),
+    MetricRow("classify", 20, "TraC", 20.0, 1, "loss", 0.1 + 0.2),
+    MetricRow("classify", 30, "TraC", 20.0, 1, "loss", float("nan")),
+]
+
+
+@pytest.fixture
+def csv(tmp_path) -> CsvSink:
+    sink = CsvSink(tmp_path / "metrics.csv")
+    sink.write(ROWS)
+    return sink
+
+
+def test_rows_round_trip_exactly(csv):
+    read = read_metrics(csv.path)
+    assert read[:2] == ROWS[:2]
+    assert read[2].value != read[2].value
+
+
+def test_writing_goes_on_where_it_stopped(csv):
+    CsvSink(csv.path).write(ROWS[:1])
+    assert len(read_metrics(csv.path)) == 4
+
+
+def test_a_line_that_a_crash_cut_short_is_left_out(csv):
+    text = csv.path.read_text()
+    csv.path.write_text(text + "classify,40,TraC,20.0,1,lo")
+    assert len(read_metrics(csv.path)) == 3
+    assert len(csv.truncate(20)) == 2
+    assert read_metrics(csv.path) == ROWS[:2]
+
+
+def test_other_files_are_refused(tmp_path, csv):
+    with pytest.raises(RunError, match="no metrics file"):
+        read_metrics(tmp_path / "none.csv")
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(RunError, match="not a metrics file"):
+        read_metrics(tmp_path / "other.csv")
+    csv.path.write_text(csv.path.read_text() + "clone,ten,BC-All,,0,loss,1\n")
+    with pytest.raises(RunError, match="malformed"):
+        read_metrics(csv.path)
+
+
+def test_tensorboard_writes_one_folder_per_run(tmp_path):
+    pytest.importorskip("tensorboardX")
+    sink = TensorBoardSink(tmp_path / "tb")
+    sink.write(ROWS[:2])
+    sink.close()
+    assert sorted(p.name for p in (tmp_path / "tb").iterdir()) == ["BC-All_seed-0", "TraC_limit-20_seed-1"]
+    assert all(any(folder.iterdir()) for folder in (tmp_path / "tb").iterdir())
+
+
+def test_wandb_gets_the_configuration_and_all_rows_of_an_interval(tmp_path, monkeypatch):
+    calls = []
+    run = SimpleNamespace(
+        log=lambda values, step: calls.append((step, values)), finish=lambda: calls.append("finished")
+    )
+    module = SimpleNamespace(init=lambda **settings: calls.append(settings["config"]) or run)
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    sink = WandbSink(tmp_path, {"algorithm": "TraC"})
+    sink.write(ROWS[:1])
+    sink.write([])
+    sink.close()
+    assert calls == [{"algorithm": "TraC"}, (10, {"BC-All_seed-0/clone/loss": 0.5}), "finished"]
+
+
+@pytest.mark.parametrize("sink", [TensorBoardSink, lambda folder: WandbSink(folder, {})])
+def test_a_missing_package_is_named_with_its_remedy(tmp_path, monkeypatch, sink):
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name in ("tensorboardX", "wandb"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ConfigError, match=r'pip install "safetrax\['):
+        sink(tmp_path)
