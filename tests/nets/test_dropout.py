@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from safetrax.nets.dropout import dropout, hash32, keep_mask
-from safetrax.nets.mlp import MLP
+from safetrax.nets.dropout import hash32, keep_mask, relu_dropout
+from safetrax.nets.mlp import MLP, linear
 
 
 def mask(seed: int, shape=(4000, 256), rate=0.25) -> np.ndarray:
@@ -51,9 +51,26 @@ def test_hash_is_a_permutation_of_what_it_is_given():
 
 def test_dropout_keeps_the_mean():
     x = jnp.ones((4000, 64))
-    y = dropout(x, jnp.uint32(0), 0.25)
+    y = relu_dropout(x, jnp.uint32(0), 0.25)
     assert np.unique(y).tolist() == pytest.approx([0.0, 4 / 3])
     assert float(y.mean()) == pytest.approx(1.0, abs=0.01)
+
+
+def test_gradients_equal_those_of_the_plain_expressions():
+    keys = jax.random.split(jax.random.key(0), 3)
+    x, w, b = (jax.random.normal(k, s) for k, s in zip(keys, ((8, 3), (3, 5), (5,)), strict=True))
+    seed = jnp.uint32(7)
+
+    def ours(x, w, b):
+        return jnp.sum(jnp.sin(relu_dropout(linear(x, w, b), seed, 0.25)))
+
+    def plain(x, w, b):
+        kept = keep_mask(seed, (8, 5), 0.25)
+        return jnp.sum(jnp.sin(jnp.where(kept, jax.nn.relu(x @ w + b) * (4 / 3), 0.0)))
+
+    np.testing.assert_allclose(ours(x, w, b), plain(x, w, b), rtol=1e-6)
+    for a, c in zip(jax.grad(ours, (0, 1, 2))(x, w, b), jax.grad(plain, (0, 1, 2))(x, w, b), strict=True):
+        np.testing.assert_allclose(a, c, rtol=1e-5, atol=1e-6)
 
 
 def test_networks_drop_only_where_a_seed_is_given():

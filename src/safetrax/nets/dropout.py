@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, UInt32
@@ -29,13 +31,33 @@ def keep_mask(seed: UInt32[Array, ""], shape: tuple[int, int], rate: float) -> B
     return octets.reshape(shape) < round(256 * (1 - rate))
 
 
-def dropout(x: Float[Array, "n h"], seed: UInt32[Array, ""], rate: float) -> Float[Array, "n h"]:
-    """Zero units at random and scale the others by 1 / keep probability (inverted dropout, Srivastava et al. 2014).
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def relu_dropout(x: Float[Array, "n h"], seed: UInt32[Array, ""], rate: float) -> Float[Array, "n h"]:
+    """ReLU, then zero units at random and scale the others by 1 / keep probability (Srivastava et al., 2014).
+
+    A unit passes gradient exactly where the result is positive, so the backward pass needs the result alone, which
+    the next layer keeps anyway: neither mask nor pre-activation is stored or computed again.
 
     Args:
-        x: activations of a flat batch.
+        x: pre-activations of a flat batch.
         seed: any 32-bit number; the same seed gives the same mask.
         rate: share dropped, in [0, 1).
     """
-    keep = round(256 * (1 - rate))
-    return jnp.where(keep_mask(seed, (x.shape[0], x.shape[1]), rate), x * (256 / keep), 0.0)
+    kept = keep_mask(seed, (x.shape[0], x.shape[1]), rate) & (x > 0)
+    return jnp.where(kept, x * _scale(rate), 0.0)
+
+
+def _scale(rate: float) -> float:
+    return 256 / round(256 * (1 - rate))
+
+
+def _forward(x: jax.Array, seed: jax.Array, rate: float) -> tuple[jax.Array, jax.Array]:
+    result = relu_dropout(x, seed, rate)
+    return result, result
+
+
+def _backward(rate: float, result: jax.Array, gradient: jax.Array) -> tuple[jax.Array, None]:
+    return jnp.where(result > 0, gradient * _scale(rate), 0.0), None
+
+
+relu_dropout.defvjp(_forward, _backward)

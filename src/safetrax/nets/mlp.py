@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt32
 
-from safetrax.nets.dropout import dropout
+from safetrax.nets.dropout import relu_dropout
 from safetrax.nets.module import saveable
 
 Initialiser = Callable[[jax.Array, int, int], tuple[jax.Array, jax.Array]]
@@ -27,6 +27,27 @@ def kaiming_uniform(key: Key[Array, ""], fan_in: int, fan_out: int) -> tuple[Flo
     weight = jax.random.uniform(weight_key, (fan_in, fan_out), minval=-bound, maxval=bound)
     return weight, jax.random.uniform(bias_key, (fan_out,), minval=-bound, maxval=bound)
 
+
+@jax.custom_vjp
+def linear(x: Float[Array, "n i"], weight: Float[Array, "i o"], bias: Float[Array, " o"]) -> Float[Array, "n o"]:
+    """x W + b. The bias's gradient is a product with ones: XLA's reduction over rows runs on one core of a CPU."""
+    return x @ weight + bias
+
+
+def _linear_forward(
+    x: jax.Array, weight: jax.Array, bias: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return linear(x, weight, bias), (x, weight)
+
+
+def _linear_backward(
+    saved: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    x, weight = saved
+    return gradient @ weight.T, x.T @ gradient, jnp.ones(gradient.shape[0]) @ gradient
+
+
+linear.defvjp(_linear_forward, _linear_backward)
 
 _OUTPUTS: dict[str, Callable[[jax.Array], jax.Array]] = {"identity": lambda x: x, "tanh": jnp.tanh}
 
@@ -66,10 +87,11 @@ class MLP(eqx.Module):
         """Outputs of a flat batch; with dropout only where a seed is given."""
         last = len(self.weights) - 1
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = x @ weight + bias
-            if layer < last:
+            x = linear(x, weight, bias)
+            if layer == last:
+                break
+            if dropout_seed is None or self.dropout_rate == 0:
                 x = jax.nn.relu(x)
-                if dropout_seed is not None and self.dropout_rate > 0:
-                    # ReLU and a non-negative mask commute, so dropping after it equals dropping before it
-                    x = dropout(x, dropout_seed + jnp.uint32(layer), self.dropout_rate)
+            else:  # ReLU and a non-negative mask commute, so dropping after it equals dropping before it
+                x = relu_dropout(x, dropout_seed + jnp.uint32(layer), self.dropout_rate)
         return _OUTPUTS[self.output](x)
