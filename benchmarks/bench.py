@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from safetrax.algorithms import TraC
 from safetrax.algorithms.base import Algorithm, Spec
 from safetrax.data.store import Store
 from safetrax.data.trajectories import Trajectories
+from safetrax.policy import Policies, Policy
 from safetrax.training.program import Program, stack
 
 BATCH, STEPS, OBSERVATIONS, ACTIONS = 96, 100, 7, 2
@@ -97,23 +99,35 @@ def index_bytes() -> float:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(index)) / data.num_transitions
 
 
-def raw_environment_rate(task: str, seconds: float = 2.0) -> float:
-    """Steps per second of one environment in this process, resets included, with random actions."""
+def raw_environment_rate(policies: Policies, task: str, seconds: float = 2.0) -> float:
+    """Steps per second of one environment in this process, replaying each policy's first episode, resets included.
+
+    What a step costs depends on what the agent does, so the yardstick plays the episodes that are evaluated.
+    """
     from safetrax.envs.make import make_env
 
     env = make_env(task)
-    env.reset(seed=0)
-    actions = np.random.default_rng(0).uniform(-1, 1, (1000, ACTIONS)).astype(np.float32)
+    episodes = [_actions_of(policy, env) for policy in policies]
     steps, start = 0, time.perf_counter()
     while time.perf_counter() - start < seconds:
-        for action in actions:
-            _, _, terminated, truncated, _ = env.step(action)
-            steps += 1
-            if terminated or truncated:
-                env.reset(seed=steps)
+        for actions in episodes:
+            env.reset(seed=0)
+            for action in actions:
+                env.step(action)
+            steps += len(actions)
     rate = steps / (time.perf_counter() - start)
     env.close()
     return rate
+
+
+def _actions_of(policy: Policy, env: Any) -> list[np.ndarray]:
+    observation, _ = env.reset(seed=0)
+    actions, ended = [], False
+    while not ended:
+        actions.append(policy.act(observation))
+        observation, _, terminated, truncated, _ = env.step(actions[-1])
+        ended = terminated or truncated
+    return actions
 
 
 def evaluation(task: str = "BallRun") -> tuple[float, float, int]:
@@ -123,13 +137,13 @@ def evaluation(task: str = "BallRun") -> tuple[float, float, int]:
     from safetrax.evaluation.rollout import evaluate
     from safetrax.training.train import train
 
-    tiny = TraC(pretrain_updates=1, updates=1, batch_size=8)
+    tiny = TraC(pretrain_updates=300, updates=300, batch_size=32, segment_ratio=0.2, learning_rate=1e-4, warmup=0)
     policies = train(tiny, load("demo"), cost_limits=(10, 20, 40), seeds=(0, 1, 2)).policies
     with EnvPool(task) as pool:
         evaluate(policies, task, episodes=20, pool=pool)  # compiles, and constructs the environments
         results = [evaluate(policies, task, episodes=20, pool=pool) for _ in range(3)]
         workers = pool.workers
-    raw = raw_environment_rate(task)
+    raw = raw_environment_rate(policies, task)
     rate = max(result.environment_steps / result.seconds for result in results)
     return raw, rate, workers
 

@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 import numpy as np
@@ -15,17 +16,12 @@ import numpy as np
 from safetrax.envs.protocol import FAILURE, IDLE, SETUP, STEP, STEP_ON, Answers, Channel, Setup, commands_to_bytes
 from safetrax.errors import SimulatorError
 
+_RESTING = np.iinfo(np.int64).max
+_TRIM = 1000  # requests kept beyond need before a log is shortened
+
 
 class WorkerDiedError(Exception):
     """The worker process is gone; the text says how."""
-
-
-@dataclass
-class _Episode:
-    """What it takes to repeat an unfinished episode."""
-
-    seed: int
-    actions: list[np.ndarray] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -37,13 +33,41 @@ class _Request:
     actions: np.ndarray
 
 
+class _Log:
+    """What a group of slots was told since the oldest of its unfinished episodes began."""
+
+    def __init__(self, slots: int) -> None:
+        self._requests: list[_Request] = []
+        self._start = np.full(slots, _RESTING)  # where in the list each slot's unfinished episode begins
+
+    def add(self, request: _Request, ended: np.ndarray) -> None:
+        """Record an answered request; `ended`: bool `(slots,)`."""
+        self._start[request.commands >= 0] = len(self._requests)
+        self._start[ended & (request.commands == STEP_ON)] = _RESTING
+        oldest = int(self._start.min(initial=_RESTING))
+        if oldest == _RESTING:
+            self._requests.clear()
+            return
+        self._requests.append(request)
+        if oldest > _TRIM:
+            del self._requests[:oldest]
+            self._start[self._start != _RESTING] -= oldest
+
+    def unfinished(self) -> Iterator[_Request]:
+        """The requests that bring new environments to where the old ones were."""
+        oldest = int(self._start.min(initial=_RESTING))
+        for position, request in enumerate(self._requests[oldest:], start=oldest):
+            commands = np.where(position >= self._start, request.commands, IDLE)
+            yield _Request(request.group, commands, request.actions)
+
+
 class WorkerHandle:
     """One worker process and a record of its unfinished episodes."""
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
         self._pending: list[_Request] = []
-        self._episodes: dict[tuple[int, int], _Episode] = {}
+        self._forget()
         self._start()
 
     def begin(self) -> None:
@@ -52,7 +76,7 @@ class WorkerHandle:
             self.stop()
             self._pending.clear()
             self._start()
-        self._episodes.clear()
+        self._forget()
 
     def send(self, group: int, commands: np.ndarray, actions: np.ndarray) -> None:
         """Tell the slots of a group what to do: int64 `(k,)` commands and float32 `(k, A)` actions.
@@ -76,7 +100,7 @@ class WorkerHandle:
         answers = self._read()
         request = self._pending.pop(0)
         assert request.group == group, "groups are received in the order in which they were sent"
-        self._remember(request, answers.ended)
+        self._logs[group].add(request, answers.ended)
         return answers
 
     def restart(self) -> None:
@@ -87,8 +111,10 @@ class WorkerHandle:
         """
         self.stop()
         self._start()
-        for (group, slot), episode in self._episodes.items():
-            self._repeat(group, slot, episode)
+        for log in self._logs:
+            for request in log.unfinished():
+                self._write(request)
+                self._read()
         for request in self._pending:
             self._write(request)
 
@@ -130,30 +156,8 @@ class WorkerHandle:
             raise SimulatorError(payload.decode(errors="replace"))
         return Answers.from_bytes(payload, self._setup.group_sizes[group], self._setup.observation_size)
 
-    def _remember(self, request: _Request, ended: np.ndarray) -> None:
-        """Record what was done, so that it can be repeated."""
-        for slot, command in enumerate(request.commands.tolist()):
-            place = request.group, slot
-            if command >= 0:
-                self._episodes[place] = _Episode(command)
-            elif command == STEP_ON and ended[slot]:
-                self._episodes.pop(place, None)
-            elif command == STEP_ON:
-                self._episodes[place].actions.append(request.actions[slot])
-
-    def _repeat(self, group: int, slot: int, episode: _Episode) -> None:
-        """Bring one slot of a new worker to where the old one's was; the others stay idle."""
-        size = self._setup.group_sizes[group]
-        commands = np.full(size, IDLE)
-        actions = np.zeros((size, self._setup.action_size), np.float32)
-        commands[slot] = episode.seed
-        self._write(_Request(group, commands, actions))
-        self._read()
-        commands[slot] = STEP_ON
-        for action in episode.actions:
-            actions[slot] = action
-            self._write(_Request(group, commands, actions))
-            self._read()
+    def _forget(self) -> None:
+        self._logs = [_Log(size) for size in self._setup.group_sizes]
 
     def _death(self) -> WorkerDiedError:
         self._process.kill()  # a process that closed its pipes without ending is of no use either

@@ -16,62 +16,66 @@ from safetrax.policy import Policies
 
 
 class Feed(NamedTuple):
-    """What `n` episodes of each of `P` policies have just seen.
+    """What `n` episodes of each of `P` policies have just seen, in two arrays: each costs a transfer to the device.
 
     Attributes:
-        observations: of now.
-        rewards: for the last action; ignored where fresh.
-        costs: for the last action; ignored where fresh.
-        fresh: where an episode has just begun.
-        episodes: its number; read where fresh.
+        numbers: observation of now, reward and cost of the last action.
+        counts: number of the episode, and steps made in it; where 0, the episode is fresh and has no last action.
     """
 
-    observations: Float[Array | np.ndarray, "P n O"]
-    rewards: Float[Array | np.ndarray, "P n"]
-    costs: Float[Array | np.ndarray, "P n"]
-    fresh: Bool[Array | np.ndarray, "P n"]
-    episodes: Int[Array | np.ndarray, "P n"]
+    numbers: Float[Array | np.ndarray, "P n O2"]
+    counts: Int[Array | np.ndarray, "P n 2"]
+
+    @staticmethod
+    def of(
+        observations: Float[np.ndarray, "P n O"],
+        rewards: Float[np.ndarray, "P n"],
+        costs: Float[np.ndarray, "P n"],
+        episodes: Int[np.ndarray, "P n"],
+        steps: Int[np.ndarray, "P n"],
+    ) -> Feed:
+        """Pack it."""
+        size = observations.shape[-1]
+        numbers = np.empty((*rewards.shape, size + 2), np.float32)
+        numbers[..., :size], numbers[..., size], numbers[..., size + 1] = observations, rewards, costs
+        return Feed(numbers, np.stack([episodes, steps], axis=-1).astype(np.int32))
 
     @staticmethod
     def blank(policies: int, rows: int, observation_size: int) -> Feed:
         """Zeros, with every row fresh."""
-        shape = policies, rows
-        zeros = np.zeros(shape, np.float32)
-        observations = np.zeros((*shape, observation_size), np.float32)
-        return Feed(observations, zeros, zeros, np.ones(shape, bool), np.zeros(shape, np.int32))
+        numbers = np.zeros((policies, rows, observation_size + 2), np.float32)
+        return Feed(numbers, np.zeros((policies, rows, 2), np.int32))
 
 
 class BatchedActors:
-    """`n` episodes side by side for each of `P` policies, with their memories and random keys.
+    """`n` episodes side by side for each of `P` policies, with their memories.
 
-    Episode `e` draws from the key that belongs to (seed, e) alone, the same for every policy.
+    Step t of episode e draws from the key that belongs to (seed, e, t) alone, the same for every policy.
     """
 
-    def __init__(self, actor: Actor, policies: int, rows: int, seed: int, episodes: int) -> None:
-        """`actor`: stacked, with leading axis `P`. `rows`: n. `episodes`: episode numbers are below it."""
+    def __init__(self, actor: Actor, rows: int, seed: int) -> None:
+        """`actor`: stacked, with leading axis `P`. `rows`: n."""
         self._actor = actor
-        self._episode_keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(episodes))
-        self._keys = jnp.broadcast_to(self._episode_keys[0], (policies, rows))
+        self._key = jax.random.key(seed)
         self._memory = _strong(_fresh_memory(actor, rows))
 
     def act(self, feed: Feed) -> np.ndarray:
         """Actions, float32 `(P, n, A)`; rows that have ended get some action too."""
-        actions, self._memory, self._keys = _decide(self._actor, self._memory, self._keys, self._episode_keys, feed)
+        actions, self._memory = _decide(self._actor, self._memory, self._key, feed)
         return np.asarray(actions, np.float32)
 
 
 @jax.jit
-def _decide(
-    actor: Actor, memory: Any, keys: Key[Array, "P n"], episode_keys: Key[Array, " E"], feed: Feed
-) -> tuple[Float[Array, "P n A"], Any, Key[Array, "P n"]]:
+def _decide(actor: Actor, memory: Any, key: Key[Array, ""], feed: Feed) -> tuple[Float[Array, "P n A"], Any]:
     """Observe the answers to the last actions, begin fresh episodes, and act."""
-    memory = jax.vmap(lambda a, m, r, c: a.observe(m, r, c))(actor, memory, feed.rewards, feed.costs)
-    fresh = jnp.asarray(feed.fresh)
-    memory = _where(fresh, _fresh_memory(actor, fresh.shape[1]), memory)
-    keys = jnp.where(fresh, episode_keys[feed.episodes], keys)
-    split = jax.vmap(jax.vmap(jax.random.split))(keys)
-    actions, memory = jax.vmap(lambda a, m, o, k: a.act(m, o, k))(actor, memory, feed.observations, split[:, :, 0])
-    return actions, _strong(memory), split[:, :, 1]
+    numbers, counts = jnp.asarray(feed.numbers), jnp.asarray(feed.counts)
+    observations, rewards, costs = numbers[..., :-2], numbers[..., -2], numbers[..., -1]
+    memory = jax.vmap(lambda a, m, r, c: a.observe(m, r, c))(actor, memory, rewards, costs)
+    memory = _where(counts[..., 1] == 0, _fresh_memory(actor, counts.shape[1]), memory)
+    # compiled away where the actor draws nothing
+    keys = jax.vmap(jax.vmap(lambda count: jax.random.fold_in(jax.random.fold_in(key, count[0]), count[1])))(counts)
+    actions, memory = jax.vmap(lambda a, m, o, k: a.act(m, o, k))(actor, memory, observations, keys)
+    return actions, _strong(memory)
 
 
 def _fresh_memory(actor: Actor, rows: int) -> Any:
@@ -107,10 +111,9 @@ def require_fit(policies: Policies, task: Task) -> None:
     count, wanted = len(policies), (task.observation_size, task.action_size)
     first = policies.ids[0]
     feed = Feed.blank(count, 1, task.observation_size)
-    keys = jax.random.split(jax.random.key(0), (count, 1))
     try:
         memory = jax.eval_shape(_fresh_memory_of_one, policies.actor)
-        actions, _, _ = jax.eval_shape(_decide, policies.actor, memory, keys, keys[0], feed)
+        actions, _ = jax.eval_shape(_decide, policies.actor, memory, jax.random.key(0), feed)
     except (TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise TaskError(

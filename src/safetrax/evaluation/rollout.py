@@ -25,7 +25,7 @@ __all__ = ["SEED_STRIDE", "Evaluation", "default_slots", "evaluate"]
 
 SEED_STRIDE = 100_000  # episode e of evaluation seed s resets its environment with s * SEED_STRIDE + e
 _SIDE_BY_SIDE = 8  # episodes per group, for which actions are computed at once
-_SIDE_BY_SIDE_IF_FAST = 16
+_SIDE_BY_SIDE_IF_FAST = 32
 _MOST_POLICIES = 16  # more would need one environment each, at up to 85 MB
 
 
@@ -160,7 +160,7 @@ class _Group:
         self._seed, self._step = seed, step
         self._shape = shape = len(policies), pool.slots // len(policies)
         self._waiting = [deque(range(index, episodes, GROUPS)) for _ in policies.ids]
-        self._actors = BatchedActors(policies.actor, *shape, seed, episodes)
+        self._actors = BatchedActors(policies.actor, shape[1], seed)
         self._episodes = np.zeros(shape, np.int32)
         self._commands = np.full(shape, IDLE, np.int64)
         self._sums = np.zeros((2, *shape))  # return and cost so far
@@ -179,14 +179,13 @@ class _Group:
     def advance(self) -> bool:
         """Take the answers to the last commands and give the next ones; False when all episodes are done."""
         answers = self._receive()
-        fresh = self._commands >= 0
         stepped = self._commands == STEP_ON
         ended = stepped & answers.ended
         self._sums[0] += answers.rewards  # zero for idle and restarted slots
         self._sums[1] += answers.costs
         self._lengths += stepped
-        acting = fresh | (stepped & ~ended)
-        actions = self._act(answers, fresh, acting)
+        acting = (self._commands >= 0) | (stepped & ~ended)
+        actions = self._act(answers, acting)
         self._commands[acting] = STEP_ON
         for policy, slot in np.argwhere(ended).tolist():
             self._finish((policy, slot))
@@ -199,12 +198,12 @@ class _Group:
     def _resting(self) -> bool:
         return bool((self._commands == IDLE).all())
 
-    def _act(self, answers: Answers, fresh: np.ndarray, acting: np.ndarray) -> np.ndarray:
+    def _act(self, answers: Answers, acting: np.ndarray) -> np.ndarray:
         """Actions `(P, n, A)`, of which those at `acting` count."""
         if not acting.any():
             return np.zeros((*self._shape, self._pool.task.action_size), np.float32)
-        rewards, costs = answers.rewards.astype(np.float32), answers.costs.astype(np.float32)
-        actions = self._actors.act(Feed(answers.observations, rewards, costs, fresh, self._episodes))
+        feed = Feed.of(answers.observations, answers.rewards, answers.costs, self._episodes, self._lengths)
+        actions = self._actors.act(feed)
         require_finite(actions, acting, self._policies)
         return actions
 

@@ -73,15 +73,14 @@ def _frames(policies: Policies, task: str, seed: int, every: int, size: tuple[in
     """The pictures of one episode, with captions; the first is of the start, the last of the end."""
     info = require_task(task)
     require_fit(policies, info)
-    actors = BatchedActors(policies.actor, 1, 1, seed, 1)
+    actors = BatchedActors(policies.actor, 1, seed)
     env = make_env(task, render=True)
     try:
         observation, _ = env.reset(seed=seed * SEED_STRIDE)
-        feed = Feed.blank(1, 1, info.observation_size)._replace(observations=observation[None, None])
-        step, returned, cost, alarm, ended = 0, 0.0, 0.0, False, False
+        now, step, returned, cost, alarm, ended = (0.0, 0.0), 0, 0.0, 0.0, False, False
         yield _picture(env.render(), size, task, step, returned, cost, alarm)
         while not ended:
-            actions = actors.act(feed)
+            actions = actors.act(_feed(observation, now, step))
             require_finite(actions, np.ones((1, 1), bool), policies)
             observation, reward, terminated, truncated, answer = env.step(actions[0, 0])
             now = float(reward), answer["cost"]
@@ -90,10 +89,13 @@ def _frames(policies: Policies, task: str, seed: int, every: int, size: tuple[in
             if ended or step % every == 0:
                 yield _picture(env.render(), size, task, step, returned, cost, alarm)
                 alarm = False
-            rewards, costs = (np.full((1, 1), x, np.float32) for x in now)
-            feed = Feed(observation[None, None], rewards, costs, np.zeros((1, 1), bool), feed.episodes)
     finally:
         env.close()  # type: ignore[no-untyped-call]
+
+
+def _feed(observation: np.ndarray, now: tuple[float, float], step: int) -> Feed:
+    reward, cost, episode, steps = (np.full((1, 1), x) for x in (*now, 0, step))
+    return Feed.of(observation[None, None], reward, cost, episode, steps)
 
 
 def _picture(
