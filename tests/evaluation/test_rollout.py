@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from stand_in_actors import Diary, Noisy, as_policy, network_policy
 
-from safetrax.envs import make_env
+from safetrax.envs import handle, make_env
 from safetrax.envs.pool import EnvPool
 from safetrax.envs.protocol import Answers
 from safetrax.errors import ConfigError, RunError, SimulatorError, TaskError
