@@ -15,10 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from safetrax.algorithms.base import Algorithm, Spec
-from safetrax.data.catalogue import get_task
 from safetrax.data.store import Store
 from safetrax.data.trajectories import Trajectories
-from safetrax.data.validation import check
 from safetrax.errors import ConfigError, SafeTraXError, SafeTraXWarning
 from safetrax.policy import Policies, RunId
 from safetrax.training.checkpoint import Position, load_checkpoint, read_position, require_same, save_checkpoint
@@ -26,6 +24,7 @@ from safetrax.training.evaluator import Evaluator
 from safetrax.training.folder import RunFolder, environment_facts
 from safetrax.training.interrupt import catch_signals
 from safetrax.training.logs import CsvSink, MetricRow, MetricSink, Sink, make_sinks, require_sinks
+from safetrax.training.plan import Plan, check_counts
 from safetrax.training.program import Batching, Program, stack
 from safetrax.training.progress import Reporter, make_reporter
 
@@ -105,8 +104,9 @@ def train(
         RunError: the folder exists, cannot be written, or holds a checkpoint of another configuration.
         TrainingInterruptedError: Ctrl-C or SIGTERM; progress is saved.
     """
-    plan = _plan(algorithm, data, cost_limits, seeds, task, log_every, evaluate_every, evaluation_episodes)
-    indices = [algorithm.index(data, _limit(run)) for run in plan.ids]
+    check_counts(log_every=log_every, evaluate_every=evaluate_every, evaluation_episodes=evaluation_episodes)
+    plan = Plan.make(algorithm, data, cost_limits, seeds, task)
+    indices = plan.indices(algorithm, data)
     config = {
         "algorithm": plan.signature["algorithm"],
         "task": plan.task,
@@ -153,75 +153,6 @@ def train(
     return Run(policies, config, tuple(loop.rows), folder)
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """The resolved request: which runs, and what a checkpoint must agree with."""
-
-    ids: tuple[RunId, ...]
-    cost_limits: tuple[float, ...]
-    task: str | None
-    signature: Mapping[str, Any]
-
-
-def _plan(
-    algorithm: Algorithm,
-    data: Trajectories,
-    cost_limits: Sequence[float] | None,
-    seeds: Sequence[int],
-    task: str | None,
-    log_every: int,
-    evaluate_every: int,
-    evaluation_episodes: int,
-) -> _Plan:
-    for setting, value, least in (
-        ("log_every", log_every, 1),
-        ("evaluate_every", evaluate_every, 0),
-        ("evaluation_episodes", evaluation_episodes, 1),
-    ):
-        if value < least:
-            raise ConfigError(f"{setting} is {value}, but must be at least {least}.")
-    task = task or data.info.get("task")
-    entry = None if task is None else get_task(task)
-    for finding in check(data, task=None if entry is None else entry.name):
-        warnings.warn(finding.message, SafeTraXWarning, stacklevel=4)
-    if cost_limits is None:
-        if entry is None and algorithm.uses_cost_limit:
-            raise ConfigError(f"{algorithm.name} needs cost limits, and no task names them; pass cost_limits.")
-        cost_limits = () if entry is None else entry.cost_limits
-    limits = tuple(float(limit) for limit in cost_limits)
-    for limit in limits:
-        if not (limit >= 0 and math.isfinite(limit)):
-            raise ConfigError(f"the cost limit {limit:g} must be a finite number, zero or positive.")
-    if not limits and algorithm.uses_cost_limit:
-        raise ConfigError("cost_limits is empty; give at least one limit.")
-    _distinct("cost limit", limits)
-    _distinct("seed", seeds)
-    if not seeds:
-        raise ConfigError("seeds is empty; give at least one.")
-    if any(not 0 <= seed < 2**32 for seed in seeds):
-        raise ConfigError("each seed must lie in [0, 2^32).")
-    name = None if entry is None else entry.name
-    per_limit: tuple[float | None, ...] = limits if algorithm.uses_cost_limit else (None,)
-    ids = tuple(RunId(algorithm.name, name, limit, int(seed)) for limit in per_limit for seed in seeds)
-    signature = {
-        "algorithm": {"class": type(algorithm).__name__, **algorithm.config()},
-        "task": name,
-        "runs": [[run.cost_limit, run.seed] for run in ids],
-        "data": data.fingerprint(),
-    }
-    return _Plan(ids, limits, name, signature)
-
-
-def _distinct(name: str, values: Sequence[float]) -> None:
-    for value in values:
-        if list(values).count(value) > 1:
-            raise ConfigError(f"the {name} {value:g} is given twice.")
-
-
-def _limit(run: RunId) -> float:
-    return math.inf if run.cost_limit is None else run.cost_limit
-
-
 @dataclass(eq=False)
 class _Loop:
     """The host's part: chunks of updates, and what happens between them."""
@@ -230,7 +161,7 @@ class _Loop:
     store: Store
     indices: Any
     keys: jax.Array
-    plan: _Plan
+    plan: Plan
     folder: RunFolder | None
     sinks: list[MetricSink]
     evaluator: Evaluator

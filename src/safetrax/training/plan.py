@@ -1,0 +1,119 @@
+"""Which runs are asked for, and whether they can be: everything that is known before any compute is spent."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from safetrax.algorithms.base import Algorithm
+from safetrax.data.catalogue import Task, get_task
+from safetrax.data.trajectories import Trajectories
+from safetrax.data.validation import check
+from safetrax.errors import ConfigError, SafeTraXWarning
+from safetrax.policy import RunId
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The resolved request.
+
+    Attributes:
+        ids: one per run; limits vary slowest.
+        cost_limits: as asked for, or the task's.
+        task: its name in the catalogue, if known.
+        signature: what a checkpoint must agree with: settings, task, runs and data.
+    """
+
+    ids: tuple[RunId, ...]
+    cost_limits: tuple[float, ...]
+    task: str | None
+    signature: Mapping[str, Any]
+
+    @staticmethod
+    def make(
+        algorithm: Algorithm,
+        data: Trajectories,
+        cost_limits: Sequence[float] | None,
+        seeds: Sequence[int],
+        task: str | None,
+    ) -> Plan:
+        """Resolve a request; `task` and `cost_limits` may be None, then the data and the task tell them.
+
+        Raises:
+            TaskError: the task is unknown.
+            DataError: the data are malformed or do not fit the task.
+            ConfigError: limits or seeds are missing, out of range or given twice.
+        """
+        named = task or data.info.get("task")
+        entry = None if named is None else get_task(named)
+        for finding in check(data, task=None if entry is None else entry.name):
+            warnings.warn(finding.message, SafeTraXWarning, stacklevel=4)
+        limits = _limits(algorithm, cost_limits, entry)
+        _check_seeds(seeds)
+        name = None if entry is None else entry.name
+        per_limit: tuple[float | None, ...] = limits if algorithm.uses_cost_limit else (None,)
+        ids = tuple(RunId(algorithm.name, name, limit, int(seed)) for limit in per_limit for seed in seeds)
+        signature = {
+            "algorithm": {"class": type(algorithm).__name__, **algorithm.config()},
+            "task": name,
+            "runs": [[run.cost_limit, run.seed] for run in ids],
+            "data": data.fingerprint(),
+        }
+        return Plan(ids, limits, name, signature)
+
+    def indices(self, algorithm: Algorithm, data: Trajectories) -> list[Any]:
+        """The algorithm's index for every run; runs of one limit share it.
+
+        Raises:
+            DataError: no episode or segment meets a limit.
+        """
+        limits = [math.inf if run.cost_limit is None else run.cost_limit for run in self.ids]
+        made = {limit: algorithm.index(data, limit) for limit in dict.fromkeys(limits)}
+        return [made[limit] for limit in limits]
+
+
+def check_counts(*, log_every: int, evaluate_every: int, evaluation_episodes: int) -> None:
+    """Check how often things are done.
+
+    Raises:
+        ConfigError: naming the setting, its value and its least value.
+    """
+    for name, value, least in (
+        ("log_every", log_every, 1),
+        ("evaluate_every", evaluate_every, 0),
+        ("evaluation_episodes", evaluation_episodes, 1),
+    ):
+        if value < least:
+            raise ConfigError(f"{name} is {value}, but must be at least {least}.")
+
+
+def _limits(algorithm: Algorithm, cost_limits: Sequence[float] | None, entry: Task | None) -> tuple[float, ...]:
+    if cost_limits is None:
+        if entry is None and algorithm.uses_cost_limit:
+            raise ConfigError(f"{algorithm.name} needs cost limits, and no task names them; pass cost_limits.")
+        cost_limits = () if entry is None else entry.cost_limits
+    limits = tuple(float(limit) for limit in cost_limits)
+    for limit in limits:
+        if not (limit >= 0 and math.isfinite(limit)):
+            raise ConfigError(f"the cost limit {limit:g} must be a finite number, zero or positive.")
+    if not limits and algorithm.uses_cost_limit:
+        raise ConfigError("cost_limits is empty; give at least one limit.")
+    _check_distinct("cost limit", limits)
+    return limits
+
+
+def _check_seeds(seeds: Sequence[int]) -> None:
+    _check_distinct("seed", seeds)
+    if not seeds:
+        raise ConfigError("seeds is empty; give at least one.")
+    if any(not 0 <= seed < 2**32 for seed in seeds):
+        raise ConfigError("each seed must lie in [0, 2^32).")
+
+
+def _check_distinct(name: str, values: Sequence[float]) -> None:
+    for value in values:
+        if list(values).count(value) > 1:
+            raise ConfigError(f"the {name} {value:g} is given twice.")
