@@ -78,7 +78,8 @@ class Policy:
             raise ConfigError(
                 f"got {len(rows)} observations for {len(self._keys)} episodes; call reset({len(rows)}) first."
             )
-        actions, self._memory, self._keys = _act(self.actor, self._memory, jnp.asarray(rows), self._keys)
+        with jax.default_matmul_precision("float32"):
+            actions, self._memory, self._keys = _act(self.actor, self._memory, jnp.asarray(rows), self._keys)
         return np.asarray(actions[0] if single else actions)
 
     def observe(self, rewards: Any, costs: Any) -> None:

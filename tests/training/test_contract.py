@@ -118,3 +118,16 @@ def test_limits_and_seeds_make_different_policies(ball_run):
     for i in range(4):
         for j in range(i):
             assert float(abs(weights[i] - weights[j]).max()) > 0
+
+
+@pytest.mark.parametrize("precision", ["float32", "tensorfloat32"])
+def test_products_have_the_precision_that_was_asked_for(ball_run, precision):
+    seen = set()
+
+    class Watched(BC):
+        def _update(self, state, store, index, key):
+            seen.add(jax.config.jax_default_matmul_precision)
+            return super()._update(state, store, index, key)
+
+    train(Watched(hidden=(4,), updates=1, batch_size=4), ball_run, precision=precision)
+    assert seen == {precision}

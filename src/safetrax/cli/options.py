@@ -38,6 +38,8 @@ class TrainOptions:
     """Updates between rows of metrics.csv."""
     checkpoint_seconds: float = 60.0
     """Seconds between checkpoints."""
+    precision: Literal["float32", "tensorfloat32"] = "float32"
+    """Of matrix products on a GPU; tensorfloat32 is faster there and coarser."""
     log_to: Annotated[
         tuple[Literal["tensorboard", "wandb"], ...],
         tyro.conf.arg(metavar="{tensorboard,wandb} ...", help_behavior_hint="(default: nowhere else)"),

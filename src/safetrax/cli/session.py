@@ -58,6 +58,7 @@ class Session:
                 evaluation_episodes=options.evaluation_episodes,
                 checkpoint_seconds=options.checkpoint_seconds,
                 log_to=options.log_to,
+                precision=options.precision,
                 progress=True,
                 record=self._record(),
             )
@@ -77,7 +78,7 @@ class Session:
         """For the run folder: what `--resume` needs to need no other flag."""
         options = self.options
         place = DEMO if options.data == DEMO else str(Path(options.data).resolve())
-        loop = ("evaluation_episodes", "evaluate_every", "log_every", "checkpoint_seconds", "log_to")
+        loop = ("evaluation_episodes", "evaluate_every", "log_every", "checkpoint_seconds", "precision", "log_to")
         values = dataclasses.asdict(options)
         return {
             "data_path": place,

@@ -61,7 +61,8 @@ class BatchedActors:
 
     def act(self, feed: Feed) -> np.ndarray:
         """Actions, float32 `(P, n, A)`; rows that have ended get some action too."""
-        actions, self._memory = _decide(self._actor, self._memory, self._key, feed)
+        with jax.default_matmul_precision("float32"):
+            actions, self._memory = _decide(self._actor, self._memory, self._key, feed)
         return np.asarray(actions, np.float32)
 
 

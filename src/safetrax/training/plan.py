@@ -39,6 +39,7 @@ class Plan:
         cost_limits: Sequence[float] | None,
         seeds: Sequence[int],
         task: str | None,
+        precision: str = "float32",
     ) -> Plan:
         """Resolve a request; `task` and `cost_limits` may be None, then the data and the task tell them.
 
@@ -61,6 +62,7 @@ class Plan:
             "task": name,
             "runs": [[run.cost_limit, run.seed] for run in ids],
             "data": data.fingerprint(),
+            "precision": precision,
         }
         return Plan(ids, limits, name, signature)
 

@@ -20,6 +20,7 @@ from safetrax.data.store import Store
 from safetrax.nets.actors import Actor
 
 Batching = Literal["auto", "vmap", "map"]
+Precision = Literal["float32", "tensorfloat32"]
 
 
 def over_runs(function: Callable[..., Any], batching: Batching = "auto") -> Callable[..., Any]:
@@ -42,10 +43,13 @@ class Program:
     configuration, however its updates are cut into calls.
     """
 
-    def __init__(self, algorithm: Algorithm, spec: Spec, batching: Batching = "auto") -> None:
+    def __init__(
+        self, algorithm: Algorithm, spec: Spec, batching: Batching = "auto", precision: Precision = "float32"
+    ) -> None:
         self.algorithm = algorithm
         self.spec = spec
         self.stages = algorithm.stages()
+        self._precision = precision
         self._over_runs = partial(over_runs, batching=batching)
         self._init = jax.jit(self._over_runs(lambda key: algorithm.init(key, spec)))
         self._begin = [jax.jit(partial(self._begin_all, i)) for i in range(len(self.stages))]
@@ -53,11 +57,13 @@ class Program:
 
     def init(self, keys: Key[Array, " R"]) -> State:
         """Fresh states."""
-        return self._init(jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys))
+        with jax.default_matmul_precision(self._precision):
+            return self._init(jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys))
 
     def begin(self, stage: int, states: State, store: Store, indices: Index, keys: Key[Array, " R"]) -> State:
         """Run the stage's `begin` in every run."""
-        return self._begin[stage](states, store, indices, keys)
+        with jax.default_matmul_precision(self._precision):
+            return self._begin[stage](states, store, indices, keys)
 
     def advance(
         self,
@@ -81,7 +87,8 @@ class Program:
             updates: how many; any number runs the same compiled program.
         """
         bounds = jnp.asarray([first, first + updates], jnp.int32)
-        result: tuple[State, Metrics] = self._advance[stage](carry, store, indices, keys, bounds)
+        with jax.default_matmul_precision(self._precision):
+            result: tuple[State, Metrics] = self._advance[stage](carry, store, indices, keys, bounds)
         return result
 
     def zero_metrics(self, stage: int, states: State, store: Store, indices: Index) -> dict[str, Float[Array, " R"]]:

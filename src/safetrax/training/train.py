@@ -25,7 +25,7 @@ from safetrax.training.folder import RunFolder, environment_facts
 from safetrax.training.interrupt import catch_signals
 from safetrax.training.logs import CsvSink, MetricRow, MetricSink, Sink, make_sinks, require_sinks
 from safetrax.training.plan import Plan, check_counts
-from safetrax.training.program import Batching, Program, stack
+from safetrax.training.program import Batching, Precision, Program, stack
 from safetrax.training.progress import Reporter, make_reporter
 
 _CHUNK_SECONDS = 1.0  # how long the device works between two looks at the clock, the log and Ctrl-C
@@ -73,6 +73,7 @@ def train(
     log_to: Sequence[Sink] = (),
     progress: bool = False,
     batching: Batching = "auto",
+    precision: Precision = "float32",
     record: Mapping[str, Any] | None = None,
 ) -> Run:
     """Train one policy per (cost limit, seed), all in one compiled program.
@@ -96,6 +97,7 @@ def train(
         log_to: further places for metrics: "tensorboard", "wandb".
         progress: show progress on standard error.
         batching: how runs share the device, see `safetrax.training.program.over_runs`.
+        precision: of matrix products on a GPU; "tensorfloat32" is faster there and coarser.
         record: further facts to save with the configuration, for instance where the data file lies.
 
     Raises:
@@ -105,7 +107,7 @@ def train(
         TrainingInterruptedError: Ctrl-C or SIGTERM; progress is saved.
     """
     check_counts(log_every=log_every, evaluate_every=evaluate_every, evaluation_episodes=evaluation_episodes)
-    plan = Plan.make(algorithm, data, cost_limits, seeds, task)
+    plan = Plan.make(algorithm, data, cost_limits, seeds, task, precision)
     indices = plan.indices(algorithm, data)
     config = {
         "algorithm": plan.signature["algorithm"],
@@ -131,7 +133,7 @@ def train(
         if folder.checkpoint_file.exists():
             start = read_position(folder.checkpoint_file, plan.signature)
     loop = _Loop(
-        program=Program(algorithm, Spec.of(data), batching),
+        program=Program(algorithm, Spec.of(data), batching, precision),
         store=store,
         indices=stack(indices),
         keys=jax.vmap(jax.random.key)(np.asarray([run.seed for run in plan.ids], np.uint32)),
