@@ -6,16 +6,21 @@ import contextlib
 import errno
 import json
 import os
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
 from safetrax.errors import RunError
 
 _REASONS = {
-    errno.ENOSPC: "the disk is full; free some space and run the same command again",
-    errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
+    errno.ENOSPC: "the disk is full; free some space and try again",
+    errno.EDQUOT: "the disk quota is used up; free some space and try again",
     errno.EACCES: "permission was denied; choose a folder that you may write to",
     errno.EPERM: "permission was denied; choose a folder that you may write to",
     errno.EROFS: "the file system is read-only; choose another folder",
@@ -66,6 +71,20 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, np.ndarray], header: Mapping[str, str]) -> None:
+    """Write a safetensors file with text entries in its header, atomically.
+
+    Raises:
+        RunError: it cannot be written; what was there stays.
+    """
+    with atomic_path(path) as temporary:
+        try:
+            save_file(dict(tensors), temporary, metadata=dict(header))
+        except SafetensorError as error:  # holds the operating system's error as text
+            code = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(code[1]) if code else 0, str(error)) from error
 
 
 def write_json(path: str | Path, value: Any) -> None:

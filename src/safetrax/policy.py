@@ -13,10 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from safetrax.errors import ConfigError, DataError
-from safetrax.files import atomic_path
+from safetrax.files import write_tensors
 from safetrax.nets.actors import Actor
 from safetrax.nets.module import deserialise, serialise
 
@@ -104,8 +103,7 @@ class Policy:
             "actor": json.dumps(structure),
             "metadata": json.dumps(dict(self.metadata)),
         }
-        with atomic_path(path) as temporary:
-            save_file(tensors, temporary, metadata=header)
+        write_tensors(path, tensors, header)
         return Path(path)
 
     @staticmethod

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from conftest import toy_episodes
-from safetrax.algorithms import TraC
+from safetrax.algorithms import BC, TraC
 from safetrax.algorithms.base import Spec
 from safetrax.data.store import Store
 from safetrax.data.trajectories import Trajectories
@@ -70,11 +70,15 @@ def test_end_to_end_on_one_state():
 
 
 def test_two_arms():
-    """Cheap arm -0.5 and costly arm +0.5, whole episodes of either: TraC plays the cheap one."""
+    """Cheap arm -0.5 and costly arm +0.5, whole episodes of either: BC-All mixes, the others play the cheap one."""
     data = one_state([-0.5, 0.5], [0.0, 1.0], 50)
     algorithm = replace(TINY, segment_ratio=1.0, pretrain_updates=300, updates=600, learning_rate=1e-3, warmup=0)
     policy = train(replace(algorithm, pretrain_learning_rate=3e-3), data, cost_limits=[1.0]).policies[0]
     assert action_in_the_state(policy) < -0.4
+    clone = BC(hidden=(16,), updates=500, batch_size=128, learning_rate=3e-3)
+    assert abs(action_in_the_state(train(clone, data).policies[0])) < 0.1
+    safe = train(replace(clone, mode="safe"), data, cost_limits=[1.0]).policies[0]
+    assert action_in_the_state(safe) == pytest.approx(-0.5, abs=0.02)
 
 
 def test_parameter_count():

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 from conftest import toy_episodes
@@ -124,3 +129,82 @@ def test_a_moved_data_set(fault, tmp_path):
     assert "does not say where the data set is; pass --data." in fault("train", "--resume", "run")
     (tmp_path / "run" / "config.json").write_text('{"algorithm": {"class": "GPT"}, "runs": []}')
     assert "names the algorithm 'GPT', which this version does not have." in fault("train", "--resume", "run")
+
+
+def _broken(name: str, change) -> str:
+    """A copy of a good file of BallRun's sizes, with one thing wrong."""
+    data = toy_episodes([10] * 5, observation_size=7)
+    write_hdf5(name, data)
+    with h5py.File(name, "r+") as file:
+        change(file)
+    return name
+
+
+def _without_costs(file):
+    del file["costs"]
+
+
+def _with_short_rewards(file):
+    rewards = file["rewards"][:-1]
+    del file["rewards"]
+    file["rewards"] = rewards
+
+
+def _with_nan(file):
+    file["observations"][3, 0] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_without_costs, "costs"),
+        (_with_short_rewards, "rewards"),
+        (_with_nan, "observations holds nan in row 3"),
+    ],
+)
+def test_data_with_something_wrong(fault, change, words):
+    file = _broken("data.hdf5", change)
+    assert words in fault("train", "trac", "--data", file, "--task", "BallRun", "--out", "run")
+
+
+def test_data_of_another_task(fault):
+    file = _broken("data.hdf5", lambda file: None)
+    assert "observations" in fault("train", "trac", "--data", file, "--task", "AntRun", "--out", "run")
+
+
+def test_a_truncated_file(fault):
+    file = Path(_broken("data.hdf5", lambda file: None))
+    file.write_bytes(file.read_bytes()[:-2000])
+    assert "data.hdf5" in fault("train", "trac", "--data", str(file), "--out", "run")
+
+
+def test_a_limit_of_zero_or_segments_that_fit_nothing(fault):
+    assert "segment_ratio is 1.5" in fault(*TRAIN, "--segment-ratio", "1.5")
+    assert "less than one step" in fault(*TRAIN, "--segment-ratio", "0.001")
+
+
+def test_a_checkpoint_of_another_configuration(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tiny = ["--updates", "1", "--batch-size", "4", "--hidden", "4", "--no-evaluate"]
+    assert main(["train", "bc-all", "--data", "demo", "--out", "run", *tiny]) == 0
+    config = json.loads(Path("run/config.json").read_text())
+    config["algorithm"]["learning_rate"] = 0.5
+    Path("run/config.json").write_text(json.dumps(config))
+    capsys.readouterr()
+    assert main(["train", "--resume", "run"]) == 2
+    assert "learning_rate was 0.001 and is now 0.5" in capsys.readouterr().err
+
+
+def test_a_disk_that_fills_up(tmp_path):
+    """Files may grow to 100 kB, which is less than a checkpoint."""
+    code = (
+        "import resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "from safetrax.cli.main import main\n"
+        "sys.exit(main(['train', 'bc-all', '--data', 'demo', '--out', 'run', '--updates', '1', '--no-evaluate']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("safetrax: cannot write run/checkpoint.safetensors: the file would be larger")
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["config.json", "metrics.csv"]

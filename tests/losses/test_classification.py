@@ -111,6 +111,26 @@ def test_bandit_minimum(temperature, eta, steps, best):
     assert grid[int(np.argmin(losses))] == pytest.approx(best, abs=0.006 if steps == 1 else 0.0011)
 
 
+def test_undesirable_data_alone_have_no_minimum_inside():
+    grid = np.arange(-1, 1.0001, 0.01)
+
+    def loss(mean: float) -> float:
+        score = trajectory_score(jnp.array([[-((mean + 0.5) ** 2) + 0.25]]), 0.99, 0.2)
+        return float(classification_loss(score, jnp.array([False]), jnp.ones(1), number(1), number(1)))
+
+    assert grid[int(np.argmin([loss(float(mean)) for mean in grid]))] == pytest.approx(1.0)
+
+
+def test_constants_of_the_likelihood_do_not_matter():
+    keys = jax.random.split(jax.random.key(0), 3)
+    means, reference, actions = (jax.random.normal(key, (4, 5, 2)) for key in keys)
+    policy, frozen = fixed_variance_log_prob(means, actions), fixed_variance_log_prob(reference, actions)
+    score = trajectory_score(policy - frozen, 0.99, 0.2)
+    np.testing.assert_allclose(trajectory_score((policy + 3) - (frozen + 3), 0.99, 0.2), score, atol=1e-5)
+    # half the squared distance at twice the temperature
+    np.testing.assert_allclose(trajectory_score(policy / 2 - frozen / 2, 0.99, 0.4), score, rtol=1e-5)
+
+
 def test_bandit_loss_values():
     assert bandit_loss(0.0, 0.2, 0.25) == pytest.approx(0.43322, abs=1e-5)
     assert bandit_loss(0.781, 0.2, 0.25) == pytest.approx(0.40856, abs=1e-5)

@@ -12,10 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from safetrax.errors import RunError
-from safetrax.files import atomic_path
+from safetrax.files import write_tensors
 
 FORMAT = "safetrax-checkpoint"
 FORMAT_VERSION = "1"
@@ -42,8 +41,7 @@ def save_checkpoint(path: Path, position: Position, carry: Any, signature: Mappi
         "position": json.dumps(vars(position)),
         "signature": json.dumps(signature, sort_keys=True),
     }
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=header)
+    write_tensors(path, tensors, header)
 
 
 def read_position(path: Path, signature: Mapping[str, Any]) -> Position:
