@@ -42,12 +42,22 @@ def main() -> None:
     print(data)
     cost_return_scatter(data, LIMITS, args.out / "scatter.png")
 
-    rows, metrics = [], []
+    rows, while_training, metrics = [], [], []
     for algorithm in ALGORITHMS:
-        run = st.train(algorithm, data, cost_limits=LIMITS, seeds=SEEDS, progress=True)
+        run = st.train(
+            algorithm,
+            data,
+            cost_limits=LIMITS,
+            seeds=SEEDS,
+            task=TASK,
+            evaluate_every=algorithm.total_updates // 4,
+            evaluation_episodes=5,
+            progress=True,
+        )
         result = st.evaluate(run.policies, TASK, episodes=20, step=algorithm.total_updates)
         rows += result.rows
         metrics += run.metrics
+        while_training += [row for row in run.episodes if row.step != algorithm.total_updates]
         for policy in run.policies:
             policy.save(args.out / "policies" / f"{policy.id}.safetensors")
 
@@ -55,7 +65,7 @@ def main() -> None:
     print(format_summaries(summarise(rows, LIMITS)))
     print("\nMeans over the limits, as papers report them\n")
     print(format_summaries(benchmark_table(rows, LIMITS)))
-    learning_curves(metrics, rows, args.out / "learning-curves.png", task=TASK)
+    learning_curves(metrics, while_training + rows, args.out / "learning-curves.png", task=TASK)
     print(f"\nPictures and policies: {args.out}/  ({time.perf_counter() - start:.0f} s)")
 
 

@@ -93,6 +93,14 @@ def write_json(path: str | Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def drop_cut_line(path: Path) -> None:
+    """Shorten a text file to its last whole line: a crash may have cut the one that was being appended."""
+    with explain_os_errors(path), path.open("rb+") as file:
+        content = file.read()
+        if not content.endswith(b"\n"):
+            file.truncate(content.rfind(b"\n") + 1)
+
+
 def _sync_folder(folder: Path) -> None:
     """Make a rename in `folder` durable, where the system can."""
     if os.name != "posix":

@@ -8,6 +8,7 @@ from miniatures import ALL
 from safetrax import data
 from safetrax.algorithms import BC, TraC
 from safetrax.data.trajectories import Trajectories
+from safetrax.evaluation.episodes import read_episodes
 from safetrax.evaluation.rollout import evaluate
 from safetrax.policy import Policy
 from safetrax.training.train import train
@@ -131,3 +132,16 @@ def test_products_have_the_precision_that_was_asked_for(ball_run, precision):
 
     train(Watched(hidden=(4,), updates=1, batch_size=4), ball_run, precision=precision)
     assert seen - {None} == {precision}  # None: where only shapes were asked for
+
+
+def test_evaluations_while_training_are_rows_that_a_resume_does_not_repeat(ball_run, run_folder, monkeypatch):
+    algorithm = BC(hidden=(8,), updates=4, batch_size=8)
+    settings = {"seeds": (0, 1), "evaluate_every": 2, "evaluation_episodes": 1}
+    plain = train(algorithm, ball_run, **settings)
+    assert [(row.step, row.seed) for row in plain.episodes] == [(2, 0), (2, 1), (4, 0), (4, 1)]
+    assert interrupt_at_once(monkeypatch, algorithm, ball_run, run_folder, settings, resume=False) is None
+    with (run_folder / "episodes.csv").open("a") as file:  # as if killed while an evaluation was written
+        file.write(",".join(map(str, (["BC-All", "BallRun", "", 0, 4, 0, 0, 1.0, 0.0, 100]))) + "\nBC-All,Ball")
+    stopped = train(algorithm, ball_run, **settings, out=run_folder, resume=True)
+    assert stopped.episodes == plain.episodes
+    assert tuple(read_episodes(run_folder / "episodes.csv")) == plain.episodes

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from safetrax.errors import ConfigError, RunError
+from safetrax.evaluation.episodes import EpisodeRow, append_episodes, read_episodes, write_episodes
+from safetrax.files import drop_cut_line
 from safetrax.policy import Policies
 
 
@@ -17,12 +19,17 @@ class Evaluator:
         every: updates between evaluations; 0: never.
         episodes: per policy.
         path: rows are appended there, if given.
+
+    Attributes:
+        every: as given.
+        rows: of all evaluations so far, those before a resume included.
     """
 
     def __init__(self, task: str | None, every: int, episodes: int, path: Path | None) -> None:
         if every and task is None:
             raise ConfigError("evaluating while training needs a task; pass task, or set evaluate_every to 0.")
         self.every = every
+        self.rows: list[EpisodeRow] = []
         self._task, self._episodes, self._path = task, episodes, path
         self._pool: Any = None
         if every and task is not None:
@@ -33,7 +40,6 @@ class Evaluator:
     def evaluate(self, policies: Policies, update: int, cost_limits: tuple[float, ...]) -> str:
         """Roll the policies out and return one line on how they did."""
         from safetrax.envs.pool import EnvPool
-        from safetrax.evaluation.episodes import append_episodes
         from safetrax.evaluation.rollout import evaluate
 
         assert self._task is not None
@@ -43,6 +49,7 @@ class Evaluator:
             result = evaluate(policies, self._task, episodes=self._episodes, pool=self._pool, step=update)
         except RunError as error:  # one policy has diverged; the others go on
             return f"no evaluation at {update}: {error}"
+        self.rows += result.rows
         if self._path is not None:
             append_episodes(self._path, result.rows)
         summaries = result.summary(cost_limits=cost_limits or None)
@@ -52,11 +59,11 @@ class Evaluator:
 
     def forget_after(self, update: int) -> None:
         """Drop rows that a resumed run will write again."""
-        from safetrax.evaluation.episodes import read_episodes, write_episodes
-
         if self._path is not None and self._path.exists():
-            rows = [row for row in read_episodes(self._path) if row.step is None or row.step <= update]
-            write_episodes(self._path, rows)
+            drop_cut_line(self._path)
+            kept = [row for row in read_episodes(self._path) if row.step is None or row.step <= update]
+            write_episodes(self._path, kept)
+            self.rows = kept
 
     def close(self) -> None:
         """Stop the simulators."""

@@ -18,6 +18,7 @@ from safetrax.algorithms.base import Algorithm, Spec
 from safetrax.data.store import Store
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError, SafeTraXError, SafeTraXWarning
+from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.policy import Policies, RunId
 from safetrax.training.checkpoint import Position, load_checkpoint, read_position, require_same, save_checkpoint
 from safetrax.training.evaluator import Evaluator
@@ -43,12 +44,14 @@ class Run:
         policies: one per (cost limit, seed), in the order of `ids`.
         config: the resolved configuration.
         metrics: all metric rows.
+        episodes: of the evaluations while training, if any.
         folder: where it is saved; None if nowhere.
     """
 
     policies: Policies
     config: Mapping[str, Any]
     metrics: tuple[MetricRow, ...]
+    episodes: tuple[EpisodeRow, ...]
     folder: RunFolder | None
 
     @property
@@ -152,7 +155,7 @@ def train(
     policies = Policies(loop.program.actors(states), plan.ids, metadata)
     if folder is not None:
         folder.save_policies(policies)
-    return Run(policies, config, tuple(loop.rows), folder)
+    return Run(policies, config, tuple(loop.rows), tuple(evaluator.rows), folder)
 
 
 @dataclass(eq=False)
