@@ -165,16 +165,16 @@ def test_an_unwritable_folder_is_refused_before_training(tmp_path):
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     signature = {"x": 1}
     file = tmp_path / "c.safetensors"
-    save_checkpoint(file, Position(0, 5), {"w": np.ones(3, np.float32)}, signature)
+    save_checkpoint(file, Position(0, 5, 3), {"w": np.ones(3, np.float32)}, signature)
 
     def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(RunError, match="the disk is full"):
-        save_checkpoint(file, Position(0, 6), {"w": np.zeros(3, np.float32)}, signature)
+        save_checkpoint(file, Position(0, 6, 3), {"w": np.zeros(3, np.float32)}, signature)
     assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"]
-    assert read_position(file, signature) == Position(0, 5)
+    assert read_position(file, signature) == Position(0, 5, 3)
     np.testing.assert_array_equal(load_checkpoint(file, {"w": np.zeros(3, np.float32)})["w"], np.ones(3))
 
 

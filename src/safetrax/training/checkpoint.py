@@ -22,10 +22,17 @@ FORMAT_VERSION = "1"
 
 @dataclass(frozen=True)
 class Position:
-    """Where training stands: `update` updates of stage number `stage` are done."""
+    """Where training stands.
+
+    Attributes:
+        stage: number of the stage.
+        update: updates of it that are done.
+        logged: updates of it that the metric rows cover; the running sums hold those since.
+    """
 
     stage: int
     update: int
+    logged: int
 
 
 def save_checkpoint(path: Path, position: Position, carry: Any, signature: Mapping[str, Any]) -> None:

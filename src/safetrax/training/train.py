@@ -199,10 +199,10 @@ class _Loop:
         length = self.program.stages[stage].updates
         if start is None:
             states = self.program.begin(stage, states, self.store, self.indices, self.keys)
-            update = 0
+            update = self._logged = 0
             carry: Any = (states, self.program.zero_metrics(stage, states, self.store, self.indices))
         else:
-            update = start.update
+            update, self._logged = start.update, start.logged
             carry = self._restore(stage, update)
         speed: float | None = None
         while update < length:
@@ -242,7 +242,7 @@ class _Loop:
 
     def _log(self, stage: int, update: int, carry: Any) -> Any:
         states, sums = carry
-        count = update % self.log_every or self.log_every
+        count, self._logged = update - self._logged, update
         name, total = self.program.stages[stage].name, self._before[stage] + update
         rows = [
             MetricRow(name, total, run.algorithm, run.cost_limit, run.seed, metric, float(value) / count)
@@ -268,7 +268,8 @@ class _Loop:
 
     def _save(self, stage: int, update: int, carry: Any) -> None:
         if self.folder is not None:
-            save_checkpoint(self.folder.checkpoint_file, Position(stage, update), carry, self.plan.signature)
+            position = Position(stage, update, self._logged)
+            save_checkpoint(self.folder.checkpoint_file, position, carry, self.plan.signature)
             self._saved_at = time.monotonic()
 
     def rewind(self, start: Position | None) -> None:
