@@ -2,9 +2,8 @@
 
 Usage: python tools/make_demo_data.py SOURCE DEST
 
-Episodes are drawn by strata of episode cost, in the shares of the full file except that the strata within the
-largest cost limit are drawn more densely. Within a stratum they are drawn evenly over the range of returns, so that
-its best and its worst episodes are always in.
+Episodes are drawn by strata of episode cost, in the shares of the full file. Within a stratum they are drawn evenly
+over the range of returns, so that its best and its worst episodes are always in.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ from safetrax.data import Trajectories, load, write_hdf5
 
 EPISODES = 300
 SEED = 0
-UPPER_COSTS = (0.0, 10.0, 20.0, 40.0, np.inf)  # of the strata; the last but one is the largest cost limit
-SAFE_BOOST = 1.3  # density of the strata within the largest cost limit over that in the full file
+UPPER_COSTS = (0.0, 10.0, 20.0, 40.0, np.inf)  # of the strata
 RETURN_BINS = 15
 
 
@@ -50,7 +48,7 @@ def draw(returns: np.ndarray, costs: np.ndarray) -> np.ndarray:
     rng = np.random.default_rng(SEED)
     strata = np.searchsorted(UPPER_COSTS, costs, side="left")
     sizes = np.bincount(strata, minlength=len(UPPER_COSTS))
-    quotas = np.rint(SAFE_BOOST * EPISODES * sizes / sizes.sum()).astype(int)
+    quotas = np.rint(EPISODES * sizes / sizes.sum()).astype(int)
     quotas[-1] = EPISODES - quotas[:-1].sum()
     chosen = [
         draw_evenly(np.flatnonzero(strata == stratum), returns, quota, rng) for stratum, quota in enumerate(quotas)

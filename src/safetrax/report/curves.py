@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # these modules import jax, which drawing does without
     from safetrax.evaluation.episodes import EpisodeRow
     from safetrax.training.logs import MetricRow
 
+_COLUMNS = 4  # panels beside each other; more are too small to read on a page
+
 
 def learning_curves(
     metrics: Sequence[MetricRow],
@@ -55,7 +57,14 @@ def learning_curves(
     key = Key(algorithms, [row.cost_limit for row in losses] + [score.limit for score in scored])
     with matplotlib.rc_context(STYLE):
         count = len(stages) + 2 * bool(scored)
-        figure, panels = make_panels(1, count, width=max(2.9 * count, 4.0), height=2.9, share=False)
+        columns = min(count, _COLUMNS)
+        rows = -(-count // columns)
+        figure, panels = make_panels(
+            rows, columns, width=max(2.9 * columns, 4.0), height=2.5 * rows + 0.4, share=False
+        )
+        for panel in panels[count:]:
+            panel.remove()
+        panels = panels[:count]
         for panel, (algorithm, stage) in zip(panels, stages, strict=False):
             points = [
                 (row.algorithm, row.cost_limit, row.seed, row.update, row.value)
