@@ -57,8 +57,8 @@ def learning_curves(
     key = Key(algorithms, [row.cost_limit for row in losses] + [score.limit for score in scored])
     with matplotlib.rc_context(STYLE):
         count = len(stages) + 2 * bool(scored)
-        columns = min(count, _COLUMNS)
-        rows = -(-count // columns)
+        rows = -(-count // _COLUMNS)
+        columns = -(-count // rows)
         figure, panels = make_panels(
             rows, columns, width=max(2.9 * columns, 4.0), height=2.5 * rows + 0.4, share=False
         )
