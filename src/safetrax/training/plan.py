@@ -51,7 +51,7 @@ class Plan:
         named = task or data.info.get("task")
         entry = None if named is None else get_task(named)
         for finding in check(data, task=None if entry is None else entry.name):
-            warnings.warn(finding.message, SafeTraXWarning, stacklevel=4)
+            warnings.warn(finding.message, SafeTraXWarning, stacklevel=3)
         limits = _limits(algorithm, cost_limits, entry)
         _check_seeds(seeds)
         name = None if entry is None else entry.name
