@@ -76,8 +76,7 @@ def markdown(rows: Sequence[EpisodeRow], limits: Sequence[float]) -> str:
 
 
 def _cell(s: Summary) -> str:
-    reward, cost = s.normalised_return, s.normalised_cost
-    text = f"{reward.mean:.2f} ± {reward.error:.2f} / {cost.mean:.2f} ± {cost.error:.2f}"
+    text = f"{s.normalised_return.text(2)} / {s.normalised_cost.text(2)}"
     return f"**{text}**" if s.safe else text
 
 

@@ -13,6 +13,7 @@ import tyro
 from safetrax.cli.console import say
 from safetrax.cli.parsing import parse
 from safetrax.data.catalogue import get_task
+from safetrax.data.segments import check_cost_limits
 from safetrax.errors import ConfigError
 from safetrax.files import explain_os_errors
 
@@ -61,9 +62,7 @@ def run(argv: list[str]) -> int:
         raise ConfigError(f"{_PROG} needs a run folder or policy files, for instance: {_PROG} runs/BallRun-trac")
     if options.video is not None and Path(options.video).suffix.lower() != ".gif":
         raise ConfigError(f"the video {options.video} must be a file that ends in .gif.")
-    for limit in options.cost_limits:
-        if not 0 <= limit < float("inf"):
-            raise ConfigError(f"the cost limit {limit:g} must be a finite number, zero or positive.")
+    check_cost_limits(options.cost_limits)
     if options.task is not None:
         get_task(options.task)
     for path in (options.out, options.video):

@@ -15,8 +15,8 @@ from safetrax.cli.console import say
 from safetrax.cli.parsing import parse
 from safetrax.cli.plain import plain_table
 from safetrax.data import Trajectories, get_task, load, validate
-from safetrax.data.segments import segment_length, within_limit
-from safetrax.errors import ConfigError, DataError
+from safetrax.data.segments import check_cost_limits, segment_length, within_limit
+from safetrax.errors import DataError
 
 if TYPE_CHECKING:
     from safetrax.algorithms.trac import TraC
@@ -82,9 +82,7 @@ def run(argv: list[str]) -> int:
 def _check(options: InspectOptions) -> None:
     """Find faults of the flags before a large file is read."""
     _rule(options, options.task)
-    for limit in options.cost_limits:
-        if not 0 <= limit < float("inf"):
-            raise ConfigError(f"the cost limit {limit:g} must be a finite number, zero or positive.")
+    check_cost_limits(options.cost_limits)
     if options.figure is not None:
         from safetrax.report.plots import check_figure_path
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 from rich.table import Table
@@ -10,7 +9,7 @@ from rich.text import Text
 
 from safetrax.cli.plain import plain_table
 from safetrax.evaluation.episodes import EpisodeRow
-from safetrax.evaluation.statistics import Estimate, Summary, benchmark_table, summarise
+from safetrax.evaluation.statistics import Summary, benchmark_table, summarise
 
 
 def results_table(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] = (), *, title: str = "") -> Table:
@@ -48,14 +47,9 @@ def _cells(summary: Summary, limit: str) -> list[str | Text]:
         summary.algorithm,
         limit,
         str(summary.seeds),
-        _show(summary.normalised_return, 2),
-        _show(summary.normalised_cost, 2),
+        summary.normalised_return.text(2),
+        summary.normalised_cost.text(2),
         safe,
         f"{summary.return_.mean:.1f}",
         f"{summary.cost.mean:.1f}",
     ]
-
-
-def _show(estimate: Estimate, digits: int) -> str:
-    error = "" if math.isnan(estimate.error) else f" ± {estimate.error:.{digits}f}"
-    return f"{estimate.mean:.{digits}f}{error}"

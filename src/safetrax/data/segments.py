@@ -6,6 +6,8 @@ labelled exactly; what is kept is one start index, one weight and one label per 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -221,6 +223,17 @@ def label_segments(
         episode_steps=steps,
         num_safe=int(np.count_nonzero(safe)),
     )
+
+
+def check_cost_limits(limits: Iterable[float]) -> None:
+    """Check limits on the cost of an episode; zero is one.
+
+    Raises:
+        ConfigError: one is negative or not finite.
+    """
+    for limit in limits:
+        if not (limit >= 0 and math.isfinite(limit)):
+            raise ConfigError(f"the cost limit {limit:g} must be a finite number, zero or positive.")
 
 
 def within_limit(costs: Float[np.ndarray, " n"], limits: float | Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:

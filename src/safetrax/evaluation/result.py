@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from safetrax.evaluation.episodes import EpisodeRow, write_episodes
-from safetrax.evaluation.statistics import Estimate, Summary, summarise
+from safetrax.evaluation.statistics import Summary, summarise
 
 _WIDTH = 118
 
@@ -61,18 +61,13 @@ def format_summaries(summaries: Sequence[Summary]) -> str:
     for s in summaries:
         limits = "|".join(f"{limit:g}" for limit in s.cost_limits)
         numbers = [
-            _show(s.return_, 1),
-            _show(s.cost, 1),
-            _show(s.normalised_return, 2),
-            _show(s.normalised_cost, 2),
+            s.return_.text(1),
+            s.cost.text(1),
+            s.normalised_return.text(2),
+            s.normalised_cost.text(2),
         ]
         safe = "yes" if s.safe else "no"
         table.add_row(s.algorithm, s.task, limits, str(s.seeds), str(s.episodes), *numbers, safe)
     text = io.StringIO()
     Console(file=text, width=_WIDTH, no_color=True).print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().strip("\n").splitlines())
-
-
-def _show(estimate: Estimate, digits: int) -> str:
-    error = "" if math.isnan(estimate.error) else f" ± {estimate.error:.{digits}f}"
-    return f"{estimate.mean:.{digits}f}{error}"

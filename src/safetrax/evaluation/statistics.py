@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,11 @@ class Estimate(NamedTuple):
 
     mean: float
     error: float
+
+    def text(self, digits: int) -> str:
+        """For instance `0.24 ± 0.01`; without an error where there is none."""
+        error = "" if math.isnan(self.error) else f" ± {self.error:.{digits}f}"
+        return f"{self.mean:.{digits}f}{error}"
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
+from safetrax.data.catalogue import get_task
 from safetrax.errors import ConfigError
+from safetrax.evaluation.episodes import EpisodeRow
+from safetrax.evaluation.scores import normalised_cost, normalised_return
 from safetrax.report.style import STYLE, Key, check_figure_path, distinct, make_panels, mark_threshold, save
 
-if TYPE_CHECKING:  # these modules import jax, which drawing does without
-    from safetrax.evaluation.episodes import EpisodeRow
+if TYPE_CHECKING:  # imports jax, which drawing does without
     from safetrax.training.logs import MetricRow
 
 _COLUMNS = 4  # panels beside each other; more are too small to read on a page
@@ -97,9 +99,6 @@ class _Score(NamedTuple):
 
 def _scored(rows: Sequence[EpisodeRow], task: str, cost_limits: Sequence[float] | None) -> list[_Score]:
     """Normalised reward and cost of the episodes in `task`; at every limit where the method ignores it."""
-    from safetrax.data.catalogue import get_task
-    from safetrax.evaluation.scores import normalised_cost, normalised_return
-
     found = get_task(task)
     scores = []
     for row in rows:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+from safetrax.envs.make import require_simulator
+from safetrax.envs.pool import EnvPool
 from safetrax.errors import ConfigError, RunError
 from safetrax.evaluation.episodes import EpisodeRow, append_episodes, read_episodes, write_episodes
+from safetrax.evaluation.rollout import evaluate
 from safetrax.files import drop_cut_line
 from safetrax.policy import Policies
 
@@ -31,17 +33,12 @@ class Evaluator:
         self.every = every
         self.rows: list[EpisodeRow] = []
         self._task, self._episodes, self._path = task, episodes, path
-        self._pool: Any = None
+        self._pool: EnvPool | None = None
         if every and task is not None:
-            from safetrax.envs.make import require_simulator
-
             require_simulator(task)
 
     def evaluate(self, policies: Policies, update: int, cost_limits: tuple[float, ...]) -> str:
         """Roll the policies out and return one line on how they did."""
-        from safetrax.envs.pool import EnvPool
-        from safetrax.evaluation.rollout import evaluate
-
         assert self._task is not None
         if self._pool is None:
             self._pool = EnvPool(self._task)

@@ -10,6 +10,7 @@ from typing import Any
 
 from safetrax.algorithms.base import Algorithm
 from safetrax.data.catalogue import Task, get_task
+from safetrax.data.segments import check_cost_limits
 from safetrax.data.trajectories import Trajectories
 from safetrax.data.validation import check
 from safetrax.errors import ConfigError, SafeTraXWarning
@@ -98,9 +99,7 @@ def _limits(algorithm: Algorithm, cost_limits: Sequence[float] | None, entry: Ta
             raise ConfigError(f"{algorithm.name} needs cost limits, and no task names them; pass cost_limits.")
         cost_limits = () if entry is None else entry.cost_limits
     limits = tuple(float(limit) for limit in cost_limits)
-    for limit in limits:
-        if not (limit >= 0 and math.isfinite(limit)):
-            raise ConfigError(f"the cost limit {limit:g} must be a finite number, zero or positive.")
+    check_cost_limits(limits)
     if not limits and algorithm.uses_cost_limit:
         raise ConfigError("cost_limits is empty; give at least one limit.")
     _check_distinct("cost limit", limits)
