@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from safetrax.data import get_task
 from safetrax.envs import make_env
 from safetrax.envs.pool import EnvPool
 from safetrax.envs.protocol import IDLE, STEP_ON, Answers, Setup, commands_from_bytes, commands_to_bytes
@@ -45,8 +47,9 @@ def wait_until_gone(processes: list[int], seconds: float = 10.0) -> bool:
 
 def test_messages_survive_the_journey():
     rng = np.random.default_rng(0)
-    answers = Answers(rng.random((3, 5), np.float32), rng.random(3), rng.random(3), np.array([True, False, True]))
-    again = Answers.from_bytes(answers.to_bytes(), 3, 5)
+    flags = np.array([[True, False, True], [False, False, True]])
+    answers = Answers(rng.random((3, 5), np.float32), rng.random((3, 2), np.float32), *rng.random((2, 3)), *flags)
+    again = Answers.from_bytes(answers.to_bytes(), 3, 5, 2)
     for name in vars(answers):
         assert np.array_equal(getattr(again, name), getattr(answers, name))
     commands, actions = commands_from_bytes(commands_to_bytes(np.array([7, STEP_ON]), np.ones((2, 3))), 2)
@@ -178,4 +181,4 @@ def test_unknown_and_unsupported_tasks():
     with pytest.raises(TaskError):
         EnvPool("BallJump")
     with pytest.raises(SimulatorError, match="not supported"):
-        EnvPool("PointGoal1")
+        EnvPool(replace(get_task("BallRun"), suite="no-such-suite"))

@@ -16,7 +16,7 @@ from stand_in_actors import Diary, Noisy, as_policy, network_policy
 from safetrax.envs import handle, make_env
 from safetrax.envs.pool import EnvPool
 from safetrax.envs.protocol import Answers
-from safetrax.errors import ConfigError, RunError, SimulatorError, TaskError
+from safetrax.errors import ConfigError, RunError, TaskError
 from safetrax.evaluation.rollout import default_slots, evaluate
 from safetrax.policy import Policies, Policy
 
@@ -168,8 +168,6 @@ def test_sizes_are_checked_before_any_process_starts(monkeypatch: pytest.MonkeyP
         evaluate(network_policy(0, action_size=4), "BallRun")
     with pytest.raises(TaskError):
         evaluate(network_policy(0), "BallJump")
-    with pytest.raises(SimulatorError, match="not supported"):
-        evaluate(network_policy(0, observation_size=60), "PointGoal1")
     for numbers in ({"episodes": 0}, {"seed": -1}):
         with pytest.raises(ConfigError, match="must be between"):
             evaluate(network_policy(0), "BallRun", **numbers)

@@ -154,7 +154,8 @@ class WorkerHandle:
             raise self._death() from error
         if kind == FAILURE:
             raise SimulatorError(payload.decode(errors="replace"))
-        return Answers.from_bytes(payload, self._setup.group_sizes[group], self._setup.observation_size)
+        setup = self._setup
+        return Answers.from_bytes(payload, setup.group_sizes[group], setup.observation_size, setup.action_size)
 
     def _forget(self) -> None:
         self._logs = [_Log(size) for size in self._setup.group_sizes]

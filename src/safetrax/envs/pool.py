@@ -12,6 +12,7 @@ from safetrax.data.catalogue import Task
 from safetrax.envs.handle import WorkerDiedError, WorkerHandle
 from safetrax.envs.make import require_task
 from safetrax.envs.protocol import Answers, Setup
+from safetrax.envs.suites import require_suite
 from safetrax.errors import ConfigError, SimulatorError
 
 GROUPS = 2  # one is stepped by the workers while the other's next actions are computed
@@ -36,27 +37,33 @@ class EnvPool:
         deaths: workers that died since `begin`.
     """
 
-    def __init__(self, task: str, slots: int | None = None, workers: int | None = None) -> None:
+    def __init__(
+        self, task: str | Task, slots: int | None = None, workers: int | None = None, *, driver: bool = False
+    ) -> None:
         """Check what is asked for; processes are started by `begin`.
 
         Args:
-            task: name of the task.
+            task: name of the task, or its description, which need not be in the catalogue.
             slots: environments in each of the two groups; by default as many as each evaluation wants, so that its
                 rows are those of an evaluation without a pool.
-            workers: number of processes; by default one per usable core, and never more than environments.
+            workers: number of processes; by default one per usable core, and never more than environments. Where a
+                process can hold only one environment, there is one for each.
+            driver: let the environments' own driver act instead of the actions that are sent.
 
         Raises:
             TaskError: there is no such task.
             SimulatorError: its suite is not supported by this version.
             ConfigError: `slots` or `workers` is below 1.
         """
-        self.task: Task = require_task(task)
+        self.task: Task = require_task(task) if isinstance(task, str) else task
         if any(number is not None and number < 1 for number in (slots, workers)):
             raise ConfigError(f"a pool needs at least 1 slot and 1 worker, got slots={slots} and workers={workers}.")
         self.slots = 0
         self.workers = workers or usable_cores()
         self.deaths = 0
         self._fixed_slots, self._most_workers = slots, self.workers
+        self._one_per_process = require_suite(self.task.suite).one_per_process
+        self._driver = driver
         self._rows: list[list[slice]] = []
         self._handles: list[WorkerHandle] = []
         self._stop = weakref.finalize(self, _stop_all, self._handles)
@@ -65,7 +72,7 @@ class EnvPool:
         """Start workers for `slots` environments per group, in place of those there are."""
         _stop_all(self._handles)
         self.slots = slots
-        self.workers = min(self._most_workers, GROUPS * slots)
+        self.workers = GROUPS * slots if self._one_per_process else min(self._most_workers, GROUPS * slots)
         # neighbouring slots go to different workers, and the second group goes on where the first one stopped,
         # so that no worker has more than one environment more than another
         self._rows = [
@@ -77,7 +84,8 @@ class EnvPool:
     def _setup(self, rows: list[slice]) -> Setup:
         sizes = tuple(len(range(self.slots)[r]) for r in rows)
         task = self.task
-        return Setup(task.suite, task.env_id, task.horizon, task.observation_size, task.action_size, sizes)
+        sizes_of_task = task.observation_size, task.action_size
+        return Setup(task.suite, task.env_id, task.horizon, *sizes_of_task, sizes, self._driver)
 
     def begin(self, slots: int = 1) -> None:
         """Forget unfinished episodes, and have living workers that owe no answer.
@@ -117,13 +125,11 @@ class EnvPool:
         Raises:
             SimulatorError: an environment failed, or workers keep dying.
         """
-        answers = Answers.empty(self.slots, self.task.observation_size)
+        answers = Answers.empty(self.slots, self.task.observation_size, self.task.action_size)
         for handle, rows in zip(self._handles, self._rows, strict=True):
             part = self._receive_from(handle, group)
             if part is not None:
-                mine = rows[group]
-                answers.observations[mine], answers.rewards[mine] = part.observations, part.rewards
-                answers.costs[mine], answers.ended[mine] = part.costs, part.ended
+                answers.put(rows[group], part)
         return answers
 
     def _receive_from(self, handle: WorkerHandle, group: int) -> Answers | None:

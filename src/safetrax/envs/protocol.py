@@ -33,6 +33,7 @@ class Setup:
         observation_size: O.
         action_size: A.
         group_sizes: number of this worker's slots in each group.
+        driver: the environments' own driver acts, and the actions of a reset are its parameters.
     """
 
     suite: str
@@ -41,6 +42,7 @@ class Setup:
     observation_size: int
     action_size: int
     group_sizes: tuple[int, ...]
+    driver: bool = False
 
     def to_bytes(self) -> bytes:
         """As JSON."""
@@ -59,34 +61,62 @@ class Answers:
 
     Attributes:
         observations: float32 `(k, O)`.
+        actions: float32 `(k, A)`, those that were executed; zero after a reset.
         rewards: float64 `(k,)`; 0 after a reset.
         costs: float64 `(k,)`; 0 after a reset.
-        ended: bool `(k,)`, terminated or truncated by this step.
+        terminated: bool `(k,)`, by this step.
+        truncated: bool `(k,)`, by this step.
     """
 
     observations: np.ndarray
+    actions: np.ndarray
     rewards: np.ndarray
     costs: np.ndarray
-    ended: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+
+    @property
+    def ended(self) -> np.ndarray:
+        """Bool `(k,)`: terminated or truncated by this step."""
+        return np.asarray(self.terminated | self.truncated)
 
     @staticmethod
-    def empty(slots: int, observation_size: int) -> Answers:
+    def empty(slots: int, observation_size: int, action_size: int) -> Answers:
         """Zeros for `slots` slots."""
         return Answers(
-            np.zeros((slots, observation_size), np.float32), np.zeros(slots), np.zeros(slots), np.zeros(slots, bool)
+            np.zeros((slots, observation_size), np.float32),
+            np.zeros((slots, action_size), np.float32),
+            np.zeros(slots),
+            np.zeros(slots),
+            np.zeros(slots, bool),
+            np.zeros(slots, bool),
         )
 
+    def put(self, rows: slice, part: Answers) -> None:
+        """Write a worker's answers into those of all slots."""
+        for name, column in vars(part).items():
+            getattr(self, name)[rows] = column
+
+    def take(self, used: int, shape: tuple[int, ...]) -> Answers:
+        """The first `used` slots, in the form `shape`."""
+        columns = vars(self).items()
+        return Answers(**{name: column[:used].reshape(*shape, *column.shape[1:]) for name, column in columns})
+
     def to_bytes(self) -> bytes:
-        """All arrays, one after the other."""
-        return b"".join(a.tobytes() for a in (self.rewards, self.costs, self.observations, self.ended))
+        """All arrays, one after the other, the widest numbers first."""
+        columns = (self.rewards, self.costs, self.observations, self.actions, self.terminated, self.truncated)
+        return b"".join(column.tobytes() for column in columns)
 
     @staticmethod
-    def from_bytes(payload: bytes, slots: int, observation_size: int) -> Answers:
+    def from_bytes(payload: bytes, slots: int, observation_size: int, action_size: int) -> Answers:
         """The inverse of `to_bytes`; the arrays are read-only views."""
-        numbers = np.frombuffer(payload, np.float64, 2 * slots)
-        observations = np.frombuffer(payload, np.float32, slots * observation_size, offset=16 * slots)
-        ended = np.frombuffer(payload, np.bool_, slots, offset=len(payload) - slots)
-        return Answers(observations.reshape(slots, -1), numbers[:slots], numbers[slots:], ended)
+        rewards, costs = np.frombuffer(payload, np.float64, 2 * slots).reshape(2, slots)
+        first, second = 16 * slots, (16 + 4 * observation_size) * slots
+        observations = np.frombuffer(payload, np.float32, slots * observation_size, offset=first)
+        actions = np.frombuffer(payload, np.float32, slots * action_size, offset=second)
+        flags = np.frombuffer(payload, np.bool_, 2 * slots, offset=len(payload) - 2 * slots).reshape(2, slots)
+        matrices = observations.reshape(slots, -1), actions.reshape(slots, -1)
+        return Answers(*matrices, rewards, costs, *flags)
 
 
 def commands_to_bytes(commands: np.ndarray, actions: np.ndarray) -> bytes:

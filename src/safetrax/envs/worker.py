@@ -53,14 +53,16 @@ def _serve(channel: Channel) -> None:
 def _execute(slots: list[Slot], setup: Setup, payload: bytes) -> Answers:
     """Let every slot of a group do what it is told."""
     commands, actions = commands_from_bytes(payload, len(slots))
-    answers = Answers.empty(len(slots), setup.observation_size)
+    answers = Answers.empty(len(slots), setup.observation_size, setup.action_size)
     for i, (slot, command) in enumerate(zip(slots, commands.tolist(), strict=True)):
         if command == STEP_ON:
-            step = slot.env.step(actions[i])
-            answers.observations[i], answers.rewards[i], terminated, truncated, info = step
-            answers.costs[i], answers.ended[i] = info["cost"], terminated or truncated
+            answers.actions[i] = slot.env.unwrapped.driver_action() if setup.driver else actions[i]  # type: ignore[attr-defined]
+            step = slot.env.step(answers.actions[i])
+            answers.observations[i], answers.rewards[i], answers.terminated[i], answers.truncated[i], info = step
+            answers.costs[i] = info["cost"]
         elif command != IDLE:
-            answers.observations[i], _ = slot.env.reset(seed=command)
+            options = {"driver": tuple(actions[i].tolist())} if setup.driver else None
+            answers.observations[i], _ = slot.env.reset(seed=command, options=options)
     return answers
 
 

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 import numpy as np
 
 from safetrax.data.catalogue import Task
+from safetrax.envs.lockstep import Lockstep, Place, Start, run_all
 from safetrax.envs.make import require_task
 from safetrax.envs.pool import GROUPS, EnvPool
-from safetrax.envs.protocol import IDLE, STEP_ON, Answers
+from safetrax.envs.protocol import Answers
 from safetrax.envs.suites import require_suite
 from safetrax.errors import ConfigError
 from safetrax.evaluation.episodes import EpisodeRow
@@ -26,6 +27,7 @@ __all__ = ["SEED_STRIDE", "Evaluation", "default_slots", "evaluate"]
 SEED_STRIDE = 100_000  # episode e of evaluation seed s resets its environment with s * SEED_STRIDE + e
 _SIDE_BY_SIDE = 8  # episodes per group, for which actions are computed at once
 _SIDE_BY_SIDE_IF_FAST = 32
+_SIDE_BY_SIDE_IF_ALONE = 2  # each is a process of hundreds of MB
 _MOST_POLICIES = 16  # more would need one environment each, at up to 85 MB
 
 
@@ -78,17 +80,20 @@ def evaluate(
     return Evaluation(tuple(rows), time.perf_counter() - began, sum(row.length for row in rows))
 
 
-def default_slots(task: str, policies: int) -> int:
+def default_slots(task: str | Task, policies: int) -> int:
     """How many environments per group an evaluation of so many policies uses, whatever the number of workers.
 
     Raises:
         TaskError: there is no such task.
         SimulatorError: its suite is not supported by this version.
     """
-    info = require_task(task)
-    fast = info.env_id in require_suite(info.suite).fast
+    info = require_task(task) if isinstance(task, str) else task
+    suite = require_suite(info.suite)
+    if suite.one_per_process:
+        return _SIDE_BY_SIDE_IF_ALONE
     together = min(policies, _MOST_POLICIES)
-    return together * math.ceil((_SIDE_BY_SIDE_IF_FAST if fast else _SIDE_BY_SIDE) / together)
+    wanted = _SIDE_BY_SIDE_IF_FAST if info.env_id in suite.fast else _SIDE_BY_SIDE
+    return together * math.ceil(wanted / together)
 
 
 def _stack(policies: Policies | Policy | Sequence[Policy]) -> Policies:
@@ -134,19 +139,13 @@ class _Rollout:
 
     def run(self) -> list[EpisodeRow]:
         """The rows, by policy and then by episode."""
-        running = [group for group in self._groups if group.start()]
-        while running:
-            for group in tuple(running):
-                if not group.advance():
-                    running.remove(group)
+        run_all(self._groups)
         rows = [numbered for group in self._groups for numbered in group.rows]
         return [row for _, row in sorted(rows, key=lambda numbered: (numbered[0], numbered[1].episode))]
 
 
-class _Group:
-    """Every second episode of each policy, stepped in lockstep: `P` policies x `n` slots.
-
-    Which slot runs which episode follows from the lengths of the episodes before it, not from the workers' speed.
+class _Group(Lockstep):
+    """Every second episode of each policy.
 
     Attributes:
         rows: `(policy, row)` of every finished episode.
@@ -155,105 +154,53 @@ class _Group:
     def __init__(
         self, policies: Policies, pool: EnvPool, index: int, episodes: int, seed: int, step: int | None
     ) -> None:
+        super().__init__(pool, index, len(policies))
         self.rows: list[tuple[int, EpisodeRow]] = []
-        self._policies, self._pool, self._index = policies, pool, index
-        self._seed, self._step = seed, step
-        self._shape = shape = len(policies), pool.slots // len(policies)
+        self._policies, self._seed, self._step = policies, seed, step
         self._waiting = [deque(range(index, episodes, GROUPS)) for _ in policies.ids]
-        self._actors = BatchedActors(policies.actor, shape[1], seed)
-        self._episodes = np.zeros(shape, np.int32)
-        self._commands = np.full(shape, IDLE, np.int64)
-        self._sums = np.zeros((2, *shape))  # return and cost so far
-        self._lengths = np.zeros(shape, np.int64)
+        self._actors = BatchedActors(policies.actor, self.shape[1], seed)
+        self._sums = np.zeros((2, *self.shape))  # return and cost so far
 
-    def start(self) -> bool:
-        """Begin the first episodes, and compile while the environments are built; False if there are none."""
-        for place in np.ndindex(self._shape):
-            self._begin_next(place)
-        if self._resting():
-            return False
-        self._send(np.zeros((*self._shape, self._pool.task.action_size), np.float32))
-        self._actors.act(Feed.blank(*self._shape, self._pool.task.observation_size))
-        return True
+    def warm_up(self) -> None:
+        """Compile."""
+        self._actors.act(Feed.blank(*self.shape, self.pool.task.observation_size))
 
-    def advance(self) -> bool:
-        """Take the answers to the last commands and give the next ones; False when all episodes are done."""
-        answers = self._receive()
-        stepped = self._commands == STEP_ON
-        ended = stepped & answers.ended
-        self._sums[0] += answers.rewards  # zero for idle and restarted slots
-        self._sums[1] += answers.costs
-        self._lengths += stepped
-        acting = (self._commands >= 0) | (stepped & ~ended)
-        actions = self._act(answers, acting)
-        self._commands[acting] = STEP_ON
-        for policy, slot in np.argwhere(ended).tolist():
-            self._finish((policy, slot))
-            self._begin_next((policy, slot))
-        if self._resting():
-            return False
-        self._send(actions)
-        return True
-
-    def _resting(self) -> bool:
-        return bool((self._commands == IDLE).all())
-
-    def _act(self, answers: Answers, acting: np.ndarray) -> np.ndarray:
-        """Actions `(P, n, A)`, of which those at `acting` count."""
-        if not acting.any():
-            return np.zeros((*self._shape, self._pool.task.action_size), np.float32)
-        feed = Feed.of(answers.observations, answers.rewards, answers.costs, self._episodes, self._lengths)
-        actions = self._actors.act(feed)
-        require_finite(actions, acting, self._policies)
-        return actions
-
-    def _begin_next(self, place: tuple[int, int]) -> None:
-        """Have a slot reset for its policy's next episode, or rest."""
+    def next_episode(self, place: Place) -> Start | None:
+        """The policy's next one."""
         waiting = self._waiting[place[0]]
         if not waiting:
-            self._commands[place] = IDLE
-            return
-        self._episodes[place] = waiting.popleft()
-        self._commands[place] = self._env_seed(place)
+            return None
         self._sums[:, *place] = 0.0
-        self._lengths[place] = 0
+        number = waiting.popleft()
+        return Start(number, self._seed * SEED_STRIDE + number)
 
-    def _finish(self, place: tuple[int, int]) -> None:
-        """Write the row of an episode that has ended."""
+    def observe(self, answers: Answers, stepped: np.ndarray) -> None:
+        """Add up."""
+        self._sums[0] += answers.rewards
+        self._sums[1] += answers.costs
+
+    def act(self, answers: Answers, acting: np.ndarray) -> np.ndarray:
+        """The policies' actions."""
+        feed = Feed.of(answers.observations, answers.rewards, answers.costs, self.numbers, self.lengths)
+        actions = self._actors.act(feed)
+        require_finite(actions, acting, self._policies)
+        return actions.copy()
+
+    def finish(self, place: Place) -> None:
+        """Write the row."""
         run = self._policies.ids[place[0]]
         returned, cost = self._sums[:, *place].tolist()
+        number = int(self.numbers[place])
         row = EpisodeRow(
             algorithm=run.algorithm,
-            task=self._pool.task.name,
+            task=self.pool.task.name,
             cost_limit=run.cost_limit,
             seed=run.seed,
             step=self._step,
-            episode=int(self._episodes[place]),
-            env_seed=self._env_seed(place),
+            episode=number,
+            env_seed=self._seed * SEED_STRIDE + number,
             return_=returned,
             cost=cost,
-            length=int(self._lengths[place]),
+            length=int(self.lengths[place]),
         )
         self.rows.append((place[0], row))
-
-    def _env_seed(self, place: tuple[int, int]) -> int:
-        return self._seed * SEED_STRIDE + int(self._episodes[place])
-
-    def _send(self, actions: np.ndarray) -> None:
-        """Fill the pool's slots; those beyond P x n rest."""
-        slots, used = self._pool.slots, self._commands.size
-        commands = np.full(slots, IDLE, np.int64)
-        commands[:used] = self._commands.ravel()
-        padded = np.zeros((slots, actions.shape[-1]), np.float32)
-        padded[:used] = actions.reshape(used, -1)
-        self._pool.send(self._index, commands, padded)
-
-    def _receive(self) -> Answers:
-        """The answers of the slots in use, each array `(P, n, ...)`."""
-        answers, used = self._pool.receive(self._index), self._commands.size
-        return Answers(
-            answers.observations[:used].reshape(*self._shape, -1),
-            answers.rewards[:used].reshape(self._shape),
-            answers.costs[:used].reshape(self._shape),
-            answers.ended[:used].reshape(self._shape),
-        )
