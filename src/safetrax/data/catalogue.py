@@ -9,16 +9,35 @@ from __future__ import annotations
 import csv
 import difflib
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
+from types import MappingProxyType
 
 from safetrax.errors import TaskError
 
 SUITES = ("bullet", "safety_gymnasium", "metadrive")
 
-# DSRL's data sheet says 261 for MetaDrive, the environment that it tells one to install yields 259.
+# the environment that DSRL tells one to install yields 259, which the catalogue has; DSRL's data sheet says 261
 _METADRIVE_OBSERVATION_SIZES = (261, 259)
+
+
+@dataclass(frozen=True)
+class DensitySetting:
+    """The grid over (episode cost, episode return) with which DSRL thins a data set; `safetrax.data.filters.Density` applies it.
+
+    Attributes:
+        cost_bins: cells along the cost.
+        return_bins: cells along the return.
+        most: episodes kept of a cell that has more.
+        fewest: a cell with no more than these is dropped.
+    """
+
+    cost_bins: int
+    return_bins: int
+    most: int
+    fewest: int
 
 
 @dataclass(frozen=True)
@@ -38,6 +57,8 @@ class Task:
         action_size: A; all tasks have the action box [-1, 1].
         cost_limits: episode cost limits at which the benchmark scores a policy.
         dataset_file: name of DSRL's file.
+        dataset_urls: where it can be downloaded, in the order to try.
+        density_settings: DSRL's grids by the share of the data that they are named after; none for some tasks.
     """
 
     name: str
@@ -52,6 +73,8 @@ class Task:
     action_size: int
     cost_limits: tuple[float, ...]
     dataset_file: str
+    dataset_urls: tuple[str, ...] = ()
+    density_settings: Mapping[float, DensitySetting] = field(default_factory=dict, hash=False)
 
     @property
     def observation_sizes(self) -> tuple[int, ...]:
@@ -119,9 +142,26 @@ def _catalogue() -> tuple[Task, ...]:
             action_size=int(row["action_size"]),
             cost_limits=tuple(float(limit) for limit in row["cost_limits"].split("|")),
             dataset_file=row["dataset_file"],
+            dataset_urls=tuple(row["dataset_urls"].split("|")),
+            density_settings=MappingProxyType(_density_settings(row["density_settings"])),
         )
         for row in csv.DictReader(text.splitlines())
     )
+
+
+def _density_settings(text: str) -> dict[float, DensitySetting]:
+    """Read `0.5:cbins=10,rbins=20,max_npb=16,min_npb=2;0.75:...`, DSRL's names for the numbers of each grid."""
+    settings = {}
+    for entry in filter(None, text.split(";")):
+        share, _, numbers = entry.partition(":")
+        named = dict(pair.split("=") for pair in numbers.split(","))
+        settings[float(share)] = DensitySetting(
+            cost_bins=int(named["cbins"]),
+            return_bins=int(named["rbins"]),
+            most=int(named["max_npb"]),
+            fewest=int(named["min_npb"]),
+        )
+    return settings
 
 
 @lru_cache(maxsize=1)
