@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -12,18 +15,26 @@ from rich.table import Table
 from rich.text import Text
 
 from safetrax.cli.console import say
+from safetrax.cli.filters import FILTERS_FLAG, Step, filter_lines, filter_tables, parse_filters
 from safetrax.cli.parsing import parse
 from safetrax.cli.plain import plain_table
-from safetrax.data import Trajectories, get_task, load, validate
+from safetrax.data import Trajectories, get_task, load, validate, write_hdf5
+from safetrax.data.filters import Filter, filter_steps
 from safetrax.data.segments import check_cost_limits, segment_length, within_limit
-from safetrax.errors import DataError
+from safetrax.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from safetrax.algorithms.trac import TraC
 
 _PROG = "safetrax inspect"
 _PRESET = tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: TraC's for the task)")
-_ABOUT = "Look at a data set before training on it. The exit code is 2 if it has errors that forbid training."
+_ABOUT = f"""Look at a data set before training on it. The exit code is 2 if it has errors that forbid training.
+
+filters:
+{filter_lines()}
+
+A filter's other settings follow as KEY=VALUE, for instance outliers:0.05,cost-limit=20,seed=3. A filter that needs a
+cost limit takes that of --cost-limits if it is one. docs/filters.md tells all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +51,8 @@ class InspectOptions:
         tuple[float, ...], tyro.conf.arg(metavar="COST [COST ...]", help_behavior_hint="(default: the task's)")
     ] = ()
     """Limits on the cost of an episode."""
+    filters: Annotated[tuple[str, ...], FILTERS_FLAG] = ()
+    """Apply these first, in this order, and show the data before and after each; as in safetrax train."""
     top: Annotated[float | None, _PRESET] = None
     """Share of the safe segments that is desirable, as in safetrax train trac."""
     bottom: Annotated[float | None, _PRESET] = None
@@ -47,25 +60,25 @@ class InspectOptions:
     segment_ratio: Annotated[float | None, _PRESET] = None
     """Segment length over the longest episode's."""
     figure: Annotated[str | None, tyro.conf.arg(metavar="FILE.png", help_behavior_hint="(default: none)")] = None
-    """Draw the episodes by cost and return, labelled, one panel per limit."""
+    """Draw the episodes by cost and return, labelled, one panel per limit; before the filters in a faint grey."""
+    save: Annotated[str | None, tyro.conf.arg(metavar="FILE.hdf5", help_behavior_hint="(default: none)")] = None
+    """Write the filtered data set, in DSRL's format."""
 
 
 def run(argv: list[str]) -> int:
     """Inspect; the exit code."""
     options = parse(InspectOptions, argv, prog=_PROG, description=_ABOUT)
-    _check(options)
-    data = load(options.data, task=options.task)
-    findings = validate(data)
-    say(_sizes(data), _counts(data))
-    for finding in findings:
-        say(f"{finding.severity}: {finding.message}")
-    if not findings:
-        say("no faults found")
-    if any(finding.severity == "error" for finding in findings):
+    filters = _check(options)
+    raw = _load(options)
+    say(_sizes(raw), _counts(raw))
+    if not _say_findings(raw):
         return 2
-    task = data.info.get("task")
+    task = raw.info.get("task")
     limits = options.cost_limits or (get_task(task).cost_limits if task else ())
     rule = _rule(options, task)
+    data = _filtered(raw, filters, limits)
+    if filters and not _say_findings(data, "after the filters: "):
+        return 2
     if limits:
         say("", _labels(data, limits, rule))
     else:
@@ -74,19 +87,65 @@ def run(argv: list[str]) -> int:
         from safetrax.report.plots import cost_return_scatter
 
         shares = {"top": rule.top, "bottom": rule.bottom, "floor": rule.weight_floor}
-        say(f"figure    {cost_return_scatter(data, limits, options.figure, **shares)}")
-    _say_next(options)
+        before = raw if filters else None
+        say(f"figure    {cost_return_scatter(data, limits, options.figure, before=before, **shares)}")
+    if options.save is not None:
+        _save(data, options.save)
+    _say_next(options, filters, task)
     return 0
 
 
-def _check(options: InspectOptions) -> None:
-    """Find faults of the flags before a large file is read."""
+def _check(options: InspectOptions) -> tuple[Filter, ...]:
+    """Find faults of the flags before a large file is read; the filters."""
     _rule(options, options.task)
     check_cost_limits(options.cost_limits)
     if options.figure is not None:
         from safetrax.report.plots import check_figure_path
 
         check_figure_path(options.figure)
+    if options.save is not None:
+        if Path(options.save).suffix not in (".hdf5", ".h5"):
+            raise ConfigError(f"cannot save as {options.save}: its name must end in .hdf5 or .h5.")
+        if Path(options.save).resolve() == Path(options.data).resolve():
+            raise ConfigError(f"--save {options.save} is the data set that is read; choose another name.")
+    return parse_filters(options.filters, options.cost_limits)
+
+
+def _load(options: InspectOptions) -> Trajectories:
+    if options.save is None:
+        return load(options.data, task=options.task)
+    try:  # other tools need them
+        return load(options.data, task=options.task, next_observations=True)
+    except DataError:  # has none; any other fault is found again
+        return load(options.data, task=options.task)
+
+
+def _say_findings(data: Trajectories, prefix: str = "") -> bool:
+    """Say what is wrong with a data set; False if it cannot be trained on."""
+    findings = validate(data)
+    for finding in findings:
+        say(f"{prefix}{finding.severity}: {finding.message}")
+    if not findings:
+        say(f"{prefix}no faults found")
+    return all(finding.severity != "error" for finding in findings)
+
+
+def _filtered(raw: Trajectories, filters: Sequence[Filter], limits: Sequence[float]) -> Trajectories:
+    """The data set after the filters; a table tells what each did."""
+    data, steps = raw, [Step.of("as read", raw)]
+    for entry, data in zip(filters, filter_steps(raw, filters), strict=True):
+        steps.append(Step.of(str(entry), data))
+    if filters:
+        say("", *filter_tables(steps, limits))
+    return data
+
+
+def _save(data: Trajectories, path: str) -> None:
+    info = data.info
+    facts = {key: str(info[key]) for key in ("source", "sha256", "task") if info.get(key)}
+    write_hdf5(path, data, attributes={**facts, "filters": json.dumps(info.get("filters", []))})
+    missing = " (without next_observations, which the source does not have)" if data.next_observations is None else ""
+    say(f"saved     {path}{missing}")
 
 
 def _rule(options: InspectOptions, task: str | None) -> TraC:
@@ -148,8 +207,12 @@ def _segment_counts(data: Trajectories, limit: float, rule: TraC) -> tuple[str |
     return f"{desirable:,}", f"{labelled - desirable:,}", f"{segments.num_windows - labelled:,}"
 
 
-def _say_next(options: InspectOptions) -> None:
-    flags = "" if options.task is None else f" --task {options.task}"
+def _say_next(options: InspectOptions, filters: Sequence[Filter], task: str | None) -> None:
+    saved = options.save is not None
+    named = task if saved else options.task  # the name of a new file does not tell the task
+    flags = "" if named is None else f" --task {named}"
     if options.cost_limits:
         flags += f" --cost-limits {' '.join(f'{limit:g}' for limit in options.cost_limits)}"
-    say(f"next      safetrax train trac --data {shlex.quote(options.data)}{flags}")
+    if filters and not saved:
+        flags += f" --filters {' '.join(map(str, filters))}"
+    say(f"next      safetrax train trac --data {shlex.quote(options.save or options.data)}{flags}")

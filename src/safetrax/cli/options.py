@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from safetrax.cli.filters import FILTERS_FLAG
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
@@ -22,6 +24,8 @@ class TrainOptions:
         tuple[float, ...], tyro.conf.arg(metavar="COST [COST ...]", help_behavior_hint="(default: the task's)")
     ] = ()
     """Limits on the cost of an episode; one policy is trained for each, and for each seed."""
+    filters: Annotated[tuple[str, ...], FILTERS_FLAG] = ()
+    """Applied to the data first, in this order; safetrax inspect lists them (--help) and shows their effect."""
     seeds: Annotated[tuple[int, ...], tyro.conf.arg(metavar="INT [INT ...]")] = (0,)
     """Training seeds."""
     out: Annotated[

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from safetrax.algorithms.base import Algorithm
 from safetrax.cli.console import complain, say
+from safetrax.cli.filters import parse_filters
 from safetrax.cli.options import TrainOptions
 from safetrax.cli.tables import NOTE, results_table
-from safetrax.data import get_task, load
+from safetrax.data import Trajectories, load
 from safetrax.data.demo_data import DEMO
+from safetrax.data.filters import Filter, filter_steps
 from safetrax.errors import SafeTraXError, SimulatorError
 from safetrax.evaluation.episodes import EpisodeRow, read_episodes, write_episodes
 from safetrax.training.folder import RunFolder
@@ -37,7 +40,8 @@ class Session:
     def run(self) -> int:
         """Train, evaluate and say where everything is; the exit code."""
         options = self.options
-        data = load(options.data, task=options.task)
+        filters = parse_filters(options.filters, options.cost_limits)
+        data = _filtered(load(options.data, task=options.task), filters)
         obstacle = _obstacle(options.task or data.info.get("task"))
         if obstacle and options.evaluate_every:
             raise SimulatorError(f"{obstacle} Without evaluate-every, training needs no simulator.")
@@ -78,11 +82,11 @@ class Session:
         """For the run folder: what `--resume` needs to need no other flag."""
         options = self.options
         place = DEMO if options.data == DEMO else str(Path(options.data).resolve())
-        loop = ("evaluation_episodes", "evaluate_every", "log_every", "checkpoint_seconds", "precision", "log_to")
+        kept = ("filters", "evaluation_episodes", "evaluate_every", "log_every", "checkpoint_seconds", "precision")
         values = dataclasses.asdict(options)
         return {
             "data_path": place,
-            "options": {name: list(v) if isinstance(v := values[name], tuple) else v for name in loop},
+            "options": {name: list(v) if isinstance(v := values[name], tuple) else v for name in (*kept, "log_to")},
         }
 
     def _evaluate(self, run: Run, folder: RunFolder) -> bool:
@@ -108,16 +112,25 @@ class Session:
         return True
 
 
+def _filtered(data: Trajectories, filters: Sequence[Filter]) -> Trajectories:
+    """The data set that is trained on; each filter is said."""
+    for entry, after in zip(filters, filter_steps(data, filters), strict=True):
+        say(f"filter    {entry}: {data.num_episodes:,} episodes to {after.num_episodes:,}")
+        data = after
+    return data
+
+
 def _obstacle(task: str | None) -> str | None:
     """Why policies cannot be evaluated; None: they can."""
     if task is None:
         return "the data set names no task; pass --task if it comes from one."
-    from safetrax.envs import suite_status
+    from safetrax.envs.make import require_simulator
 
-    suite = get_task(task).suite
-    status = {name: (usable, detail) for name, usable, detail in suite_status()}
-    usable, detail = status.get(suite, (False, f"this version has no environments of {suite}."))
-    return None if usable else detail
+    try:
+        require_simulator(task)
+    except SimulatorError as error:
+        return str(error)
+    return None
 
 
 def merge_episodes(path: Path, rows: tuple[EpisodeRow, ...]) -> None:

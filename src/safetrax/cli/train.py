@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetrax.cli.choices import CHOICES, get_choice, make_algorithm, settings_class, task_of
+from safetrax.cli.filters import parse_filters
 from safetrax.cli.options import ResumeOptions, TrainOptions
 from safetrax.cli.parsing import parse, value_of
+from safetrax.data.filters import filters_of
 from safetrax.errors import ConfigError, DataError, RunError
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ def _new(argv: list[str]) -> Session:
     )
     shared: TrainOptions = options.shared
     algorithm = make_algorithm(choice, getattr(options, choice.algorithm))
+    words = tuple(map(str, parse_filters(shared.filters, shared.cost_limits)))
+    shared = dataclasses.replace(shared, filters=words)
     if shared.out is None:
         name = Path(shared.data).stem if task is None else task.name
         shared = dataclasses.replace(shared, out=str(Path("runs") / f"{name}-{word}"))
@@ -129,9 +133,11 @@ class _Saved:
 
     @property
     def loop(self) -> dict[str, Any]:
-        """How often to log, evaluate and save, as far as the folder says."""
+        """How to filter the data, and how often to log, evaluate and save, as far as the folder says."""
         known = {f.name for f in dataclasses.fields(TrainOptions)}
-        options = self.config.get("record", {}).get("options", {})
+        options = dict(self.config.get("record", {}).get("options", {}))
+        if "filters" not in options:  # the run was not started on the command line
+            options["filters"] = [str(entry) for entry in filters_of(self.config.get("data", {}).get("filters", ()))]
         return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items() if k in known}
 
     def _get(self, key: str, kind: type) -> Any:

@@ -19,6 +19,7 @@ from safetrax.errors import ConfigError
 from safetrax.report.curves import learning_curves
 from safetrax.report.style import (
     BLUE,
+    FAINT,
     GREY,
     SAFE_SHADE,
     STYLE,
@@ -45,6 +46,7 @@ def cost_return_scatter(
     top: float = 0.5,
     bottom: float = 0.0,
     floor: float = 0.7,
+    before: Trajectories | None = None,
 ) -> Path:
     """Every episode by cost and return, labelled for each cost limit: Figure 1 of the TraC paper.
 
@@ -58,6 +60,7 @@ def cost_return_scatter(
         top: share of the safe episodes that is desirable.
         bottom: share of the safe episodes that is undesirable.
         floor: smallest weight; does not change the labels.
+        before: the data set before it was filtered, drawn faintly behind: what stays visible was removed or moved.
 
     Raises:
         ConfigError: no limit is given, or the file's ending is unknown.
@@ -71,7 +74,7 @@ def cost_return_scatter(
     with matplotlib.rc_context(STYLE):
         figure, panels = make_panels(rows, columns, width=max(3.1 * columns, 4.2), height=3.1 * rows, share=True)
         for panel, limit in zip(panels, cost_limits, strict=False):
-            _scatter_panel(panel, trajectories, limit, top, bottom, floor)
+            _scatter_panel(panel, trajectories, before, limit, top, bottom, floor)
         for panel in panels[len(cost_limits) :]:
             panel.set_visible(False)
         for index, panel in enumerate(panels[: len(cost_limits)]):
@@ -84,7 +87,13 @@ def cost_return_scatter(
 
 
 def _scatter_panel(
-    panel: Axes, trajectories: Trajectories, limit: float, top: float, bottom: float, floor: float
+    panel: Axes,
+    trajectories: Trajectories,
+    before: Trajectories | None,
+    limit: float,
+    top: float,
+    bottom: float,
+    floor: float,
 ) -> None:
     labels = label_episodes(trajectories, limit, top=top, bottom=bottom, floor=floor)
     cost, value = trajectories.cost_returns, trajectories.returns
@@ -94,10 +103,15 @@ def _scatter_panel(
         (UNDESIRABLE, "undesirable", VERMILION, {"marker": "x", "s": size, "linewidths": 0.8, "alpha": 0.75}),
         (DESIRABLE, "desirable", BLUE, {"marker": "o", "s": size, "linewidths": 0.3, "edgecolors": "white"}),
     )
-    span = max(float(cost.max()), limit, 1e-9)
+    drawn = [trajectories] if before is None else [trajectories, before]
+    span = max(*(float(data.cost_returns.max()) for data in drawn), limit, 1e-9)
     panel.axvspan(-0.05 * span, limit, color=SAFE_SHADE, zorder=0, linewidth=0)
     panel.axvline(limit, color="#333333", linewidth=1.1, linestyle="--", zorder=1)
     handles = []
+    if before is not None:
+        faint: dict[str, Any] = {"color": FAINT, "marker": "o", "s": 0.55 * size, "linewidths": 0, "zorder": 0.7}
+        name = f"before filters ({before.num_episodes})"
+        handles.append(panel.scatter(before.cost_returns, before.returns, label=name, **faint))
     for label, name, colour, look in kinds:
         chosen = labels.label == label
         handles.append(
@@ -105,8 +119,7 @@ def _scatter_panel(
         )
     panel.set_xlim(-0.05 * span, 1.05 * span)
     panel.set_title(f"cost limit {limit:g}")
-    order = [handles[2], handles[1], handles[0]]
-    panel.legend(handles=order, loc="best", handletextpad=0.2, borderpad=0.4, markerscale=1.3)
+    panel.legend(handles=handles[::-1], loc="best", handletextpad=0.2, borderpad=0.4, markerscale=1.3)
 
 
 def results_plane(summaries: Sequence[Summary], path: str | Path) -> Path:

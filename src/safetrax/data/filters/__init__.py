@@ -1,0 +1,38 @@
+"""Filters: whole episodes in, whole episodes out, to be combined; each leaves a record of what it did.
+
+data = apply_filters(load("demo"), [Density(0.5), Outliers(0.05, cost_limit=20)])
+data.info["filters"]
+"""
+
+from safetrax.data.filters.base import Filter, Selection, apply_filters, filter_steps
+from safetrax.data.filters.corruption import Noise, Outliers
+from safetrax.data.filters.density import Density, Thin
+from safetrax.data.filters.dsrl import dsrl_preprocess
+from safetrax.data.filters.frontier import Frontier, fit_frontier, pareto_set
+from safetrax.data.filters.regions import Epsilon, Inpaint
+from safetrax.data.filters.registry import FILTERS, filters_of
+from safetrax.data.filters.selections import Boundary, QualityMix, Risky, Safe, TopK
+
+__all__ = [
+    "FILTERS",
+    "Boundary",
+    "Density",
+    "Epsilon",
+    "Filter",
+    "Frontier",
+    "Inpaint",
+    "Noise",
+    "Outliers",
+    "QualityMix",
+    "Risky",
+    "Safe",
+    "Selection",
+    "Thin",
+    "TopK",
+    "apply_filters",
+    "dsrl_preprocess",
+    "filter_steps",
+    "filters_of",
+    "fit_frontier",
+    "pareto_set",
+]

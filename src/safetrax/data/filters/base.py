@@ -1,0 +1,200 @@
+"""What every filter is: settings, a function from whole episodes to whole episodes, and a record of what it did."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from safetrax.data.catalogue import Task, get_task
+from safetrax.data.trajectories import Trajectories
+from safetrax.errors import ConfigError, DataError
+
+DSRL_SEED = 1234
+"""Seed of the generator that DSRL's environments own."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What one filter hands to the next within a call of `apply_filters`.
+
+    Attributes:
+        data: the episodes.
+        outliers: which of them `Outliers` made, (E,). `Inpaint` spares them.
+    """
+
+    data: Trajectories
+    outliers: Bool[np.ndarray, " E"]
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Whole episodes in, whole episodes out. Settings only: the same data and settings give the same result.
+
+    Calling a filter is `apply_filters` with it alone. `str(filter)` is the word for it on the command line.
+    """
+
+    name: ClassVar[str] = ""
+    """On the command line and in records."""
+
+    def __call__(self, data: Trajectories) -> Trajectories:
+        """The filtered data set, a new one; its `info["filters"]` says what was done.
+
+        Raises:
+            DataError: no episode would be left, or the filter needs something that the data do not have.
+            TaskError: the data name an unknown task.
+        """
+        return apply_filters(data, (self,))
+
+    def settings(self) -> dict[str, Any]:
+        """All settings, JSON-ready."""
+        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+    def step(self, state: State) -> State:
+        """What the filter does, for `apply_filters`."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        """`name:value,key=value` with the settings that are not the defaults; the first needs no key."""
+        parts = []
+        for place, entry in enumerate(dataclasses.fields(self)):
+            value = getattr(self, entry.name)
+            if value != entry.default:
+                key = f"{entry.name.replace('_', '-')}=" if place else ""
+                parts.append(key + _text(value))
+        return f"{self.name}:{','.join(parts)}" if parts else self.name
+
+
+@dataclass(frozen=True)
+class Selection(Filter):
+    """A filter that keeps some episodes as they are, or repeats some."""
+
+    def episodes(self, data: Trajectories) -> Int64[np.ndarray, " kept"]:
+        """Numbers of the episodes that it keeps, ascending; a number that comes twice is an episode twice.
+
+        Raises:
+            DataError: the filter needs something that the data do not have.
+        """
+        raise NotImplementedError
+
+    def advice(self, data: Trajectories) -> str:
+        """How to keep some, for the sentence that says that none is left."""
+        raise NotImplementedError
+
+    def step(self, state: State) -> State:
+        """Keep `episodes`."""
+        return self._keep(state, self.episodes(state.data))
+
+    def _keep(self, state: State, numbers: np.ndarray) -> State:
+        count = state.data.num_episodes
+        if len(numbers) == 0:
+            raise DataError(f"the filter {self} keeps none of the {count} episodes: {self.advice(state.data)}")
+        if np.array_equal(numbers, np.arange(count)):
+            return state
+        return State(state.data.select(numbers), state.outliers[numbers])
+
+
+def apply_filters(data: Trajectories, filters: Iterable[Filter]) -> Trajectories:
+    """One filter after the other, each on what the one before left.
+
+    Filters of one call know which episodes `Outliers` made, so that `Inpaint` can spare them.
+
+    Args:
+        data: whole episodes; not changed.
+        filters: in order.
+
+    Returns:
+        The filtered data set. Its `info["filters"]` lists every filter applied so far, JSON-ready: `name`,
+        `settings`, and the numbers of `episodes` and `transitions`, each [before, after]. `train` saves it with the
+        run's configuration.
+
+    Raises:
+        DataError: a filter would leave no episode, or needs something that the data do not have.
+        TaskError: the data name an unknown task.
+    """
+    for after in filter_steps(data, filters):
+        data = after
+    return data
+
+
+def filter_steps(data: Trajectories, filters: Iterable[Filter]) -> Iterator[Trajectories]:
+    """The data set after each filter, in turn; the last one is what `apply_filters` returns.
+
+    Raises:
+        DataError: a filter would leave no episode, or needs something that the data do not have.
+        TaskError: the data name an unknown task.
+    """
+    state = State(data, np.zeros(data.num_episodes, np.bool_))
+    for entry in filters:
+        before, state = state.data, entry.step(state)
+        record = {
+            "name": entry.name,
+            "settings": entry.settings(),
+            "episodes": [before.num_episodes, state.data.num_episodes],
+            "transitions": [before.num_transitions, state.data.num_transitions],
+        }
+        info = {**state.data.info, "filters": [*state.data.info.get("filters", ()), record]}
+        state = dataclasses.replace(state, data=dataclasses.replace(state.data, info=info))
+        yield state.data
+
+
+def require(condition: bool, name: str, value: Any, rule: str) -> None:
+    """Check one setting.
+
+    Raises:
+        ConfigError: naming the setting, its value and the rule.
+    """
+    if not condition:
+        raise ConfigError(f"{name} is {value}, but must {rule}.")
+
+
+def require_seed(seed: int) -> None:
+    """Check a seed.
+
+    Raises:
+        ConfigError: it is negative.
+    """
+    require(seed >= 0, "seed", seed, "not be negative")
+
+
+def require_task(entry: Filter, data: Trajectories, need: str, instead: str) -> Task:
+    """The benchmark task that the data are from.
+
+    Args:
+        entry: the filter that asks.
+        data: its `info["task"]` tells.
+        need: what the filter needs of the task.
+        instead: what to do if there is no task.
+
+    Raises:
+        DataError: the data name no task.
+        TaskError: they name one that is unknown.
+    """
+    name = data.info.get("task")
+    if not name:
+        raise DataError(f"the filter {entry} needs {need}, but the data set names no task; {instead}.")
+    return get_task(name)
+
+
+def generator(seed: int) -> np.random.Generator:
+    """The generator of a filter's chance: PCG64, as in DSRL's code."""
+    return np.random.Generator(np.random.PCG64(seed))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _text(value: Any) -> str:
+    """A setting as a word: numbers of a tuple are joined by colons, tuples of a tuple by plus signs."""
+    if isinstance(value, tuple):
+        return ("+" if value and isinstance(value[0], tuple) else ":").join(map(_text, value))
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return str(value)

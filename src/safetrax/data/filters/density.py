@@ -1,0 +1,143 @@
+"""Filters that even out how densely the episodes cover the plane of cost and return."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Int64
+
+from safetrax.data.catalogue import DensitySetting, get_task
+from safetrax.data.filters.base import DSRL_SEED, Selection, generator, require, require_seed, require_task
+from safetrax.data.filters.ranges import Range, between, require_range
+from safetrax.data.thinning import grid_cells, thin
+from safetrax.data.trajectories import Trajectories
+from safetrax.errors import DataError
+
+_DEFAULT_GRID = DensitySetting(cost_bins=10, return_bins=50, most=5, fewest=2)
+
+
+@dataclass(frozen=True)
+class Density(Selection):
+    """Thin crowded cells of a grid over cost and return, and drop nearly empty ones.
+
+    The grid of Liu et al., 2024 (arXiv:2306.09303): it spans the part of the data's ranges that lies in the task's
+    reference ranges; episodes outside are dropped. A cell is floor((x - x_min) / width), so that the largest cost and
+    return have a cell of their own. A cell with more than `most` episodes keeps `most` of them at random; a cell with
+    at most `fewest` is dropped.
+
+    Deviations: the random choice comes from `seed` (DSRL: Python's global generator); episodes stay in their order
+    (DSRL: sorted by cell); a value that only rounding puts below an edge or outside of the range counts as on it.
+    """
+
+    name: ClassVar[str] = "density"
+    share: float | None = None
+    """Choose the task's grid of this name, about the share of episodes that it keeps. None: DSRL's default grid."""
+    cost_bins: int | None = None
+    """Cells along the cost. None: as in the task's grid, or 10 without `share`."""
+    return_bins: int | None = None
+    """Cells along the return. None: as in the task's grid, or 50."""
+    most: int | None = None
+    """Episodes kept of a cell that has more. None: as in the task's grid, or 5."""
+    fewest: int | None = None
+    """A cell with no more than these is dropped. None: as in the task's grid, or 2."""
+    cost_range: Range | None = None
+    """Costs that the grid may span. None: the task's in the benchmark; without a task, the data's."""
+    return_range: Range | None = None
+    """Returns that the grid may span. None: the task's in the benchmark; without a task, the data's."""
+    seed: int = DSRL_SEED
+    """Decides which episodes of a crowded cell are kept."""
+
+    def __post_init__(self) -> None:
+        if self.share is not None:
+            require(0 < self.share < 1, "share", self.share, "lie between 0 and 1")
+        for name, least in (("cost_bins", 1), ("return_bins", 1), ("most", 1), ("fewest", 0)):
+            value = getattr(self, name)
+            require(value is None or value >= least, name, value, f"be at least {least}")
+        require_range("cost_range", self.cost_range)
+        require_range("return_range", self.return_range)
+        require_seed(self.seed)
+
+    def episodes(self, data: Trajectories) -> Int64[np.ndarray, " kept"]:
+        """The thinned cells' episodes."""
+        grid = self._grid(data)
+        rng = generator(self.seed)
+        kept = []
+        for members in self._cells(data, grid):
+            if len(members) > grid.most:
+                kept.append(rng.choice(members, size=grid.most, replace=False))
+            elif len(members) > grid.fewest:
+                kept.append(members)
+        return np.sort(np.concatenate(kept, dtype=np.int64)) if kept else np.zeros(0, np.int64)
+
+    def advice(self, data: Trajectories) -> str:
+        """Which cells there are."""
+        cells = self._cells(data, self._grid(data))
+        if not cells:
+            return "all lie outside of the reference ranges; check the task, or set cost_range and return_range."
+        fullest = max(map(len, cells))
+        return f"the fullest cell has {fullest}, and cells with at most `fewest` are dropped; lower it or the bins."
+
+    def _grid(self, data: Trajectories) -> DensitySetting:
+        base = _DEFAULT_GRID
+        if self.share is not None:
+            instead = "load it with its task, or set the bins, most and fewest in place of share"
+            task = require_task(self, data, "a grid of the benchmark", instead)
+            found = [grid for share, grid in task.density_settings.items() if math.isclose(share, self.share)]
+            if not found:
+                known = " and ".join(f"{share:g}" for share in task.density_settings)
+                have = f"has grids for the shares {known} only" if known else "has no grid in the benchmark"
+                raise DataError(f"{task.name} {have}, not for {self.share:g}; {instead}.")
+            base = found[0]
+        names = ("cost_bins", "return_bins", "most", "fewest")
+        return replace(base, **{name: value for name in names if (value := getattr(self, name)) is not None})
+
+    def _cells(self, data: Trajectories, grid: DensitySetting) -> list[Int64[np.ndarray, " members"]]:
+        """The episodes of every cell that has any."""
+        costs, returns = data.cost_returns, data.returns
+        cost_range, return_range = self._ranges(data)
+        low_cost, high_cost = max(costs.min(), cost_range[0]), min(costs.max(), cost_range[1])
+        low_return, high_return = max(returns.min(), return_range[0]), min(returns.max(), return_range[1])
+        inside = between(costs, low_cost, high_cost) & between(returns, low_return, high_return)
+        numbers = np.flatnonzero(inside)
+        if len(numbers) == 0:
+            return []
+        row = grid_cells(costs[numbers], float(low_cost), float(high_cost), grid.cost_bins)
+        column = grid_cells(returns[numbers], float(low_return), float(high_return), grid.return_bins)
+        cell = row * (grid.return_bins + 1) + column
+        order = np.argsort(cell, kind="stable")
+        return np.split(numbers[order], np.flatnonzero(np.diff(cell[order])) + 1)
+
+    def _ranges(self, data: Trajectories) -> tuple[Range, Range]:
+        everything = (-math.inf, math.inf)
+        cost_range, return_range = self.cost_range or everything, self.return_range or everything
+        if data.info.get("task") and None in (self.cost_range, self.return_range):
+            task = get_task(data.info["task"])
+            cost_range = self.cost_range or (task.cost_min, task.cost_max)
+            return_range = self.return_range or (task.reward_min, task.reward_max)
+        return cost_range, return_range
+
+
+@dataclass(frozen=True)
+class Thin(Selection):
+    """Keep so many episodes, spread evenly over the plane of cost and return.
+
+    The rule by which DSRL's data sets were thinned while they were recorded; see `safetrax.data.thinning.thin`, which
+    also says how it deviates.
+    """
+
+    name: ClassVar[str] = "thin"
+    target: int
+    """Episodes to keep, at least 1; all are kept if there are no more."""
+    seed: int = 0
+    """Decides which episodes of a crowded cell are kept."""
+
+    def __post_init__(self) -> None:
+        require(self.target >= 1, "target", self.target, "be at least 1")
+        require_seed(self.seed)
+
+    def episodes(self, data: Trajectories) -> Int64[np.ndarray, " kept"]:
+        """An even cover."""
+        return thin(data.returns, data.cost_returns, self.target, generator(self.seed))

@@ -1,0 +1,45 @@
+"""All filters by name, and from records back to filters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from safetrax.data.filters.base import Filter
+from safetrax.data.filters.corruption import Noise, Outliers
+from safetrax.data.filters.density import Density, Thin
+from safetrax.data.filters.frontier import Frontier
+from safetrax.data.filters.regions import Epsilon, Inpaint
+from safetrax.data.filters.selections import Boundary, QualityMix, Risky, Safe, TopK
+from safetrax.errors import ConfigError
+
+FILTERS: dict[str, type[Filter]] = {
+    kind.name: kind
+    for kind in (
+        *(Density, Outliers, Inpaint, Epsilon, Noise),  # in DSRL's order
+        *(Safe, Risky, Boundary, Frontier, TopK, QualityMix, Thin),
+    )
+}
+"""Every filter by the name that it has on the command line and in records."""
+
+
+def filters_of(records: Iterable[Mapping[str, Any]]) -> tuple[Filter, ...]:
+    """The filters that a data set's `info["filters"]` tells of, to apply them again.
+
+    Raises:
+        ConfigError: a filter or a setting is unknown, or out of range.
+    """
+    found = []
+    for record in records:
+        name, settings = record.get("name"), record.get("settings", {})
+        if name not in FILTERS:
+            raise ConfigError(f"the data were filtered by {name!r}, which this version does not have.")
+        try:
+            found.append(FILTERS[name](**{key: _tuples(value) for key, value in settings.items()}))
+        except TypeError as error:
+            raise ConfigError(f"this version's filter {name} has other settings: {error}.") from error
+    return tuple(found)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
