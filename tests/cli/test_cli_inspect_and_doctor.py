@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from conftest import toy_episodes
-from safetrax.cli import doctor
+from safetrax.cli import ask, doctor
 from safetrax.cli.main import main
 from safetrax.data import write_hdf5
 
@@ -73,13 +73,20 @@ def test_doctor_finds_this_installation_well(capsys):
         assert suite in out
 
 
+CRASH = """
+import os
+"bullet" == %r and os.abort()
+print('["another", true, "fine"]')  # probe: %r
+"""
+
+
 def test_doctor_reports_a_broken_core_instead_of_breaking(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "_JAX", "import no_such_module")
-    monkeypatch.setattr(doctor, "_SUITES", "import os; os.abort()")
+    monkeypatch.setattr(ask, "_SUITE", CRASH)
     assert main(["doctor"]) == 1
     out = " ".join(capsys.readouterr().out.split())
     assert "jax broken ModuleNotFoundError: No module named 'no_such_module'; pip install" in out
-    assert "simulators missing crashed with signal 6" in out
+    assert 'bullet missing the bullet simulator crashed with signal 6; pip install "safetrax[bullet]"' in out
     assert "The core is broken" in out
 
 

@@ -45,7 +45,7 @@ def test_an_unknown_flag_names_the_nearest(capsys):
 
 def test_an_unlike_verb_lists_all(capsys):
     assert main(["qqq"]) == 2
-    assert "choose one of train, evaluate, inspect, doctor." in capsys.readouterr().err
+    assert "choose one of train, evaluate, inspect, tasks, download, collect, doctor." in capsys.readouterr().err
 
 
 def _verb(monkeypatch, body):

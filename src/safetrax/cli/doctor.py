@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 from rich.text import Text
 
 from safetrax import __version__
+from safetrax.cli.ask import ask, ask_suites
 from safetrax.cli.console import say
 from safetrax.cli.parsing import parse
 from safetrax.cli.plain import plain_table
+from safetrax.envs.suites import SUITES
 from safetrax.errors import SafeTraXError
 
 _PROG = "safetrax doctor"
 _ABOUT = "Check what is installed, and say how to install what is not. The exit code is 0 if the core works, else 1."
 _PACKAGES = ("jaxlib", "equinox", "optax", "numpy", "h5py", "safetensors", "matplotlib")
-_OPTIONAL = {"tensorboardX": "tensorboard", "wandb": "wandb"}
-_SECONDS = 120
+_OPTIONAL = {"minari": "minari", "pandas": "pandas", "tensorboardX": "tensorboard", "wandb": "wandb"}
 
-# Run in processes of their own: a broken native library may end the process that imports it.
+# Run in a process of its own, as all that imports native libraries is.
 _JAX = """
 import json, time
 start = time.perf_counter()
@@ -34,11 +32,6 @@ devices = jax.devices()
 jax.block_until_ready(jax.jit(lambda x: x @ x)(jax.numpy.ones((8, 8))))
 kinds = [d.device_kind if d.platform != "cpu" else "cpu" for d in devices]
 print(json.dumps([jax.__version__, devices[0].platform, kinds, time.perf_counter() - start]))
-"""
-_SUITES = """
-import json
-from safetrax.envs import suite_status
-print(json.dumps(suite_status()))
 """
 
 
@@ -96,7 +89,7 @@ def _core() -> list[Check]:
 
 
 def _jax() -> list[Check]:
-    answer, fault = _ask(_JAX)
+    answer, fault = ask(_JAX)
     if fault:
         return [Check("jax", False, f"{fault}; pip install --force-reinstall jax jaxlib", core=True)]
     found, kind, devices, seconds = answer
@@ -118,10 +111,7 @@ def _demo() -> Check:
 
 
 def _suites() -> list[Check]:
-    answer, fault = _ask(_SUITES)
-    if fault:
-        return [Check("simulators", False, fault)]
-    return [Check(suite, usable, detail) for suite, usable, detail in answer]
+    return [Check(suite, usable, detail) for suite, usable, detail in ask_suites(SUITES, probe=True)]
 
 
 def _optional() -> list[Check]:
@@ -136,23 +126,6 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _ask(code: str) -> tuple[Any, str]:
-    """The JSON that the last line of a Python program's output is, or its fault."""
-    try:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=_SECONDS)
-    except subprocess.TimeoutExpired:
-        return None, f"does not answer within {_SECONDS} s"
-    if done.returncode < 0:
-        return None, f"crashed with signal {-done.returncode}"
-    lines = (done.stderr if done.returncode else done.stdout).strip().splitlines()
-    if done.returncode or not lines:
-        return None, lines[-1] if lines else f"ended with code {done.returncode}"
-    try:
-        return json.loads(lines[-1]), ""
-    except json.JSONDecodeError:
-        return None, f"gave an unexpected answer: {lines[-1]}"
 
 
 def _count(names: list[str]) -> str:

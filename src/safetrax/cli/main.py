@@ -20,6 +20,9 @@ VERBS = {
     "train": "train one policy per cost limit and seed on a data set",
     "evaluate": "roll trained policies out in their simulator, and tabulate reward and cost",
     "inspect": "look at a data set before training on it: sizes, faults, labels, a picture",
+    "tasks": "list the benchmark's tasks: sizes, limits, simulators and data sets on this machine",
+    "download": "get DSRL's data sets, or check those that are on disk",
+    "collect": "make a data set: agents, drivers or trained policies act in a simulator",
     "doctor": "check what is installed, and say how to install what is not",
 }
 

@@ -28,19 +28,31 @@ class Suite:
         remedy: how its simulator is installed.
         fast: environments that are built in 50 ms and step about 10,000 times a second, so that more of them side by
             side pay; of the others, a few keep the workers busy.
+        one_per_process: a second environment in the same process would break the first.
     """
 
     module: str
     remedy: str
     fast: tuple[str, ...] = ()
+    one_per_process: bool = False
 
 
 SUITES = {
     "bullet": Suite(
         "safetrax.envs.bullet", 'pip install "safetrax[bullet]"', ("SafetyBallRun-v0", "SafetyBallCircle-v0")
     ),
+    "safety_gymnasium": Suite(
+        "safetrax.envs.safety_gymnasium",
+        'pip install "safetrax[safety-gymnasium]" && pip install --no-deps safety-gymnasium==0.4.1',
+    ),
+    "metadrive": Suite(
+        "safetrax.envs.metadrive",
+        'pip install "safetrax[metadrive]" && pip install --no-deps metadrive-simulator==0.2.6.0',
+        one_per_process=True,
+    ),
 }
-_PLANNED = ("safety_gymnasium", "metadrive")
+# beside the benchmark: whatever else is registered
+_OTHER = {"gymnasium": Suite("safetrax.envs.gymnasium_env", 'pip install "gymnasium<1"')}
 
 
 def build_env(suite: str, env_id: str, horizon: int, *, render: bool = False) -> gymnasium.Env[Any, Any]:
@@ -61,21 +73,32 @@ def require_suite(suite: str) -> Suite:
     Raises:
         SimulatorError: this version has none.
     """
-    if suite not in SUITES:
+    known = SUITES | _OTHER
+    if suite not in known:
         raise SimulatorError(
             f"the suite {suite!r} is not supported by this version; it has environments of: {', '.join(SUITES)}."
         )
-    return SUITES[suite]
+    return known[suite]
 
 
 def suite_status() -> list[tuple[str, bool, str]]:
     """One `(suite, usable, versions or remedy)` for every suite of the benchmark. Imports the simulators."""
-    return [_status(suite) for suite in (*SUITES, *_PLANNED)]
+    return [status_of(suite) for suite in SUITES]
 
 
-def _status(suite: str) -> tuple[str, bool, str]:
+def status_of(suite: str, *, probe: bool = False) -> tuple[str, bool, str]:
+    """`(suite, usable, versions or remedy)`; with `probe`, an environment of it is also built and reset."""
     try:
-        return suite, True, load_suite(suite).versions()
+        versions = load_suite(suite).versions()
+        if probe:
+            from safetrax.data.catalogue import tasks  # late: worker processes import this module
+
+            first = tasks(suite)[0]
+            env = build_env(suite, first.env_id, first.horizon)
+            with silenced(), _explained(suite):
+                env.reset(seed=0)
+                env.close()  # type: ignore[no-untyped-call]
+        return suite, True, versions
     except SimulatorError as error:
         return suite, False, str(error)
 
@@ -99,7 +122,10 @@ def _explained(suite: str) -> Iterator[None]:
     except SimulatorError:
         raise
     except ImportError as error:
-        remedy = SUITES[suite].remedy
+        remedy = require_suite(suite).remedy
         raise SimulatorError(f"the {suite} simulator cannot be imported ({error}); {remedy}.") from error
     except Exception as error:
-        raise SimulatorError(f"the {suite} simulator does not start ({type(error).__name__}: {error}).") from error
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise SimulatorError(
+            f"the {suite} simulator does not work ({reason}); {require_suite(suite).remedy}."
+        ) from error

@@ -1,0 +1,94 @@
+"""`safetrax download`: DSRL's data sets, from the internet to the folder where DSRL looks for them."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from safetrax.cli.console import complain, say
+from safetrax.cli.parsing import parse
+from safetrax.data.catalogue import Task, get_task, tasks
+from safetrax.data.download.listener import make_listener
+from safetrax.data.places import dataset_path
+from safetrax.errors import ConfigError, SafeTraXError
+
+_PROG = "safetrax download"
+_ABOUT = (
+    "Get DSRL's data sets, or check those that are there. An interrupted download goes on where it stopped when the "
+    "command is given again. The exit code is 2 if a data set is missing in the end."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloadOptions:
+    """What to get, and from where to where."""
+
+    tasks: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="TASK ...", help_behavior_hint="")]
+    """Benchmark tasks; safetrax tasks lists them."""
+    suite: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: none)")] = None
+    """All tasks of bullet, safety_gymnasium or metadrive."""
+    all: bool = False
+    """All 38 tasks."""
+    folder: Annotated[
+        str | None,
+        tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: $DSRL_DATASET_DIR, else ~/.dsrl/datasets)"),
+    ] = None
+    """Where the data sets are and go."""
+    offline: bool = False
+    """Only check what is there."""
+    url: Annotated[str | None, tyro.conf.arg(metavar="URL", help_behavior_hint="(default: the known mirrors)")] = None
+    """A folder on the web that holds DSRL's files under their names, in place of the known mirrors."""
+    accept_changed: bool = False
+    """Record a file that is not the one that was recorded, instead of refusing it."""
+
+
+def run(argv: list[str]) -> int:
+    """Download; the exit code."""
+    options = parse(DownloadOptions, argv, prog=_PROG, description=_ABOUT)
+    wanted = _wanted(options)
+    try:
+        done = [task for task in wanted if _download(task, options)]
+    except KeyboardInterrupt:
+        say("what has come is kept; the same command goes on there")
+        raise
+    if done:
+        in_place = options.folder is None
+        data = done[0].name if in_place else shlex.quote(str(dataset_path(done[0], options.folder)))
+        say(f"next      safetrax train trac --data {data}")
+    return 0 if len(done) == len(wanted) else 2
+
+
+def _wanted(options: DownloadOptions) -> list[Task]:
+    named = [get_task(name) for name in options.tasks]
+    suite = tasks(options.suite) if options.suite is not None else ()
+    wanted = list(dict.fromkeys([*named, *suite, *(tasks() if options.all else ())]))
+    if not wanted:
+        raise ConfigError(f"{_PROG} needs tasks, for instance: {_PROG} BallCircle; safetrax tasks lists them.")
+    return wanted
+
+
+def _download(task: Task, options: DownloadOptions) -> Path | None:
+    """The file; None after a complaint, so that the other tasks have their turn."""
+    from safetrax.data.download import download
+
+    try:
+        path = download(
+            task,
+            folder=options.folder,
+            urls=None if options.url is None else (options.url,),
+            offline=options.offline,
+            accept_changed=options.accept_changed,
+            progress=make_listener(Console()),
+        )
+    except ConfigError:  # a fault of the flags, which all tasks share
+        raise
+    except SafeTraXError as error:
+        complain(str(error))
+        return None
+    say(f"data      {path}")
+    return path
