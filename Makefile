@@ -3,6 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
+# their own requirements have no builds for Python 3.11; the extras of the same names bring what they need
+SIMULATORS := safety-gymnasium==0.4.1 metadrive-simulator==0.2.6.0
 
 .PHONY: help demo test test-all check format bench clean
 .DEFAULT_GOAL := help
@@ -19,7 +21,8 @@ $(VENV)/installed-user: pyproject.toml
 $(VENV)/installed-dev: pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[bullet,tensorboard,dev]"
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[bullet,safety-gymnasium,metadrive,minari,pandas,tensorboard,dev]"
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps $(SIMULATORS)
 	@touch $@ $(VENV)/installed-user
 
 demo: $(VENV)/installed-user  ## BC-All, BC-Safe and TraC on real data and real physics: a table and two pictures

@@ -25,7 +25,7 @@ _METADRIVE_OBSERVATION_SIZES = (261, 259)
 
 @dataclass(frozen=True)
 class DensitySetting:
-    """The grid over (episode cost, episode return) with which DSRL thins a data set; `safetrax.data.filters.Density` applies it.
+    """The grid over (episode cost, episode return) with which DSRL thins a data set, as `filters.Density` does.
 
     Attributes:
         cost_bins: cells along the cost.

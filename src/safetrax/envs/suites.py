@@ -44,6 +44,7 @@ SUITES = {
     "safety_gymnasium": Suite(
         "safetrax.envs.safety_gymnasium",
         'pip install "safetrax[safety-gymnasium]" && pip install --no-deps safety-gymnasium==0.4.1',
+        tuple(f"Offline{robot}VelocityGymnasium-v1" for robot in ("HalfCheetah", "Hopper", "Swimmer", "Walker2d")),
     ),
     "metadrive": Suite(
         "safetrax.envs.metadrive",

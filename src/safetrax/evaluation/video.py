@@ -116,9 +116,12 @@ def _picture(
         (f"return {round(returned)}", 0.50),
         (f"cost {round(cost)}", 0.79),
     ]
+    free = 0.0
     for i, (text, left) in enumerate(entries):
         ink = _ALARM if alarm and i == len(entries) - 1 else _INK
-        draw.text((left * width, middle), text, fill=ink, font=font, anchor="lm")
+        start = max(left * width, free)  # a long name moves what follows it
+        draw.text((start, middle), text, fill=ink, font=font, anchor="lm")
+        free = start + draw.textlength(text, font) + 0.03 * width
     if alarm:
         draw.rectangle((0, strip, width - 1, height - 1), outline=_ALARM, width=max(2, height // 90))
     return image

@@ -1,0 +1,339 @@
+"""The 21 tasks of Safety-Gymnasium (Ji et al., 2023): 16 of navigation, with Point and Car, and five of velocity."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import sys
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from safetrax.errors import SimulatorError
+
+try:
+    import mujoco
+except Exception as error:
+    if isinstance(error, ModuleNotFoundError) or "MUJOCO_GL" not in os.environ:
+        raise
+    raise SimulatorError(f"MuJoCo finds no OpenGL {os.environ['MUJOCO_GL']} here; unset MUJOCO_GL.") from error
+import safety_gymnasium
+import safety_gymnasium.world
+
+_PICTURE = (480, 360)  # width and height in pixels
+_ARENA_CAMERA = {"distance": 5.4, "azimuth": 90.0, "elevation": -60.0}  # all of the arena, from above
+_ROBOT_CAMERA = {"distance": 4.2, "azimuth": 90.0, "elevation": -14.0}  # beside the robot, moving with it
+_SWIMMER_CAMERA = {"distance": 4.2, "azimuth": 90.0, "elevation": -42.0}
+_QUICK_SEED = 19  # finds free places after few tries; with others a Button task can need half a second
+# in place of the starry sky that takes most of a second to load in every reset
+_SKY = '<texture type="skybox" builtin="gradient" rgb1="1 1 1" rgb2=".75 .82 .9" width="64" height="384"></texture>'
+_SAFE, _UNSAFE = (0.2, 0.8, 0.2, 0.6), (1.0, 0.0, 0.0, 0.5)
+_GL_PACKAGES = "libegl1 libgl1 libgl1-mesa-dri libglx-mesa0 libgles2 (EGL) or libosmesa6 (OSMesa)"
+
+
+def build(env_id: str, horizon: int, *, render: bool = False) -> gymnasium.Env[Any, Any]:
+    """The environment `env_id`, with the promises of `safetrax.envs.make.make_env`.
+
+    Raises:
+        SimulatorError: with `render=True`, nothing here can draw without a display.
+    """
+    return SafetyGymnasiumEnv(env_id, horizon, render=render)
+
+
+def versions() -> str:
+    """The simulator's versions, for `safetrax doctor`."""
+    return f"safety-gymnasium {version('safety-gymnasium')}, mujoco {version('mujoco')}"
+
+
+class SafetyGymnasiumEnv(gymnasium.Env[np.ndarray, np.ndarray]):
+    """A Safety-Gymnasium task. `reset(seed=s)` is the simulator's own reset with that seed.
+
+    Attributes:
+        horizon: steps after which an episode is truncated.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012 (gymnasium's declaration)
+
+    def __init__(self, env_id: str, horizon: int, *, render: bool = False) -> None:
+        self.horizon = horizon
+        self.render_mode = "rgb_array" if render else None
+        self._painter = Painter(*_PICTURE) if render else None
+        with _global_numpy_untouched():
+            self._simulator = safety_gymnasium.make(_simulator_id(env_id)).unwrapped
+        # a navigation task keeps its MuJoCo model in a `task`, and makes a new one in every reset
+        self._task = getattr(self._simulator, "task", None)
+        if self._task is not None:
+            self._task.num_steps = horizon  # it refuses to step beyond its own limit
+            # the first reset solves for contacts once less than later ones, from which Car's last digits differ
+            with _textures(visible=False):
+                self._simulator.reset(seed=_QUICK_SEED)
+        self._steps, self._ended, self._cost = 0, True, 0.0
+        bound = np.full(self._simulator.observation_space.shape, np.inf, np.float32)
+        self.observation_space = gymnasium.spaces.Box(-bound, bound)
+        unit = np.ones(self._simulator.action_space.shape, np.float32)
+        self.action_space = gymnasium.spaces.Box(-unit, unit)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin an episode; without a seed, the next one of the environment's own generator."""
+        super().reset(seed=seed, options=options)
+        if seed is None:
+            seed = int(self.np_random.integers(2**32))
+        with _textures(visible=self._painter is not None):
+            observation, _ = self._simulator.reset(seed=seed % 2**32)
+        self._steps, self._ended, self._cost = 0, False, 0.0
+        return observation.astype(np.float32), {"cost": 0.0}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """One step of the simulator; gymnasium's five values, `info["cost"]` a float, 0 or 1.
+
+        Raises:
+            SimulatorError: the action is not finite or has another size, or the episode has ended.
+        """
+        if self._ended:
+            raise SimulatorError("there is no episode to step in: call reset() first.")
+        wide = np.asarray(action, np.float64)
+        if wide.shape != self.action_space.shape or not np.isfinite(wide).all():
+            raise SimulatorError(f"the simulator cannot execute the action {wide.tolist()}.")
+        observation, reward, cost, terminated, _, info = self._simulator.step(wide.clip(-1.0, 1.0))
+        self._steps += 1
+        truncated = self._steps >= self.horizon
+        self._cost = info["cost"] = float(cost)
+        self._ended = terminated or truncated
+        return observation.astype(np.float32), float(reward), bool(terminated), truncated, info
+
+    def render(self) -> np.ndarray:  # type: ignore[override]
+        """A picture of the robot and its surroundings, uint8 `(height, width, 3)`.
+
+        A ball marks the robot while it costs something; that of a velocity task is green otherwise.
+
+        Raises:
+            SimulatorError: the environment was made without `render=True`.
+        """
+        if self._painter is None:
+            raise SimulatorError("this environment was made without render=True and has no picture.")
+        if self._task is not None:
+            place = self._task.agent.pos
+            balls = [(place, 0.3, _UNSAFE)] if self._cost else []
+            target = place - place.clip(-2.0, 2.0)  # the middle, unless the robot has left the arena
+            return self._painter.paint(self._task.model, self._task.data, target, _ARENA_CAMERA, balls)
+        model, data = self._simulator.model, self._simulator.data
+        place = data.body("torso").xpos
+        balls = [(place + np.array([0.0, 0.0, 0.6]), 0.15, _UNSAFE if self._cost else _SAFE)]
+        target = np.append(place[:2], 0.75 * model.body("torso").pos[2])  # a height that does not bounce
+        camera = _SWIMMER_CAMERA if "Swimmer" in type(self._simulator).__name__ else _ROBOT_CAMERA
+        return self._painter.paint(model, data, target, camera, balls)
+
+    def close(self) -> None:
+        """Free the graphics memory."""
+        if self._painter is not None:
+            self._painter.close()
+            self._painter = None
+
+
+class Painter:
+    """Draws a MuJoCo scene without a display.
+
+    Safety-Gymnasium's own pictures come out without hazards and goals under numpy 2, and cannot be taken from where
+    the whole arena is seen.
+
+    Raises:
+        SimulatorError: there is no OpenGL to draw with.
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        self._gl = _open_gl(width, height)
+        self._size = width, height
+        self._viewport = mujoco.MjrRect(0, 0, width, height)
+        self._options = mujoco.MjvOption()
+        _true_view(self._options.geomgroup)[:] = 1  # hazards, goals and walls are in groups that are off at first
+        self._model: Any = None
+        self._is_open = True
+        # before the atexit handler that EGL registered when it was opened, after which nothing can be freed
+        atexit.register(_close_if_alive, weakref.ref(self))
+
+    def __del__(self) -> None:
+        if getattr(self, "_is_open", False):
+            self.close()
+
+    def paint(
+        self,
+        model: Any,
+        data: Any,
+        target: np.ndarray,
+        camera: dict[str, float],
+        balls: Sequence[tuple[np.ndarray, float, tuple[float, ...]]],
+    ) -> np.ndarray:
+        """The scene as uint8 `(height, width, 3)`.
+
+        Args:
+            model: MuJoCo's model.
+            data: its state.
+            target: the point that the camera looks at, in metres.
+            camera: distance in metres, azimuth and elevation in degrees.
+            balls: centre, radius and RGBA of balls to add.
+        """
+        self._gl.make_current()
+        if model is not self._model:
+            self._upload(model)
+        view = mujoco.MjvCamera()
+        view.distance, view.azimuth, view.elevation = camera["distance"], camera["azimuth"], camera["elevation"]
+        _true_view(view.lookat)[:] = target
+        mujoco.mjv_updateScene(
+            model, data, self._options, mujoco.MjvPerturb(), view, mujoco.mjtCatBit.mjCAT_ALL, self._scene
+        )
+        for centre, radius, colour in balls:
+            ball = self._scene.geoms[self._scene.ngeom]
+            size, turn, rgba = np.full(3, radius), np.eye(3).ravel(), np.asarray(colour, np.float32)
+            mujoco.mjv_initGeom(ball, mujoco.mjtGeom.mjGEOM_SPHERE, size, centre, turn, rgba)
+            self._scene.ngeom += 1
+        mujoco.mjr_render(self._viewport, self._scene, self._context)
+        width, height = self._size
+        pixels = np.empty((height, width, 3), np.uint8)
+        mujoco.mjr_readPixels(pixels, None, self._viewport, self._context)
+        return pixels[::-1].copy()  # OpenGL begins at the bottom
+
+    def close(self) -> None:
+        """Free the graphics memory. A second call does nothing."""
+        if self._is_open:
+            self._is_open = False
+            self._forget_model()
+            self._gl.free()
+
+    def _upload(self, model: Any) -> None:
+        self._forget_model()
+        model.vis.global_.offwidth, model.vis.global_.offheight = self._size
+        walls = [i for i in range(model.ngeom) if model.geom(i).name.startswith("sigwall")]
+        model.geom_rgba[walls, 3] = 0.4  # the simulator's own are hardly seen
+        self._scene = mujoco.MjvScene(model, 1000)
+        _true_view(self._scene.flags)[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+        self._model = model
+
+    def _forget_model(self) -> None:
+        if self._model is not None:
+            self._gl.make_current()
+            self._context.free()
+            self._model = None
+
+
+def _close_if_alive(reference: weakref.ref[Painter]) -> None:
+    painter = reference()
+    if painter is not None:
+        painter.close()
+
+
+def _open_gl(width: int, height: int) -> Any:
+    """An OpenGL context that needs no display: of `MUJOCO_GL` if set, otherwise EGL, OSMesa or a hidden window."""
+    asked = os.environ.get("MUJOCO_GL", "").strip().lower()
+    hidden_window = ["glfw"] if sys.platform != "linux" or "DISPLAY" in os.environ else []
+    backends = [asked] if asked in ("egl", "osmesa", "glfw") else ["egl", "osmesa", *hidden_window]
+    reasons = []
+    for backend in backends:
+        try:
+            context = import_module(f"mujoco.{backend}").GLContext(width, height)
+            if not context._context:
+                raise RuntimeError("there is no display")  # said by nobody else; drawing would end the process
+            context.make_current()
+        except Exception as error:  # every layer below has its own way to say that something is missing
+            reasons.append(f"{backend}: {type(error).__name__}: {error}")
+            _unload_gl(backend)
+        else:
+            return context
+    raise SimulatorError(
+        f"no picture can be drawn here ({'; '.join(reasons)}); on Debian, install {_GL_PACKAGES}, "
+        "or set MUJOCO_GL to one that works."
+    )
+
+
+def _unload_gl(backend: str) -> None:
+    """Undo a failed attempt: PyOpenGL keeps to the first platform that it was loaded for."""
+    if os.environ.get("PYOPENGL_PLATFORM") == backend:
+        del os.environ["PYOPENGL_PLATFORM"]
+    for name in [name for name in sys.modules if name.split(".")[0] == "OpenGL" or f"mujoco.{backend}" in name]:
+        del sys.modules[name]
+
+
+def _simulator_id(env_id: str) -> str:
+    """`SafetyPointGoal1-v0` for DSRL's `OfflinePointGoal1Gymnasium-v0`."""
+    return re.sub(r"^(?:Offline|Safety)(.*?)(?:Gymnasium)?-", r"Safety\1-", env_id)
+
+
+@contextmanager
+def _global_numpy_untouched() -> Iterator[None]:
+    """Undo draws from numpy's global generator: a navigation task takes its first seed from it."""
+    state = np.random.get_state()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+
+
+class _CheapTextures:
+    """Stands in for the module `mujoco` where navigation tasks compile their model, and simplifies the textures.
+
+    Loading them takes 0.85 s, the rest of a reset a few milliseconds; the physics does not know them.
+    """
+
+    def __init__(self, *, visible: bool) -> None:
+        self._visible = visible
+
+    @property
+    def MjModel(self) -> _CheapTextures:  # noqa: N802 (MuJoCo's name)
+        return self
+
+    def from_xml_string(self, xml: str) -> Any:
+        """What `mujoco.MjModel.from_xml_string` would return, with other textures or none."""
+        if self._visible:
+            xml = re.sub(r'<texture type="skybox".*?</texture>', _SKY, xml)
+        else:
+            xml = re.sub(r"<texture .*?</texture>", "", xml)
+            xml = re.sub(r'(<material [^>]*?) texture="[^"]*"', r"\1", xml)
+        return mujoco.MjModel.from_xml_string(xml)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(mujoco, name)
+
+
+@contextmanager
+def _textures(*, visible: bool) -> Iterator[None]:
+    safety_gymnasium.world.mujoco = _CheapTextures(visible=visible)
+    try:
+        yield
+    finally:
+        safety_gymnasium.world.mujoco = mujoco
+
+
+def _true_view(array: np.ndarray) -> np.ndarray:
+    """The writable array that MuJoCo means; before 3.1, numpy 2 sees its small arrays with strides of zero."""
+    if 0 not in array.strides:
+        return array
+    return np.lib.stride_tricks.as_strided(array, strides=np.empty(array.shape, array.dtype).strides)
+
+
+class _HashableArray(np.ndarray):
+    """An array that Python 3.11 accepts as the default value of a dataclass's field."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+
+def _import_navigation() -> None:
+    """Import the part of the simulator that Python 3.11's dataclasses reject for defaults that are arrays."""
+    try:
+        import_module("safety_gymnasium.builder")
+    except ValueError:
+        colours = import_module("safety_gymnasium.assets.color").COLOR
+        colours.update({name: colour.view(_HashableArray) for name, colour in colours.items()})
+        import_module("safety_gymnasium.builder")
+
+
+_import_navigation()
