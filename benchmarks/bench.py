@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from loading import loading
 from safetrax.algorithms import TraC
 from safetrax.algorithms.base import Algorithm, Spec
 from safetrax.data.store import Store
@@ -177,6 +178,11 @@ def main() -> None:
     print(f"BallRun: raw {raw:.0f} steps/s of one environment; 9 policies x 20 episodes: {rate:.0f} steps/s")
     seconds = import_seconds()
     print(f"import of every public name: {seconds:.2f} s")
+    large = loading()
+    print(
+        f"loading {large['load_gb']:.2f} GB out of a gzipped file: {large['load_s']:.1f} s, "
+        f"memory {large['load_memory_ratio']:.2f} x, on the device too {large['load_store_memory_ratio']:.2f} x"
+    )
     print(
         json.dumps(
             {
@@ -185,6 +191,7 @@ def main() -> None:
                 "index_bytes_per_transition": round(size, 2),
                 "eval_ratio": round(rate / (workers * raw), 3),
                 "import_s": round(seconds, 2),
+                **large,
                 "trac_updates_per_s": round(1 / one, 1),
                 "trac_updates_per_s_9_runs": round(9 / nine, 1),
                 "device": jax.default_backend(),

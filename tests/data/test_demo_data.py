@@ -61,7 +61,12 @@ def test_out_of_an_archive_it_keeps_its_name(demo: Trajectories, tmp_path: Path)
     archive = tmp_path / "safetrax.zip"
     package = Path(safetrax.__file__).parent
     with zipfile.ZipFile(archive, "w") as file:
-        for path in (*package.glob("*.py"), *package.glob("data/*"), *package.glob("data/demo/*")):
+        for path in (
+            *package.glob("*.py"),
+            *package.glob("data/*"),
+            *package.glob("data/formats/*"),
+            *package.glob("data/demo/*"),
+        ):
             file.write(path, path.relative_to(package.parent))
     program = (
         "import safetrax.data as d; x = d.load('demo'); "

@@ -6,11 +6,13 @@ import hashlib
 import subprocess
 import sys
 import tracemalloc
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 
 from safetrax.data import Trajectories, load, write_hdf5
@@ -312,3 +314,79 @@ def test_next_observations_with_other_features(path: Path) -> None:
 
 def test_action_box_of_another_size(path: Path) -> None:
     assert "action_low has shape (3,)" in refusal(write(path, **columns()), action_low=[-1, -1, -1])
+
+
+@pytest.mark.parametrize("chunks", [None, (1, 1), (7, 3), (50, 7), (13, 7), (50, 1), (64, 8)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.bool_])
+@pytest.mark.parametrize("block_bytes", [1, 100, 1000, 2**24])
+def test_chunks_of_any_shape(
+    path: Path, chunks: Any, dtype: Any, block_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("safetrax.data.formats.hdf5._BLOCK_BYTES", block_bytes)
+    raw = columns(50)
+    values = np.random.default_rng(1).standard_normal((50, 7)).astype(dtype)
+    with h5py.File(write(path, **columns(50, observations=None, costs=None)), "a") as file:
+        if chunks is None:
+            file["observations"], file["costs"] = values, raw["costs"]
+        else:  # chunks may be larger than what can grow
+            create = partial(file.create_dataset, compression="gzip")
+            create("observations", data=values, chunks=chunks, maxshape=(None, None))
+            create("costs", data=raw["costs"], chunks=chunks[:1], maxshape=(None,))
+    data = load(path)
+    np.testing.assert_array_equal(data.observations, values.astype(np.float32))
+    np.testing.assert_array_equal(data.costs, raw["costs"])
+
+
+PEAK = """
+import re, sys
+from pathlib import Path
+from safetrax.data import load
+
+def memory(field):
+    return int(re.search(rf"{field}:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+
+load(sys.argv[2])  # imports what is imported late
+before = memory("VmRSS")
+data = load(sys.argv[1])
+print(memory("VmHWM") - before)
+"""
+
+
+def large(path: Path, layout: str, dtype: Any, n: int) -> str:
+    """A file with n transitions of 40 numbers."""
+    raw = columns(n, next_observations=None)
+    raw["observations"] = np.resize(np.random.default_rng(0).standard_normal((1000, 40)), (n, 40)).astype(dtype)
+    if layout == "npz":
+        np.savez(path, **raw)
+        return f"{path}.npz"
+    if layout == "parquet":
+        frame = pd.DataFrame({f"obs_{i}": column for i, column in enumerate(raw["observations"].T)})
+        rest = {"action": raw["actions"][:, 0], "reward": raw["rewards"], "cost": raw["costs"], "episode": 0}
+        frame.assign(**rest).to_parquet(path)
+        return str(path)
+    packed = {} if layout == "contiguous" else {"compression": "gzip", "compression_opts": 1}
+    if layout == "tall chunks":
+        packed["chunks"] = (n, 1)
+    with h5py.File(path, "w") as file:
+        for key, column in raw.items():
+            file.create_dataset(key, data=column, **(packed if key == "observations" else {}))
+    return str(path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the memory of a process")
+@pytest.mark.parametrize(
+    ("layout", "dtype"),
+    [
+        ("gzip", np.float32),
+        ("gzip", np.float64),
+        ("tall chunks", np.float32),
+        ("contiguous", np.float64),
+        ("npz", np.float64),
+        ("parquet", np.float64),
+    ],
+)
+def test_peak_memory_is_that_of_the_arrays_and_a_block(tmp_path: Path, layout: str, dtype: Any) -> None:
+    files = [large(tmp_path / f"{n}", layout, dtype, n) for n in (300_000, 10)]
+    peak = int(subprocess.check_output([sys.executable, "-c", PEAK, *files]))
+    size = 300_000 * 40 * 4
+    assert size < peak < size + 40e6  # with a copy of the file's numbers it would be 48 or 96 MB more

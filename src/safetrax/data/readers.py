@@ -1,48 +1,43 @@
-"""HDF5 files in DSRL's format, in and out.
-
-The format is flat arrays, one row per transition, episodes one after the other: `observations`,
-`next_observations`, `actions`, `rewards`, `costs`, `terminals` (the environment ended the episode) and
-`timeouts` (a time limit did). Other keys are ignored. It is D4RL's format (Fu et al., 2020, arXiv:2004.07219)
-with costs (Liu et al., 2024, arXiv:2306.09303).
-"""
+"""Reading a data set, whatever it is stored in: `load` finds the format, the file and the task."""
 
 from __future__ import annotations
 
 import difflib
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import h5py
-import numpy as np
 
-from safetrax.data.catalogue import get_task, task_of_file
-from safetrax.data.columns import (
-    Values,
-    check_equal_rows,
-    check_matrix_shape,
-    check_numeric,
-    check_vector_shape,
-)
+from safetrax.data.catalogue import Task, get_task, task_of_file, tasks
+from safetrax.data.columns import Values
 from safetrax.data.demo_data import DEMO, DEMO_FILE, demo_path
+from safetrax.data.formats.found import Found, naming
+from safetrax.data.formats.frames import read_csv
+from safetrax.data.formats.hdf5 import read_hdf5
+from safetrax.data.formats.meter import Meter
+from safetrax.data.formats.minari_sets import PREFIX, is_minari, minari_files, minari_folder, read_minari
+from safetrax.data.formats.npz import read_npz
+from safetrax.data.formats.parquet import read_parquet
+from safetrax.data.formats.sidecar import read_sidecar
 from safetrax.data.trajectories import Trajectories
-from safetrax.errors import DataError
-from safetrax.files import atomic_path
+from safetrax.errors import DataError, TaskError
 
-_KEYS = {  # field of Trajectories: key in a file
-    "observations": "observations",
-    "actions": "actions",
-    "rewards": "rewards",
-    "costs": "costs",
-    "terminated": "terminals",
-    "truncated": "timeouts",
-    "next_observations": "next_observations",
+_SUFFIXES = {
+    ".hdf5": "HDF5",
+    ".h5": "HDF5",
+    ".npz": "NPZ",
+    ".parquet": "Parquet",
+    ".csv": "CSV",
+    ".csv.gz": "CSV",
 }
-_MATRICES = ("observations", "actions", "next_observations")
-_FLAGS = ("terminated", "truncated")
-_BOX = ("action_low", "action_high")
+_MAGIC = {b"\x89HDF": "HDF5", b"PAR1": "Parquet", b"PK\x03\x04": "NPZ"}
+_TABLES = ("Parquet", "CSV")
+_HASH_BYTES = 1 << 20
 
 
 def load(
@@ -52,91 +47,118 @@ def load(
     task: str | None = None,
     action_low: Values = None,
     action_high: Values = None,
+    columns: Mapping[str, Any] | None = None,
+    progress: bool = False,
 ) -> Trajectories:
-    """Read a data set; only the keys that are needed, straight into their final arrays.
+    """Read a data set; only what is needed, straight into its final arrays.
+
+    Memory stays near that of the arrays, whatever the format. `info["sha256"]` is the hash of the file (of a Minari
+    data set: of its data files, one after the other).
 
     Args:
-        source: an HDF5 file in DSRL's format, or `"demo"` for the small data set that ships with the package.
+        source: a file in DSRL's HDF5 format (.hdf5, .h5), the same arrays as .npz, a log with named columns
+            (.parquet, .csv, .csv.gz), or the folder of a Minari data set; `"minari:NAME"` for one in Minari's local
+            folder; the name of a benchmark task for its downloaded data set; or `"demo"` for the small one that
+            ships with the package.
         next_observations: also read next_observations, which double the memory.
         task: the task that the data was recorded in; if omitted, it is guessed from the file's name.
-        action_low: lower end of the action box, (A,) or one number; else the file's attribute, else -1.
+        action_low: lower end of the action box, (A,) or one number; else what the file says, else -1.
         action_high: upper end, alike, else +1.
+        columns: which columns of a log hold what, where they have other than the usual names: `observations` and
+            `actions` (a list, or a pattern such as `"sensor_*"`), `reward`, `cost`, `episode`, `step`, `terminated`,
+            `truncated`, `next_observations`. See `from_pandas`. A file `NAME.columns.json` beside the log may say
+            the same.
+        progress: show a bar on standard error, if that is a terminal and it takes longer than a second.
 
     Raises:
-        DataError: the file is missing, unreadable or malformed.
+        DataError: the source is missing, unreadable or malformed, or needs a package that is not installed.
         TaskError: there is no such task.
     """
+    request = _Request(next_observations, task, action_low, action_high, columns, progress)
     if source == DEMO:
         with demo_path() as path:  # out of an archive it is a temporary file, whose name says nothing
-            return _load(path, DEMO_FILE, next_observations, task, action_low, action_high)
-    path = Path(source)
-    return _load(path, path.name, next_observations, task, action_low, action_high)
+            return request.load(path, DEMO_FILE)
+    text = os.fspath(source)
+    if text.startswith(PREFIX):
+        return request.load(minari_folder(text.removeprefix(PREFIX)), text)
+    path = Path(text)
+    entry = None if os.path.lexists(path) else _task_named(text)
+    if entry is not None:
+        return replace(request, task=task or entry.name).load(_downloaded(entry))
+    return request.load(path)
 
 
-def _load(
-    path: Path, name: str, next_observations: bool, task: str | None, action_low: Values, action_high: Values
-) -> Trajectories:
-    guess = get_task(task) if task else task_of_file(name)
-    info = {"source": name, "sha256": _sha256(path), "task": guess.name if guess else None}
-    fields = [field for field in _KEYS if next_observations or field != "next_observations"]
-    with _open(path) as file:
-        datasets = {field: _dataset(file, _KEYS[field]) for field in fields}
-        _check_shapes(datasets)
+@dataclass(frozen=True)
+class _Request:
+    """The arguments of `load`, but the source."""
+
+    next_observations: bool
+    task: str | None
+    action_low: Values
+    action_high: Values
+    columns: Mapping[str, Any] | None
+    progress: bool
+
+    def load(self, path: Path, name: str | None = None) -> Trajectories:
+        """Read from a path; `name` is what the data set is called."""
+        name = path.name if name is None else name
+        task = get_task(self.task) if self.task else None
+        kind = _kind(path)
+        if self.columns is not None and kind not in _TABLES:
+            raise DataError(f"{path} is no table, but columns was given; leave it out.")
+        files = minari_files(path) if kind == "Minari" else [path]
+        with Meter(name, self.progress) as meter:
+            meter.expect(sum(file.stat().st_size for file in files))
+            found = self._read(path, kind, meter)
+            digest = _sha256(files, meter)
+        if task is None:
+            task = _task_named(found.task or "") or task_of_file(name)
+        info = {"source": name, "sha256": digest, "task": task.name if task else None}
+        with naming(path):
+            return found.trajectories(info)
+
+    def _read(self, path: Path, kind: str, meter: Meter) -> Found:
+        found, box = self._format(path, kind, meter)
         low, high = (
-            file.attrs.get(bound) if given is None else given
-            for bound, given in zip(_BOX, (action_low, action_high), strict=True)
+            next((value for value in values if value is not None), None)
+            for values in (
+                (self.action_low, box.get("action_low"), found.action_low),
+                (self.action_high, box.get("action_high"), found.action_high),
+            )
         )
-        columns = {field: _read(field, dataset) for field, dataset in datasets.items()}
-        return Trajectories.from_arrays(**columns, action_low=low, action_high=high, info=info)
+        return replace(found, action_low=low, action_high=high)
+
+    def _format(self, path: Path, kind: str, meter: Meter) -> tuple[Found, Mapping[str, Any]]:
+        """What a file holds, and the action box that is written beside it."""
+        wanted: dict[str, Any] = {"next_observations": self.next_observations, "meter": meter}
+        if kind == "Minari":
+            return read_minari(path, **wanted), {}
+        if kind == "NPZ":
+            return read_npz(path, **wanted), {}
+        if kind in _TABLES:
+            columns, box = read_sidecar(path)
+            read = read_csv if kind == "CSV" else read_parquet
+            return read(path, {**columns, **(self.columns or {})}, **wanted), box
+        return read_hdf5(path, **wanted), {}
 
 
-def write_hdf5(
-    path: str | os.PathLike[str],
-    trajectories: Trajectories,
-    *,
-    attributes: Mapping[str, str | int | float] | None = None,
-    compression: int = 4,
-) -> None:
-    """Write a data set in DSRL's format, atomically; `load` gives back the same arrays, bit for bit.
-
-    Args:
-        path: the file, which is replaced if it exists.
-        trajectories: the data; next_observations are written if they are present.
-        attributes: HDF5 attributes of the file, such as where the data comes from. The action box is added.
-        compression: gzip level, 0 to 9.
-
-    Raises:
-        RunError: the file cannot be written.
-    """
-    with atomic_path(Path(path)) as temporary, h5py.File(temporary, "w") as file:
-        for name, key in _KEYS.items():
-            array = getattr(trajectories, name)
-            if array is not None:
-                file.create_dataset(key, data=array, compression="gzip", compression_opts=compression, shuffle=True)
-        file.attrs.update({**(attributes or {}), **{name: getattr(trajectories, name) for name in _BOX}})
+def absolute_source(source: str | os.PathLike[str]) -> str:
+    """A source of `load` in a form that means the same in any working folder: a path becomes absolute."""
+    text = os.fspath(source)
+    if text == DEMO or text.startswith(PREFIX):
+        return text
+    named = not os.path.lexists(text) and _task_named(text) is not None
+    return text if named else str(Path(text).resolve())
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file; every fault in the block names the file."""
-    if not h5py.is_hdf5(path):
-        raise DataError(f"{path} is not an HDF5 file; check that it is the data set itself, or download it again.")
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-    except BlockingIOError as error:
-        raise DataError(f"{path} is being written by another process; wait until it is closed.") from error
-    except OSError as error:
-        raise DataError(f"{path} is truncated or damaged ({error}); download or write it again.") from error
-
-
-def _sha256(path: Path) -> str:
-    """Hash of a file, in hex; also the first access, so that plain file faults are told apart here."""
+def _kind(path: Path) -> str:
+    """The format, by the content or else the name; also the first access, where plain file faults are told apart."""
+    if path.is_dir() and is_minari(path):
+        return "Minari"
+    named = next((kind for suffix, kind in _SUFFIXES.items() if path.name.lower().endswith(suffix)), None)
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            start = file.read(4)
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; {_suggestion(path)}") from error
     except IsADirectoryError as error:
@@ -145,39 +167,53 @@ def _sha256(path: Path) -> str:
         raise DataError(f"{path} may not be read; ask for read permission (chmod u+r).") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); check the path and the disk.") from error
+    if named == "CSV":
+        return named
+    kind = _MAGIC.get(start) or named
+    if kind is None and not h5py.is_hdf5(path):
+        raise DataError(
+            f"{path} is not an HDF5 file, nor NPZ, nor Parquet, nor called .csv; check that it is the data set."
+        )
+    return kind or "HDF5"
+
+
+def _sha256(files: Iterable[Path], meter: Meter) -> str:
+    """Hash of files, one after the other, in hex."""
+    digest = hashlib.sha256()
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                while block := file.read(_HASH_BYTES):
+                    digest.update(block)
+                    meter.advance(len(block))
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror}); check the path and the disk.") from error
+    return digest.hexdigest()
+
+
+def _task_named(text: str) -> Task | None:
+    with suppress(TaskError):
+        return get_task(text)
+    return None
+
+
+def _downloaded(task: Task) -> Path:
+    from safetrax.data.places import dataset_folder, find_dataset
+
+    path = find_dataset(task)
+    if path is None:
+        raise DataError(
+            f"there is no data set of {task.name} in {dataset_folder()}; safetrax download {task.name} fetches it."
+        )
+    return path
 
 
 def _suggestion(path: Path) -> str:
     if not path.parent.is_dir():
         return f"the folder {path.parent} does not exist either; check the path."
-    names = [entry.name for entry in path.parent.iterdir() if entry.suffix in (".hdf5", ".h5")]
+    names = [entry.name for entry in path.parent.iterdir() if entry.name.lower().endswith(tuple(_SUFFIXES))]
     near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.4)
+    if not near and not path.suffix and path == Path(path.name):
+        known = {task.name.casefold(): f"the task {task.name}" for task in tasks()}
+        near = [known[name] for name in difflib.get_close_matches(path.name.casefold(), known, n=1)]
     return f"did you mean {near[0]}?" if near else "check the path."
-
-
-def _dataset(file: h5py.File, key: str) -> h5py.Dataset:
-    if key not in file:
-        raise DataError(f"the key {key} is missing; the file has {', '.join(file) or 'no keys'}.")
-    dataset = file[key]
-    if not isinstance(dataset, h5py.Dataset):
-        raise DataError(f"{key} is a group, not an array; store it as one flat array.")
-    if dataset.shape is None:
-        raise DataError(f"{key} is empty (a null dataset); store one row per transition.")
-    return dataset
-
-
-def _check_shapes(datasets: Mapping[str, h5py.Dataset]) -> None:
-    """Find what is malformed before a byte is read."""
-    for name, dataset in datasets.items():
-        check_numeric(_KEYS[name], dataset.dtype)
-        (check_matrix_shape if name in _MATRICES else check_vector_shape)(_KEYS[name], dataset.shape)
-    check_equal_rows({_KEYS[name]: dataset.shape[0] for name, dataset in datasets.items()})
-
-
-def _read(name: str, dataset: h5py.Dataset) -> np.ndarray:
-    """One column: HDF5 converts to float32 block by block, so nothing but the result is allocated."""
-    if name in _FLAGS or dataset.dtype.kind == "b":  # HDF5 cannot convert its booleans
-        return np.asarray(dataset[()])
-    array = np.empty(dataset.shape, dtype=np.float32)
-    dataset.read_direct(array)
-    return array

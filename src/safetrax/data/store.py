@@ -35,7 +35,9 @@ class Store(eqx.Module):
 
     @staticmethod
     def make(trajectories: Trajectories, fields: Collection[Field]) -> Store:
-        """Copy the named fields to the device; observations and actions are always there.
+        """Put the named fields on the device; observations and actions are always there.
+
+        On a CPU, arrays that `load` has read are used where they are, without a copy.
 
         Raises:
             DataError: next_observations are needed but were not loaded.
@@ -47,10 +49,10 @@ class Store(eqx.Module):
             )
 
         def device(name: Field) -> jax.Array | None:
-            return jnp.asarray(getattr(trajectories, name)) if name in fields else None
+            return _place(getattr(trajectories, name)) if name in fields else None
 
         return Store(
-            observations=jnp.asarray(trajectories.observations),
+            observations=_place(trajectories.observations),
             actions=_to_unit_box(trajectories),
             rewards=device("rewards"),
             costs=device("costs"),
@@ -64,6 +66,12 @@ class Store(eqx.Module):
     def num_transitions(self) -> int:
         """N."""
         return int(self.observations.shape[0])
+
+
+def _place(array: np.ndarray) -> jax.Array:
+    """The array on the device; on a CPU in place if its memory is aligned, for it is never written to."""
+    placed: jax.Array = jax.device_put(array)  # jnp.asarray would always copy
+    return placed
 
 
 def _to_unit_box(trajectories: Trajectories) -> jax.Array:
