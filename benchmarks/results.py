@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import safetrax as st
@@ -28,6 +28,8 @@ SHORT_TRAC = st.TraC(
     warmup=0,
 )
 
+SHORTENED = ("pretrain_updates", "updates", "pretrain_learning_rate", "learning_rate", "warmup")
+
 
 def algorithms(task: str, schedule: str) -> list[st.Algorithm]:
     """What is compared. "paper": everything as published; "short": minutes rather than hours on two cores."""
@@ -35,6 +37,9 @@ def algorithms(task: str, schedule: str) -> list[st.Algorithm]:
     if schedule == "paper":
         return [replace(st.BC.preset(suite), mode=mode) for mode in ("all", "safe")] + [st.TraC.preset(suite)]
     trac = replace(SHORT_TRAC, pretrain_updates=3000) if task == "BallRun" else SHORT_TRAC
+    if suite != "bullet":  # the suite's own settings, and segments of 100 steps as above
+        lengths = {f.name: getattr(SHORT_TRAC, f.name) for f in fields(st.TraC) if f.name in SHORTENED}
+        trac = replace(st.TraC.preset(suite), **lengths, segment_ratio=100 / get_task(task).horizon)
     return [st.BC(mode="all", updates=10_000), st.BC(mode="safe", updates=10_000), trac]
 
 

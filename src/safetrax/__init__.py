@@ -17,7 +17,22 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from safetrax.algorithms import BC, Algorithm, TraC
-    from safetrax.data import Trajectories, get_task, load, tasks, validate, write_hdf5
+    from safetrax.collection import Collection, collect
+    from safetrax.data import (
+        Trajectories,
+        from_pandas,
+        get_task,
+        load,
+        tasks,
+        to_minari,
+        to_pandas,
+        validate,
+        write_hdf5,
+        write_npz,
+        write_parquet,
+    )
+    from safetrax.data.download import download
+    from safetrax.data.filters import apply_filters, dsrl_preprocess
     from safetrax.envs.make import make_env
     from safetrax.errors import SafeTraXError
     from safetrax.evaluation.rollout import Evaluation, evaluate
@@ -29,6 +44,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Algorithm": "algorithms",
     "BC": "algorithms",
+    "Collection": "collection",
     "Evaluation": "evaluation.rollout",
     "Policies": "policy",
     "Policy": "policy",
@@ -37,21 +53,38 @@ _HOMES = {
     "SafeTraXError": "errors",
     "TraC": "algorithms",
     "Trajectories": "data",
+    "apply_filters": "data.filters",
+    "collect": "collection",
+    "download": "data.download",
+    "dsrl_preprocess": "data.filters",
     "evaluate": "evaluation.rollout",
+    "from_pandas": "data",
     "get_task": "data",
     "load": "data",
     "make_env": "envs.make",
     "record_gif": "evaluation.video",
     "tasks": "data",
+    "to_minari": "data",
+    "to_pandas": "data",
     "train": "training.train",
     "validate": "data",
     "write_hdf5": "data",
+    "write_npz": "data",
+    "write_parquet": "data",
 }
 
 __all__ = [  # noqa: RUF022 (in the order of use)
+    "download",
     "load",
+    "from_pandas",
     "validate",
+    "apply_filters",
+    "dsrl_preprocess",
     "write_hdf5",
+    "write_npz",
+    "write_parquet",
+    "to_pandas",
+    "to_minari",
     "Trajectories",
     "tasks",
     "get_task",
@@ -67,6 +100,8 @@ __all__ = [  # noqa: RUF022 (in the order of use)
     "evaluate",
     "Evaluation",
     "record_gif",
+    "collect",
+    "Collection",
     "SafeTraXError",
     "__version__",
 ]

@@ -14,6 +14,7 @@ from safetrax.cli import session
 from safetrax.cli.choices import CHOICES
 from safetrax.cli.main import main
 from safetrax.data import write_hdf5
+from safetrax.errors import SimulatorError
 from safetrax.evaluation.episodes import read_episodes
 from safetrax.training.folder import RunFolder
 from safetrax.training.train import TrainingInterruptedError
@@ -158,7 +159,11 @@ def test_an_interrupt_prints_its_sentence_and_ends_with_130(own_data, tmp_path, 
 
 def test_a_missing_simulator_is_said_and_training_succeeds(tmp_path, monkeypatch, capsys):
     remedy = 'the bullet simulator cannot be imported; pip install "safetrax[bullet]".'
-    monkeypatch.setattr("safetrax.envs.suite_status", lambda: [("bullet", False, remedy)])
+
+    def missing(suite: str) -> None:
+        raise SimulatorError(remedy)
+
+    monkeypatch.setattr("safetrax.envs.make.load_suite", missing)
     assert main(["train", "bc-all", "--data", "demo", "--out", str(tmp_path / "run"), *TINY]) == 0
     said = capsys.readouterr()
     assert f"safetrax: warning: the trained policies will not be evaluated: {remedy}\n" in said.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import typing
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from safetrax.cli.console import nearest
 from safetrax.cli.parsing import attribute_docs
 from safetrax.data.catalogue import Task, get_task, task_of_file
 from safetrax.data.demo_data import DEMO, DEMO_FILE
-from safetrax.errors import ConfigError
+from safetrax.errors import ConfigError, TaskError
 
 if TYPE_CHECKING:
     from safetrax.algorithms.base import Algorithm
@@ -60,8 +61,12 @@ def task_of(task: str | None, data: str | None) -> Task | None:
     """
     if task:
         return get_task(task)
-    name = DEMO_FILE if data == DEMO else Path(data or "").name
-    return task_of_file(name)
+    if data is None or data == DEMO:
+        return task_of_file(DEMO_FILE) if data else None
+    if not Path(data).exists():
+        with contextlib.suppress(TaskError):
+            return get_task(data)  # the name of a task stands for its downloaded data set
+    return task_of_file(Path(data).name)
 
 
 def settings_class(choice: Choice, task: Task | None) -> type:

@@ -41,8 +41,8 @@ cost limit takes that of --cost-limits if it is one. docs/filters.md tells all."
 class InspectOptions:
     """What to look at, and how to label it."""
 
-    data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PATH|demo")]
-    """An HDF5 file in DSRL's format, or demo: the small data set that ships with the package."""
+    data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PATH|TASK|demo")]
+    """A data set (HDF5, NPZ, Parquet, CSV, Minari), a task whose file was downloaded, or demo, which ships along."""
     task: Annotated[
         str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: as the data's file name says)")
     ] = None
@@ -113,11 +113,11 @@ def _check(options: InspectOptions) -> tuple[Filter, ...]:
 
 def _load(options: InspectOptions) -> Trajectories:
     if options.save is None:
-        return load(options.data, task=options.task)
+        return load(options.data, task=options.task, progress=True)
     try:  # other tools need them
-        return load(options.data, task=options.task, next_observations=True)
+        return load(options.data, task=options.task, next_observations=True, progress=True)
     except DataError:  # has none; any other fault is found again
-        return load(options.data, task=options.task)
+        return load(options.data, task=options.task, progress=True)
 
 
 def _say_findings(data: Trajectories, prefix: str = "") -> bool:

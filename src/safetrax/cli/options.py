@@ -14,8 +14,8 @@ from safetrax.cli.filters import FILTERS_FLAG
 class TrainOptions:
     """The same for every algorithm."""
 
-    data: Annotated[str, tyro.conf.arg(metavar="PATH|demo")]
-    """An HDF5 file in DSRL's format, or demo: the small data set that ships with the package."""
+    data: Annotated[str, tyro.conf.arg(metavar="PATH|TASK|demo")]
+    """A data set (HDF5, NPZ, Parquet, CSV, Minari), a task whose file was downloaded, or demo, which ships along."""
     task: Annotated[
         str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: as the data's file name says)")
     ] = None
@@ -57,9 +57,9 @@ class ResumeOptions:
 
     resume: Annotated[str, tyro.conf.arg(metavar="FOLDER")]
     """Folder of the run to go on with."""
-    data: Annotated[str | None, tyro.conf.arg(metavar="PATH|demo", help_behavior_hint="(default: where it was)")] = (
-        None
-    )
+    data: Annotated[
+        str | None, tyro.conf.arg(metavar="PATH|TASK|demo", help_behavior_hint="(default: where it was)")
+    ] = None
     """Where the data set is now, if it was moved."""
     evaluate: bool = True
     """Evaluate the trained policies in the simulator, if it is installed."""

@@ -15,8 +15,8 @@ from safetrax.cli.filters import parse_filters
 from safetrax.cli.options import TrainOptions
 from safetrax.cli.tables import NOTE, results_table
 from safetrax.data import Trajectories, load
-from safetrax.data.demo_data import DEMO
 from safetrax.data.filters import Filter, filter_steps
+from safetrax.data.readers import absolute_source
 from safetrax.errors import SafeTraXError, SimulatorError
 from safetrax.evaluation.episodes import EpisodeRow, read_episodes, write_episodes
 from safetrax.training.folder import RunFolder
@@ -41,7 +41,7 @@ class Session:
         """Train, evaluate and say where everything is; the exit code."""
         options = self.options
         filters = parse_filters(options.filters, options.cost_limits)
-        data = _filtered(load(options.data, task=options.task), filters)
+        data = _filtered(load(options.data, task=options.task, progress=True), filters)
         obstacle = _obstacle(options.task or data.info.get("task"))
         if obstacle and options.evaluate_every:
             raise SimulatorError(f"{obstacle} Without evaluate-every, training needs no simulator.")
@@ -81,11 +81,10 @@ class Session:
     def _record(self) -> dict[str, object]:
         """For the run folder: what `--resume` needs to need no other flag."""
         options = self.options
-        place = DEMO if options.data == DEMO else str(Path(options.data).resolve())
         kept = ("filters", "evaluation_episodes", "evaluate_every", "log_every", "checkpoint_seconds", "precision")
         values = dataclasses.asdict(options)
         return {
-            "data_path": place,
+            "data_path": absolute_source(options.data),
             "options": {name: list(v) if isinstance(v := values[name], tuple) else v for name in (*kept, "log_to")},
         }
 

@@ -57,6 +57,23 @@ def load_sources(paths: Sequence[str], task: str | None) -> list[Source]:
     return sources + [_of_files(group, task) for group in loose.values()]
 
 
+def load_policies(paths: Sequence[str]) -> Policies:
+    """All policies of run folders and single files, which must be of one structure.
+
+    Raises:
+        RunError: a folder is no run folder, or its training has not ended.
+        DataError: a file is missing or no policy.
+        ConfigError: their structures differ.
+    """
+    found: list[Policy] = []
+    for path in dict.fromkeys(paths):
+        if Path(path).is_dir():
+            found += RunFolder.open(path).load_policies()
+        else:
+            found.append(Policy.load(path))
+    return Policies.stack(found)
+
+
 def _of_folder(path: str, task: str | None) -> Source:
     folder = RunFolder.open(path)
     policies = folder.load_policies()

@@ -81,7 +81,7 @@ def _resumed(argv: list[str]) -> Session:
     data = options.data or saved.data
     if data is None:
         raise RunError(f"{folder.config_file} does not say where the data set is; pass --data.")
-    if data == saved.data and data != "demo" and not Path(data).is_file():
+    if data == saved.data and Path(data).is_absolute() and not Path(data).exists():
         raise DataError(f"the data set of {folder.path} is no longer at {data}; pass its new place with --data.")
     shared = TrainOptions(
         **{

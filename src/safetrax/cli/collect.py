@@ -1,0 +1,203 @@
+"""`safetrax collect`: a data set out of a simulator."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from safetrax.cli.console import complain, say
+from safetrax.cli.parsing import parse
+from safetrax.errors import ConfigError
+
+if TYPE_CHECKING:
+    from safetrax.collection.collecting import Collection
+    from safetrax.collection.collecting import Progress as Report
+    from safetrax.policy import Policies
+
+_PROG = "safetrax collect"
+_ABOUT = """Make a data set in DSRL's format: run episodes, keep whole ones, write HDF5.
+
+Who acts: agents that learn by PPO-Lagrangian while their cost limits sweep (everywhere but in MetaDrive), MetaDrive's
+rule-based driver, or trained policies (--policies)."""
+_SECONDS = 10.0  # between two lines where there is no terminal
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectOptions:
+    """Where to collect, who acts, and what to keep."""
+
+    environment: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK|ENVIRONMENT")]
+    """A benchmark task such as BallCircle, or a Gymnasium environment with a cost in info: its id, or module:id."""
+    out: Annotated[
+        str | None, tyro.conf.arg(metavar="FILE.hdf5", help_behavior_hint="(default: ./<task>-collected)")
+    ] = None
+    """The data set to write; it must not exist."""
+    method: Annotated[
+        Literal["agents", "driver", "policies"] | None, tyro.conf.arg(help_behavior_hint="(default: as above)")
+    ] = None
+    """Who acts."""
+    policies: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="FOLDER|POLICY ...", help_behavior_hint="(default: none)")
+    ] = ()
+    """Run folders or policy files of trained policies; each runs its share of the episodes."""
+    episodes: int = 1000
+    """Episodes to keep of those that agents make, spread evenly over cost and return; others make just so many."""
+    steps: int = 2_000_000
+    """Environment steps of all agents together."""
+    agents: int = 2
+    """Agents that learn side by side; the limit of every other one falls, that of those between rises."""
+    cost_limits: Annotated[
+        tuple[float, float] | None,
+        tyro.conf.arg(metavar="LOW HIGH", help_behavior_hint="(default: 5 and the largest cost in DSRL's file)"),
+    ] = None
+    """Limits on the cost of an episode between which the agents' limit moves."""
+    max_cost: Annotated[
+        float | None, tyro.conf.arg(metavar="COST", help_behavior_hint="(default: the largest in DSRL's file)")
+    ] = None
+    """Agents' episodes of a higher cost are not kept."""
+    min_return: Annotated[float | None, tyro.conf.arg(metavar="RETURN", help_behavior_hint="(default: none)")] = None
+    """Agents' episodes of a lower return are not kept."""
+    noise: float = 0.0
+    """Standard deviation of Gaussian noise on policies' actions, which lie in [-1, 1]."""
+    seed: int = 0
+    """Of everything; 0 to 199."""
+    horizon: Annotated[int | None, tyro.conf.arg(metavar="STEPS", help_behavior_hint="(default: as registered)")] = (
+        None
+    )
+    """Steps of an episode, for an environment that is registered without."""
+    next_observations: bool = True
+    """Write them: within an episode they are the next row's observations, so that they double the file."""
+    workers: Annotated[
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: one per processor core)")
+    ] = None
+    """Processes that step environments. The data do not depend on it."""
+    resume: bool = False
+    """Go on with the collection into the same file that was stopped; all other flags as they were."""
+
+
+def run(argv: list[str]) -> int:
+    """Collect; the exit code."""
+    options = parse(CollectOptions, argv, prog=_PROG, description=_ABOUT)
+    if options.noise and not options.policies:
+        raise ConfigError("--noise is for trained policies; pass them with --policies.")
+    out = Path(options.out or _default_out(options.environment))
+    from safetrax.collection.collecting import CollectionInterruptedError, collect
+
+    shown = _Bar(options.environment) if sys.stderr.isatty() else _Lines(options.environment)
+    try:
+        made = collect(
+            options.environment,
+            out,
+            method=options.method,
+            policies=_policies(options.policies),
+            episodes=options.episodes,
+            steps=options.steps,
+            agents=options.agents,
+            cost_limits=options.cost_limits,
+            max_cost=options.max_cost,
+            min_return=options.min_return,
+            noise=options.noise,
+            seed=options.seed,
+            horizon=options.horizon,
+            next_observations=options.next_observations,
+            workers=options.workers,
+            resume=options.resume,
+            report=shown,
+        )
+    except CollectionInterruptedError as stop:
+        complain(str(stop))
+        return 130
+    finally:
+        shown.stop()
+    _sum_up(made)
+    return 0
+
+
+def _default_out(environment: str) -> str:
+    """In the working directory, and named so that the file tells its task."""
+    from safetrax.data import get_task
+    from safetrax.errors import TaskError
+
+    try:
+        return f"{get_task(environment).dataset_prefix}-collected.hdf5"
+    except TaskError:
+        return f"{environment.rpartition(':')[2].replace('/', '-')}-collected.hdf5"
+
+
+def _policies(paths: tuple[str, ...]) -> Policies | None:
+    if not paths:
+        return None
+    from safetrax.cli.sources import load_policies
+
+    return load_policies(paths)
+
+
+def _sum_up(made: Collection) -> None:
+    data = made.trajectories
+    rate = made.steps_made / max(made.seconds, 1e-9)
+    say(
+        f"{made.episodes_made:,} episodes, {made.steps_made:,} steps in {made.seconds:.0f} s ({rate:,.0f}/s); "
+        f"kept {data.num_episodes:,}"
+    )
+    for name, values in (("return", data.returns), ("cost", data.cost_returns)):
+        low, middle, high = np.quantile(values, (0.0, 0.5, 1.0))
+        say(f"{name:<9} {low:.6g} to {high:.6g}, median {middle:.6g}")
+    say(f"data      {made.path}")
+    say(f"next      safetrax inspect {shlex.quote(str(made.path))} --figure {shlex.quote(str(made.path.stem))}.png")
+
+
+class _Lines:
+    """A line now and then."""
+
+    def __init__(self, title: str) -> None:
+        self._title, self._last = title, 0.0
+
+    def __call__(self, report: Report) -> None:
+        now = time.monotonic()
+        if now - self._last >= _SECONDS or report.iteration == report.iterations:
+            self._last = now
+            print(
+                f"[{self._title}] {report.iteration}/{report.iterations} {_words(report)}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def stop(self) -> None:
+        """Nothing to do."""
+
+
+class _Bar:
+    """A bar in a terminal."""
+
+    def __init__(self, title: str) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            TextColumn("[dim]{task.fields[words]}"),
+            console=Console(stderr=True),
+        )
+        self._task = self._bar.add_task(title, total=1, words="")
+        self._bar.start()
+
+    def __call__(self, report: Report) -> None:
+        self._bar.update(self._task, total=report.iterations, completed=report.iteration, words=_words(report))
+
+    def stop(self) -> None:
+        """Leave the bar as it is."""
+        self._bar.stop()
+
+
+def _words(report: Report) -> str:
+    kept = f"{len(report.buffer.episodes):,} of {report.buffer.offered:,} episodes"
+    return "; ".join([kept, *map(str, report.tallies)])

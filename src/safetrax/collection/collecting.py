@@ -1,0 +1,271 @@
+"""Collecting a data set in DSRL's manner, from the first episode to the file."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from safetrax import __version__
+from safetrax.collection.buffer import Buffer
+from safetrax.collection.episodes import join
+from safetrax.collection.performers import Box
+from safetrax.collection.plan import (
+    Method,
+    Plan,
+    choose_max_cost,
+    choose_method,
+    choose_sweep,
+    describe,
+    make_buffer,
+    make_source,
+    signature_of,
+    slots_of,
+    stack,
+)
+from safetrax.collection.ppo import PPO
+from safetrax.collection.source import Source, Tally, episode_seed
+from safetrax.collection.state import load_state, save_state, state_path
+from safetrax.data.catalogue import Task
+from safetrax.data.formats.hdf5 import write_hdf5
+from safetrax.data.trajectories import Trajectories
+from safetrax.envs.pool import EnvPool
+from safetrax.errors import ConfigError, RunError, SafeTraXError
+from safetrax.evaluation.inference import require_fit
+from safetrax.policy import Policies, Policy
+from safetrax.training.interrupt import catch_signals
+
+
+class CollectionInterruptedError(SafeTraXError):
+    """The collection was asked to stop; what it has is saved, and it can be resumed."""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What came of a collection.
+
+    Attributes:
+        path: the data set's file.
+        trajectories: the data set.
+        episodes_made: how many episodes were run.
+        steps_made: how many steps these had.
+        seconds: of wall time, since the start or the last resumption.
+    """
+
+    path: Path
+    trajectories: Trajectories
+    episodes_made: int
+    steps_made: int
+    seconds: float
+
+
+def collect(
+    environment: str,
+    out: str | Path,
+    *,
+    method: Method | None = None,
+    policies: Policies | Policy | Sequence[Policy] | None = None,
+    episodes: int = 1000,
+    steps: int = 2_000_000,
+    agents: int = 2,
+    cost_limits: tuple[float, float] | None = None,
+    max_cost: float | None = None,
+    min_return: float | None = None,
+    noise: float = 0.0,
+    seed: int = 0,
+    horizon: int | None = None,
+    settings: PPO | None = None,
+    next_observations: bool = True,
+    workers: int | None = None,
+    resume: bool = False,
+    save_seconds: float = 60.0,
+    report: Callable[[Progress], None] | None = None,
+) -> Collection:
+    """Make a data set: let agents, drivers or policies act, keep whole episodes, write them in DSRL's format.
+
+    * `method="agents"`: PPO-Lagrangian agents learn from nothing, while their cost limits sweep over `cost_limits`,
+      down for every other agent and up for those between. Every episode is recorded; whenever there are half as many
+      again as wanted, they are thinned to a near-uniform density over cost and return (Liu et al., 2024,
+      arXiv:2306.09303).
+    * `method="driver"`: the simulator's rule-based driver, with each of its parameter sets in turn (MetaDrive).
+    * `method="policies"`: trained policies, each for its share of the episodes.
+
+    The same arguments give the same file, byte for byte, for any number of workers, also after an interruption.
+
+    Args:
+        environment: a task of the benchmark, or a registered environment, as `gymnasium.make` takes it, with boxes of
+            observations and actions and a cost in `info["cost"]`.
+        out: the HDF5 file to write; until it is whole, `<out>.unfinished` holds what there is.
+        method: by default policies if they are given, else MetaDrive's driver in MetaDrive, else agents.
+        policies: to act; all of one structure.
+        episodes: how many to keep; drivers and policies run just so many.
+        steps: environment steps of all agents together.
+        agents: how many.
+        cost_limits: strictest and loosest limit on the cost of an episode that an agent is given; by default 5 and
+            the largest cost in DSRL's file of the task.
+        max_cost: agents' episodes of a higher cost are not kept; by default the largest cost in DSRL's file.
+        min_return: agents' episodes of a lower return are not kept; by default all are.
+        noise: standard deviation of Gaussian noise on policies' actions, where these lie in [-1, 1].
+        seed: 0 to 199.
+        horizon: steps of an episode, for an environment that is registered without.
+        settings: of the agents.
+        next_observations: write them; within an episode they are the next row's observations, and double the file.
+        workers: processes that step environments; by default one per usable core.
+        resume: go on with the unfinished collection into `out`.
+        save_seconds: between two savings of an unfinished collection.
+        report: called after every iteration.
+
+    Raises:
+        ConfigError: an argument is out of range, or contradicts another.
+        TaskError: the policies do not fit the environment.
+        SimulatorError: the environment cannot be made or fails.
+        RunError: a file cannot be written, or is there already.
+        CollectionInterruptedError: Ctrl-C or a termination signal; `resume=True` goes on.
+    """
+    out = Path(out)
+    task, box = describe(environment, horizon)
+    stacked = stack(policies)
+    chosen = choose_method(method, task, stacked)
+    plan = Plan(
+        environment=task.name,
+        method=chosen,
+        episodes=episodes,
+        steps=steps,
+        agents=agents,
+        sweep=choose_sweep(cost_limits, task, chosen),
+        max_cost=choose_max_cost(max_cost, task),
+        min_return=min_return,
+        noise=noise,
+        seed=seed,
+        horizon=task.horizon,
+        settings=settings or PPO(),
+    )
+    if stacked is not None:
+        require_fit(stacked, task)
+    source, buffer = make_source(plan, task, box, stacked), make_buffer(plan)
+    signature = signature_of(plan, task, stacked)
+    _check_files(out, resume)
+    first = 0
+    if resume:
+        first, arrays = load_state(state_path(out), buffer, signature)
+        source.restore(arrays)
+    began = time.monotonic()
+    with EnvPool(task, slots_of(plan, task, workers), workers, driver=chosen == "driver") as pool:
+        saver = _Saver(state_path(out), save_seconds, source, buffer, signature)
+        _run(source, buffer, pool, first, saver, report)
+    data = _write(out, task, box, buffer, signature, next_observations)
+    state_path(out).unlink(missing_ok=True)
+    return Collection(out, data, buffer.offered, buffer.steps, time.monotonic() - began)
+
+
+def _run(
+    source: Source,
+    buffer: Buffer,
+    pool: EnvPool,
+    first: int,
+    saver: _Saver,
+    report: Callable[[Progress], None] | None,
+) -> None:
+    """All iterations from `first` on."""
+    with catch_signals() as stop:
+        for iteration in range(first, source.iterations):
+            made = source.run(pool, iteration)
+            buffer.add(made)
+            done = iteration + 1
+            if report is not None:
+                report(Progress(done, source.iterations, buffer, tuple(source.tally(made)), sum(map(len, made))))
+            if stop.requested:
+                saver.save(done)
+                raise CollectionInterruptedError(
+                    f"stopped after {done} of {source.iterations} iterations with {len(buffer.episodes)} episodes; "
+                    f"{saver.path} holds them, and the same command with --resume goes on."
+                )
+            if done < source.iterations:
+                saver.save_now_and_then(done)
+
+
+@dataclass
+class _Saver:
+    """Writes the state of a collection every `seconds`."""
+
+    path: Path
+    seconds: float
+    source: Source
+    buffer: Buffer
+    signature: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        self._last = time.monotonic()
+
+    def save_now_and_then(self, iteration: int) -> None:
+        """Save, if the last time is long enough ago."""
+        if time.monotonic() - self._last >= self.seconds:
+            self.save(iteration)
+
+    def save(self, iteration: int) -> None:
+        """Save; `iteration` is the one to go on with."""
+        state = self.source.state()
+        save_state(self.path, iteration=iteration, buffer=self.buffer, source=state, signature=self.signature)
+        self._last = time.monotonic()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a collection is.
+
+    Attributes:
+        iteration: iterations that are done.
+        iterations: of the whole collection.
+        buffer: what is kept so far.
+        tallies: a line on the last iteration's episodes for each who acted.
+        steps: of the last iteration.
+    """
+
+    iteration: int
+    iterations: int
+    buffer: Buffer
+    tallies: tuple[Tally, ...]
+    steps: int
+
+
+def _check_files(out: Path, resume: bool) -> None:
+    state = state_path(out)
+    if out.exists():
+        raise RunError(f"{out} exists already; choose another name or move it away.")
+    if state.exists() and not resume:
+        raise RunError(f"{state} holds an unfinished collection; go on with resume, or delete it to begin anew.")
+    if not out.name.endswith((".hdf5", ".h5")):
+        raise ConfigError(f"the data set is written in HDF5, so {out.name} should end in .hdf5.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _write(
+    out: Path, task: Task, box: Box, buffer: Buffer, signature: Mapping[str, Any], next_observations: bool
+) -> Trajectories:
+    if not buffer.episodes:
+        raise RunError(f"none of the {buffer.offered} episodes is within max_cost and min_return; loosen them.")
+    episodes = sorted(buffer.finish(), key=lambda episode: episode.number)
+    benchmark: dict[str, str] = {"task": task.name} if task.dataset_file else {}
+    low, high = box
+    data = join(episodes, action_low=low, action_high=high, info={"source": out.name, "task": None, **benchmark})
+    if not next_observations:
+        data = replace(data, next_observations=None)
+    attributes: dict[str, str | int | float] = {
+        "title": f"{len(episodes)} episodes of {task.name}",
+        "environment": task.env_id,
+        **benchmark,
+        "made_by": f"safetrax {__version__}, collect",
+        "simulator": str(signature["simulator"]),
+        "collection": json.dumps(dict(signature)),
+        "episodes_made": buffer.offered,
+        "episodes_within_bounds": buffer.accepted,
+    }
+    seeds = np.array([episode_seed(signature["seed"], episode.number) for episode in episodes])
+    owners = np.array([episode.owner for episode in episodes])
+    write_hdf5(out, data, attributes=attributes, extra={"episode_seeds": seeds, "episode_owners": owners})
+    return data

@@ -1,0 +1,189 @@
+"""Agents that learn while they are recorded, each under a cost limit that moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from safetrax.collection import ppo
+from safetrax.collection.episodes import Episode
+from safetrax.collection.lagrangian import Multiplier, Sweep
+from safetrax.collection.recorder import Recorded, record
+from safetrax.collection.source import Tally, episode_seed
+from safetrax.data.catalogue import Task
+from safetrax.envs.lockstep import Start
+from safetrax.envs.pool import GROUPS, EnvPool
+from safetrax.errors import RunError
+from safetrax.evaluation.inference import Feed
+
+_PADDING = 4096  # rows; so that few shapes are compiled
+
+
+class Learners:
+    """`P` PPO-Lagrangian agents side by side, whose limits sweep over the training.
+
+    One iteration is at least `steps` steps of every agent, in whole episodes, then its updates.
+
+    Attributes:
+        iterations: of the whole training.
+        owners: P.
+    """
+
+    def __init__(
+        self, task: Task, sweeps: Sequence[Sweep], *, steps: int, iterations: int, seed: int, settings: ppo.PPO
+    ) -> None:
+        """Make untrained agents, one per sweep."""
+        self.iterations, self.owners = iterations, len(sweeps)
+        self._task, self._sweeps, self._seed, self._settings = task, tuple(sweeps), seed, settings
+        self._steps = steps
+        keys = jax.random.split(jax.random.key(seed), self.owners)
+        sizes = task.observation_size, task.action_size
+        self._agents = jax.vmap(lambda key: ppo.Agent.make(key, *sizes, settings))(keys)
+        self._multipliers = [Multiplier() for _ in sweeps]
+        self._counters = np.zeros(GROUPS, np.int64)  # episodes begun by each group
+        self._return_scales = np.ones((2, self.owners))  # of reward and cost, for the value networks
+        self._iteration = 0
+
+    def run(self, pool: EnvPool, iteration: int) -> list[Episode]:
+        """Record one iteration's episodes, and learn from them."""
+        self._iteration = iteration
+        pool.begin()
+        self._clock = [0] * GROUPS
+        recorded = record(pool, self.owners, self, self._next)
+        self._learn(recorded)
+        return [each.episode for each in recorded]
+
+    def act(self, group: int, feed: Feed) -> np.ndarray:
+        """Draw from the agents' policies."""
+        key = jax.random.fold_in(jax.random.key(self._seed), self._iteration * GROUPS + group)
+        step = self._clock[group]
+        self._clock[group] += 1
+        with jax.default_matmul_precision("float32"):
+            return np.asarray(ppo.act(self._agents, feed.numbers[..., :-2], key, jnp.int32(step)))
+
+    def tally(self, episodes: Sequence[Episode]) -> list[Tally]:
+        """One line for each agent."""
+        progress = self._iteration / self.iterations
+        lines = []
+        for owner, sweep in enumerate(self._sweeps):
+            own = [e for e in episodes if e.owner == owner]
+            returned, cost = (float(np.mean([getattr(e, name) for e in own])) for name in ("return_", "cost"))
+            lines.append(Tally(f"agent {owner}", len(own), returned, cost, sweep.limit(progress)))
+        return lines
+
+    def state(self) -> dict[str, Any]:
+        """Arrays that `restore` needs to go on."""
+        leaves = jax.tree.leaves(self._agents)
+        return {
+            "counters": self._counters.copy(),
+            "return_scales": self._return_scales.copy(),
+            "multipliers": np.array([(m.integral, m.previous, m.value) for m in self._multipliers]),
+            **{f"agents.{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)},
+        }
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Go on from `state()`."""
+        self._counters = arrays["counters"].copy()
+        self._return_scales = arrays["return_scales"].copy()
+        self._multipliers = [Multiplier(*row) for row in arrays["multipliers"].tolist()]
+        old, structure = jax.tree.flatten(self._agents)
+        leaves = [jnp.asarray(arrays[f"agents.{i}"]) for i in range(len(old))]
+        self._agents = jax.tree.unflatten(structure, leaves)
+
+    def _next(self, group: int, owner: int, steps: int) -> Start | None:
+        """Another episode, as long as the owner's share of the group's steps is not reached."""
+        if steps * GROUPS >= self._steps:
+            return None
+        number = int(self._counters[group]) * GROUPS + group
+        self._counters[group] += 1
+        return Start(number, episode_seed(self._seed, number))
+
+    def _learn(self, recorded: list[Recorded]) -> None:
+        progress = self._iteration / self.iterations
+        owned = [[each for each in recorded if each.episode.owner == owner] for owner in range(self.owners)]
+        for owner, (sweep, mine) in enumerate(zip(self._sweeps, owned, strict=True)):
+            mean = float(np.mean([each.episode.cost for each in mine]))
+            loosest = max(sweep.start, sweep.end) or 1.0
+            self._multipliers[owner] = self._multipliers[owner].after(mean / loosest, sweep.limit(progress) / loosest)
+        observations = _pad([np.concatenate([each.episode.observations for each in mine]) for mine in owned])
+        if self._iteration == 0:  # else the first actions' scale would be that of nothing
+            self._agents = ppo.rescale(self._agents, observations)
+        with jax.default_matmul_precision("float32"):
+            values = np.asarray(ppo.values(self._agents, observations))
+            parts = [self._targets(owner, mine, values[:, owner]) for owner, mine in enumerate(owned)]
+            rows = min(len(part[0]) for part in parts)
+            batch = ppo.Batch(*(jnp.asarray(np.stack(_even(columns))) for columns in zip(*parts, strict=True)))
+            self._agents = ppo.improve(self._agents, batch, jnp.asarray(self._order(rows)), self._settings)
+        if not np.isfinite(np.asarray(self._agents.learner.log_std)).all():
+            raise RunError("the agents' training has diverged; collect with another seed or a lower learning rate.")
+        self._agents = ppo.rescale(self._agents, observations)
+
+    def _targets(self, owner: int, mine: list[Recorded], values: Float[np.ndarray, "2 N"]) -> tuple[np.ndarray, ...]:
+        """The columns of `ppo.Batch` for one agent, with its advantages under its multiplier."""
+        episodes = [each.episode for each in mine]
+        lengths = np.array([len(e) for e in episodes])
+        starts = np.cumsum([0, *(lengths + 1)])
+        terminated = np.array([e.terminated for e in episodes])
+        inside = np.arange(lengths.max()) < lengths[:, None]
+        advantages, targets = [], []
+        for kind, name in enumerate(("rewards", "costs")):
+            scale = self._return_scales[kind, owner]
+            signal, value = (
+                np.zeros(inside.shape, np.float32),
+                np.zeros((len(lengths), lengths.max() + 1), np.float32),
+            )
+            for i, episode in enumerate(episodes):
+                signal[i, : lengths[i]] = getattr(episode, name)
+                value[i, : lengths[i] + 1] = values[kind, starts[i] : starts[i + 1]] * scale
+            own = ppo.advantage_estimates(
+                signal, value, lengths, terminated, self._settings.discount, self._settings.trace
+            )
+            returns = (own + value[:, :-1])[inside]
+            # slowly, for the networks have learned in the old units
+            fresh = max(float(returns.std()), 1e-3)
+            new = fresh if self._iteration == 0 else scale + 0.1 * (fresh - scale)
+            self._return_scales[kind, owner] = new
+            targets.append(returns / new)
+            own = own[inside]
+            advantages.append((own - own.mean()) / (own.std() + 1e-6))
+        multiplier = self._multipliers[owner].value
+        total = (advantages[0] - multiplier * advantages[1]) / (1 + multiplier)
+        return (
+            np.concatenate([e.observations[:-1] for e in episodes]),
+            np.concatenate([each.wanted for each in mine]),
+            *(column.astype(np.float32) for column in (total / (total.std() + 1e-6), *targets)),
+        )
+
+    def _order(self, rows: int) -> np.ndarray:
+        """Rows of every minibatch, int32 `(P, epochs * minibatches, minibatch)`; a remainder is left out."""
+        rng = np.random.default_rng((self._seed, self._iteration))
+        # as many as the fewest rows that an iteration can have, so that one shape is compiled
+        size = min(self._settings.minibatch, self._steps)
+        count = self._steps // size
+        passes = self.owners * self._settings.epochs
+        drawn = np.stack([rng.permutation(rows)[: count * size] for _ in range(passes)])
+        return drawn.reshape(self.owners, self._settings.epochs * count, size).astype(np.int32)
+
+
+def _pad(parts: list[np.ndarray]) -> np.ndarray:
+    """Stack arrays of unequal length, by repeating the rows of each."""
+    rows = -(-max(len(part) for part in parts) // _PADDING) * _PADDING
+    return np.stack([np.resize(part, (rows, *part.shape[1:])) for part in parts])
+
+
+def _even(columns: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Arrays of one length out of arrays of unequal ones, by padding with copies that nobody draws."""
+    rows = -(-max(len(column) for column in columns) // _PADDING) * _PADDING
+    return [np.resize(column, (rows, *column.shape[1:])) for column in columns]
+
+
+def default_sweeps(low: float, high: float, agents: int) -> tuple[Sweep, ...]:
+    """Limits that fall from `high` to `low` for every other agent, and rise for those between."""
+    falling = Sweep(high, low)
+    return tuple(falling if agent % 2 == 0 else replace(falling, start=low, end=high) for agent in range(agents))

@@ -1,0 +1,188 @@
+"""What a collection is to do: the arguments, checked and completed, and the parts that follow from them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from safetrax.collection.buffer import Buffer
+from safetrax.collection.learners import Learners, default_sweeps
+from safetrax.collection.performers import Box, Drivers, Trained
+from safetrax.collection.ppo import PPO
+from safetrax.collection.source import MOST_SEEDS, Source
+from safetrax.data.catalogue import Task, get_task
+from safetrax.envs.pool import GROUPS, usable_cores
+from safetrax.envs.suites import load_suite, require_suite
+from safetrax.errors import ConfigError, TaskError
+from safetrax.evaluation.rollout import default_slots
+from safetrax.policy import Policies, Policy
+
+Method = Literal["agents", "driver", "policies"]
+_EPISODES_PER_ITERATION = 8  # of each agent, at least
+_MOST_SLOTS = 16  # of each agent in a group
+_STRICTEST = 5.0  # cost limit, as in DSRL's trainings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that the episodes of a collection depend on.
+
+    Attributes:
+        environment: name of the benchmark's task, or of a registered environment.
+        method: who acts.
+        episodes: how many to keep at most; drivers and policies run just so many.
+        steps: how many all agents together make.
+        agents: how many are trained side by side.
+        sweep: cost limit of the agents, from the strictest to the loosest.
+        max_cost: episodes of a higher cost are not kept.
+        min_return: episodes of a lower return are not kept.
+        noise: on trained policies' actions.
+        seed: of everything.
+        horizon: of an environment that is no benchmark task.
+        settings: of the agents.
+    """
+
+    environment: str
+    method: Method
+    episodes: int = 1000
+    steps: int = 2_000_000
+    agents: int = 2
+    sweep: tuple[float, float] = (0.0, 0.0)
+    max_cost: float | None = None
+    min_return: float | None = None
+    noise: float = 0.0
+    seed: int = 0
+    horizon: int | None = None
+    settings: PPO = field(default_factory=PPO)
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "steps", "agents"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if not 0 <= self.seed < MOST_SEEDS:
+            raise ConfigError(f"the seed of a collection must be between 0 and {MOST_SEEDS - 1}, got {self.seed}.")
+        low, high = self.sweep
+        if not 0 <= low <= high < float("inf"):
+            raise ConfigError(f"the cost limits must rise from at least 0, got {low:g} {high:g}.")
+        if not 0 <= self.noise < float("inf"):
+            raise ConfigError(f"the noise must be at least 0, got {self.noise:g}.")
+
+
+def describe(environment: str, horizon: int | None) -> tuple[Task, Box]:
+    """The task and its action box; for what is no benchmark task, by building the environment.
+
+    Raises:
+        TaskError: it is neither a task nor a registered environment.
+        ConfigError: the horizon contradicts the benchmark's.
+        SimulatorError: the environment cannot be made.
+    """
+    try:
+        task = get_task(environment)
+    except TaskError:
+        if ":" not in environment and not _is_registered(environment):
+            raise
+        task, low, high = load_suite("gymnasium").describe(environment, horizon)
+        return task, (low, high)
+    if horizon not in (None, task.horizon):
+        raise ConfigError(f"the horizon of {task.name} is {task.horizon} and cannot be {horizon}.")
+    ones = np.ones(task.action_size, np.float32)
+    return task, (-ones, ones)
+
+
+def _is_registered(environment: str) -> bool:
+    try:
+        import gymnasium
+    except ImportError:
+        return False
+    return environment in gymnasium.registry
+
+
+def stack(policies: Policies | Policy | Sequence[Policy] | None) -> Policies | None:
+    """One, several or none."""
+    if policies is None or isinstance(policies, Policies):
+        return policies
+    return Policies.stack([policies] if isinstance(policies, Policy) else list(policies))
+
+
+def choose_method(method: Method | None, task: Task, policies: Policies | None) -> Method:
+    """The method that was asked for, or the one that fits.
+
+    Raises:
+        ConfigError: there is no such method, or it cannot be used here.
+    """
+    if method is None:
+        if policies is not None:
+            return "policies"
+        return "driver" if task.suite == "metadrive" else "agents"
+    if method not in ("agents", "driver", "policies"):
+        raise ConfigError(f"there is no method {method!r}; choose agents, driver or policies.")
+    if (policies is not None) != (method == "policies"):
+        raise ConfigError("policies are needed for the method 'policies', and for no other.")
+    if method == "driver" and not hasattr(load_suite(task.suite), "DRIVER_PARAMETERS"):
+        raise ConfigError(f"{task.name} has no driver of its own; collect with agents or policies.")
+    return method
+
+
+def choose_sweep(given: tuple[float, float] | None, task: Task, method: Method) -> tuple[float, float]:
+    """The strictest and the loosest limit of the agents; by default what DSRL's file of the task spans.
+
+    Raises:
+        ConfigError: none is given, and the task is not DSRL's.
+    """
+    if given is not None:
+        return float(given[0]), float(given[1])
+    if np.isfinite(task.cost_max):
+        return min(_STRICTEST, task.cost_max), task.cost_max
+    if method == "agents":
+        raise ConfigError(f"{task.name} is no benchmark task; say between which cost limits the agents should move.")
+    return 0.0, 0.0
+
+
+def choose_max_cost(given: float | None, task: Task) -> float | None:
+    """The largest cost of an episode that is kept; by default the largest one in DSRL's file."""
+    return task.cost_max if given is None and np.isfinite(task.cost_max) else given
+
+
+def make_buffer(plan: Plan) -> Buffer:
+    """For the plan's episodes; only agents' are chosen."""
+    if plan.method != "agents":
+        return Buffer(plan.episodes, plan.seed)
+    upper = np.inf if plan.max_cost is None else plan.max_cost
+    lower = -np.inf if plan.min_return is None else plan.min_return
+    return Buffer(plan.episodes, plan.seed, upper, lower)
+
+
+def make_source(plan: Plan, task: Task, box: Box, policies: Policies | None) -> Source:
+    """Whoever acts."""
+    if policies is not None:
+        return Trained(policies, plan.episodes, plan.noise, plan.seed, box)
+    if plan.method == "driver":
+        return Drivers(load_suite(task.suite).DRIVER_PARAMETERS, plan.episodes, plan.seed)
+    steps = max(plan.settings.iteration_steps, _EPISODES_PER_ITERATION * task.horizon)
+    iterations = -(-plan.steps // (steps * plan.agents))
+    sweeps = default_sweeps(*plan.sweep, plan.agents)
+    return Learners(task, sweeps, steps=steps, iterations=iterations, seed=plan.seed, settings=plan.settings)
+
+
+def slots_of(plan: Plan, task: Task, workers: int | None) -> int:
+    """Environments in each of the pool's two groups; of agents, so many whatever the machine."""
+    if plan.method == "driver":  # no episode depends on its neighbours
+        return workers or usable_cores()  # twice as many processes: a new engine for each episode takes a while
+    if plan.method == "policies":
+        return default_slots(task, 1)
+    if require_suite(task.suite).one_per_process:
+        return plan.agents
+    each = plan.settings.iteration_steps // (GROUPS * task.horizon)  # one episode in each makes an iteration
+    return plan.agents * min(max(each, _EPISODES_PER_ITERATION // GROUPS), _MOST_SLOTS)
+
+
+def signature_of(plan: Plan, task: Task, policies: Policies | None) -> dict[str, Any]:
+    """What a resumed collection must share with the one that was stopped, JSON-ready."""
+    signature: dict[str, Any] = json.loads(json.dumps(asdict(plan)))
+    signature["simulator"] = load_suite(task.suite).versions()
+    signature["policies"] = None if policies is None else [str(run) for run in policies.ids]
+    return signature

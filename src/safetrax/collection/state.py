@@ -1,0 +1,92 @@
+"""A collection that was stopped: one safetensors file beside the one that it will write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from safetrax.collection.buffer import Buffer
+from safetrax.collection.episodes import Episode
+from safetrax.errors import RunError
+from safetrax.files import write_tensors
+from safetrax.training.checkpoint import require_same
+
+FORMAT = "safetrax-collection"
+FORMAT_VERSION = "1"
+_COLUMNS = ("observations", "actions", "rewards", "costs")
+
+
+def state_path(out: Path) -> Path:
+    """Where the state of the collection into `out` is."""
+    return out.with_name(f"{out.name}.unfinished")
+
+
+def save_state(
+    path: Path, *, iteration: int, buffer: Buffer, source: Mapping[str, np.ndarray], signature: Mapping[str, Any]
+) -> None:
+    """Write what a collection needs to go on with `iteration`.
+
+    Raises:
+        RunError: the file cannot be written; the previous one stays.
+    """
+    episodes = buffer.episodes
+    tensors = {f"source.{name}": np.ascontiguousarray(array) for name, array in source.items()}
+    if episodes:
+        for column in _COLUMNS:
+            tensors[column] = np.concatenate([getattr(episode, column) for episode in episodes])
+    facts = [(len(e), int(e.terminated), e.number, e.owner) for e in episodes]
+    tensors["facts"] = np.array(facts, np.int64).reshape(-1, 4)
+    position = {"iteration": iteration, "offered": buffer.offered, "accepted": buffer.accepted, "steps": buffer.steps}
+    header = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "position": json.dumps(position),
+        "signature": json.dumps(signature, sort_keys=True),
+    }
+    write_tensors(path, tensors, header)
+
+
+def load_state(path: Path, buffer: Buffer, signature: Mapping[str, Any]) -> tuple[int, dict[str, np.ndarray]]:
+    """Fill an empty buffer; the iteration to go on with, and the source's arrays.
+
+    Raises:
+        RunError: there is no such file, it is damaged, or of another collection.
+    """
+    if not path.exists():
+        raise RunError(f"there is no unfinished collection at {path}; leave out resume to begin one.")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = file.metadata() or {}
+            if (header.get("format"), header.get("version")) != (FORMAT, FORMAT_VERSION):
+                raise RunError(f"{path} is no unfinished collection of this version; delete it and begin anew.")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        position, saved = json.loads(header["position"]), json.loads(header["signature"])
+    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+        raise RunError(f"{path} is damaged ({error}); delete it and begin anew.") from error
+    require_same(path, saved, signature)
+    facts = tensors["facts"]
+    rows = np.cumsum([0, *facts[:, 0]])
+    for e, (length, terminated, number, owner) in enumerate(facts.tolist()):
+        first = rows[e]
+        last = first + length
+        buffer.episodes.append(
+            Episode(
+                # an episode has one more observation than steps
+                observations=tensors["observations"][first + e : last + e + 1],
+                actions=tensors["actions"][first:last],
+                rewards=tensors["rewards"][first:last],
+                costs=tensors["costs"][first:last],
+                terminated=bool(terminated),
+                number=number,
+                owner=owner,
+            )
+        )
+    buffer.offered, buffer.accepted, buffer.steps = (position[name] for name in ("offered", "accepted", "steps"))
+    prefix = "source."
+    source = {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
+    return position["iteration"], source

@@ -1,0 +1,167 @@
+"""Whole collections: in environments with known answers, on real physics, interrupted and resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from safetrax.algorithms import BC
+from safetrax.collection import CollectionInterruptedError, collect
+from safetrax.collection.ppo import PPO
+from safetrax.data import load, validate
+from safetrax.envs import make_env
+from safetrax.errors import ConfigError, RunError, SimulatorError, TaskError
+from safetrax.evaluation.rollout import evaluate
+from safetrax.training.train import train
+
+SMALL = PPO(hidden=(16,), iteration_steps=400, minibatch=100, epochs=2)
+FOLDER = str(Path(__file__).parent)
+
+
+@pytest.fixture
+def toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have worker processes find the module with the toy environments."""
+    monkeypatch.setattr(sys, "path", [FOLDER, *sys.path])
+
+
+def small(out: Path, **changes: Any) -> Any:
+    arguments = {"episodes": 20, "steps": 4000, "settings": SMALL, "seed": 1, **changes}
+    return collect("BallRun", out, **arguments)
+
+
+def test_agents_find_the_known_answer(toys: None, tmp_path: Path):
+    settings = PPO(hidden=(16,), iteration_steps=1000, minibatch=250, epochs=4, learning_rate=3e-3)
+    last = []
+    collect(
+        "toy_envs:Throttle-v0",
+        tmp_path / "toy.hdf5",
+        steps=60_000,
+        cost_limits=(1.0, 1.0),
+        settings=settings,
+        report=lambda progress: last.append(progress.tallies),
+    )
+    for tally in last[-1]:
+        # cutting the noise to the action box leaves a little of the return on the table
+        assert tally.cost == pytest.approx(1.0, abs=0.3)
+        assert 4.8 < tally.return_ < 6.6
+    data = load(tmp_path / "toy.hdf5")
+    assert data.action_high.tolist() == [10.0]
+    assert 0.0 <= data.actions.min() < 2.0
+    assert 8.0 < data.actions.max() <= 10.0
+    assert data.rewards == pytest.approx(data.actions[:, 0] / 10.0, abs=1e-6)
+
+
+def test_a_collection_on_real_physics(tmp_path: Path):
+    made = small(tmp_path / "SafetyBallRun-v0-mine.hdf5")
+    data = load(made.path, next_observations=True)
+    assert data.info["task"] == "BallRun"
+    assert data.num_episodes == 20
+    assert not validate(data)
+    assert np.array_equal(data.observations, made.trajectories.observations)
+    assert made.steps_made >= 4000
+    with h5py.File(made.path) as file:
+        facts = json.loads(file.attrs["collection"])
+        assert file.attrs["task"] == "BallRun"
+        assert "pybullet" in file.attrs["simulator"]
+        seeds, owners = file["episode_seeds"][()], file["episode_owners"][()]
+    assert len(seeds) == len(owners) == 20
+    assert set(owners) == {0, 1}
+    assert facts["steps"] == 4000
+    assert facts["settings"]["hidden"] == [16]
+    # what is in the file is what the simulator does
+    env = make_env("BallRun")
+    rows = slice(*data.offsets[:2])
+    observation, _ = env.reset(seed=int(seeds[0]))
+    for t in range(rows.stop):
+        assert np.array_equal(observation, data.observations[t])
+        observation, earned, *_ = env.step(data.actions[t])
+        assert np.array_equal(observation, data.next_observations[t])
+        assert np.float32(earned) == data.rewards[t]
+
+
+def test_the_file_does_not_depend_on_workers_nor_on_interruptions(tmp_path: Path):
+    whole = small(tmp_path / "a.hdf5", workers=1)
+    small(tmp_path / "b.hdf5", workers=3)
+    assert (tmp_path / "b.hdf5").read_bytes() == whole.path.read_bytes()
+
+    def interrupt(progress: Any) -> None:
+        if progress.iteration == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(CollectionInterruptedError, match=r"stopped after 2 of 3 .* --resume"):
+        small(tmp_path / "c.hdf5", report=interrupt)
+    assert not (tmp_path / "c.hdf5").exists()
+    assert (tmp_path / "c.hdf5.unfinished").exists()
+    with pytest.raises(RunError, match="unfinished collection"):
+        small(tmp_path / "c.hdf5")
+    with pytest.raises(RunError, match="steps was 4000 and is now 5000"):
+        small(tmp_path / "c.hdf5", resume=True, steps=5000)
+    small(tmp_path / "c.hdf5", resume=True)
+    assert (tmp_path / "c.hdf5").read_bytes() == whole.path.read_bytes().replace(b"a.hdf5", b"c.hdf5")
+    assert not (tmp_path / "c.hdf5.unfinished").exists()
+
+
+def test_trained_policies_act_as_in_an_evaluation(tmp_path: Path):
+    run = train(BC(updates=20, batch_size=64), load("demo"), seeds=(0, 1))
+    made = collect("BallRun", tmp_path / "policies.hdf5", policies=run.policies, episodes=5, seed=0)
+    rows = evaluate(run.policies[0], "BallRun", episodes=3).rows
+    assert made.trajectories.num_episodes == 5
+    assert made.trajectories.returns[:3] == pytest.approx([row.return_ for row in rows], rel=1e-4)
+    noisy = collect("BallRun", tmp_path / "noisy.hdf5", policies=run.policies, episodes=5, noise=0.3)
+    assert not np.allclose(noisy.trajectories.returns, made.trajectories.returns)
+    assert np.abs(noisy.trajectories.actions).max() <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"episodes": 0}, "episodes must be at least 1"),
+        ({"seed": 200}, "between 0 and 199"),
+        ({"cost_limits": (9.0, 3.0)}, "must rise"),
+        ({"method": "driver"}, "no driver"),
+        ({"method": "policies"}, "policies are needed"),
+        ({"horizon": 7}, "cannot be 7"),
+        ({"noise": -1.0}, "noise"),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_is_run(tmp_path: Path, changes: dict[str, Any], message: str):
+    with pytest.raises(ConfigError, match=message):
+        small(tmp_path / "x.hdf5", **changes)
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_are_not_overwritten(tmp_path: Path):
+    (tmp_path / "x.hdf5").write_text("precious")
+    with pytest.raises(RunError, match="exists already"):
+        small(tmp_path / "x.hdf5")
+    with pytest.raises(ConfigError, match=r"end in \.hdf5"):
+        small(tmp_path / "x.csv")
+    with pytest.raises(RunError, match="no unfinished collection"):
+        small(tmp_path / "y.hdf5", resume=True)
+
+
+def test_bounds_that_no_episode_meets(tmp_path: Path):
+    with pytest.raises(RunError, match=r"none of the \d+ episodes"):
+        small(tmp_path / "x.hdf5", min_return=1e9, steps=400, agents=1)
+
+
+def test_environments_that_do_not_fit(toys: None, tmp_path: Path):
+    out = tmp_path / "x.hdf5"
+    with pytest.raises(TaskError, match="no task 'BallJump'"):
+        collect("BallJump", out)
+    with pytest.raises(ConfigError, match="cost limits"):
+        collect("toy_envs:Throttle-v0", out)
+    with pytest.raises(SimulatorError, match="no time limit"):
+        collect("toy_envs:Endless-v0", out, cost_limits=(0, 1))
+    with pytest.raises(SimulatorError, match="actions of toy_envs:Buttons-v0 are a Discrete"):
+        collect("toy_envs:Buttons-v0", out, cost_limits=(0, 1))
+    with pytest.raises(SimulatorError, match='no info\\["cost"\\]'):
+        collect("toy_envs:NoCost-v0", out, cost_limits=(0, 1), settings=SMALL)
