@@ -35,6 +35,7 @@ from safetrax.data.catalogue import Task
 from safetrax.data.formats.hdf5 import write_hdf5
 from safetrax.data.trajectories import Trajectories
 from safetrax.envs.pool import EnvPool
+from safetrax.envs.suites import load_suite
 from safetrax.errors import ConfigError, RunError, SafeTraXError
 from safetrax.evaluation.inference import require_fit
 from safetrax.policy import Policies, Policy
@@ -155,7 +156,8 @@ def collect(
         first, arrays = load_state(state_path(out), buffer, signature)
         source.restore(arrays)
     began = time.monotonic()
-    with EnvPool(task, slots_of(plan, task, workers), workers, driver=chosen == "driver") as pool:
+    driver = load_suite(task.suite).DRIVER_OPTIONS if chosen == "driver" else ()
+    with EnvPool(task, slots_of(plan, task, workers), workers, driver=driver) as pool:
         saver = _Saver(state_path(out), save_seconds, source, buffer, signature)
         _run(source, buffer, pool, first, saver, report)
     data = _write(out, task, box, buffer, signature, next_observations)

@@ -18,6 +18,8 @@ from safetrax.policy import Policies
 
 Box = tuple[np.ndarray, np.ndarray]  # lower and upper bounds of actions, float32 (A,) each
 
+_DRIVES = 50  # episodes of an iteration of drivers
+
 
 class Performers:
     """So many episodes in all, in iterations of at most `each`; the state is empty, for an episode needs no other.
@@ -74,12 +76,12 @@ class Drivers(Performers):
     """The simulator's own driver, with each of its parameter sets in turn."""
 
     def __init__(self, parameters: Sequence[tuple[float, ...]], episodes: int, seed: int) -> None:
-        super().__init__(episodes, len(parameters), seed)
+        super().__init__(episodes, _DRIVES, seed)
         self._parameters = tuple(parameters)
 
     def act(self, group: int, feed: Feed) -> np.ndarray:
         """Nothing that counts: the environments' drivers act."""
-        return np.zeros((*feed.counts.shape[:2], self._action_size), np.float32)
+        return np.zeros((*feed.counts.shape[:2], self._row_size), np.float32)
 
     def _start(self, number: int) -> Start:
         return Start(number, episode_seed(self._seed, number), self._parameters[self._owner(number)])
@@ -88,7 +90,7 @@ class Drivers(Performers):
         return number % len(self._parameters)
 
     def _acting(self, pool: EnvPool, iteration: int) -> Drivers:
-        self._action_size = pool.task.action_size
+        self._row_size = pool.row_size
         return self
 
 

@@ -122,7 +122,7 @@ def choose_method(method: Method | None, task: Task, policies: Policies | None) 
         raise ConfigError(f"there is no method {method!r}; choose agents, driver or policies.")
     if (policies is not None) != (method == "policies"):
         raise ConfigError("policies are needed for the method 'policies', and for no other.")
-    if method == "driver" and not hasattr(load_suite(task.suite), "DRIVER_PARAMETERS"):
+    if method == "driver" and not hasattr(load_suite(task.suite), "DRIVERS"):
         raise ConfigError(f"{task.name} has no driver of its own; collect with agents or policies.")
     return method
 
@@ -161,7 +161,7 @@ def make_source(plan: Plan, task: Task, box: Box, policies: Policies | None) -> 
     if policies is not None:
         return Trained(policies, plan.episodes, plan.noise, plan.seed, box)
     if plan.method == "driver":
-        return Drivers(load_suite(task.suite).DRIVER_PARAMETERS, plan.episodes, plan.seed)
+        return Drivers(load_suite(task.suite).DRIVERS, plan.episodes, plan.seed)
     steps = max(plan.settings.iteration_steps, _EPISODES_PER_ITERATION * task.horizon)
     iterations = -(-plan.steps // (steps * plan.agents))
     sweeps = default_sweeps(*plan.sweep, plan.agents)

@@ -23,7 +23,7 @@ class Acting(Protocol):
     """Who decides."""
 
     def act(self, group: int, feed: Feed) -> np.ndarray:
-        """Actions float32 `(P, n, A)`, which need not lie in [-1, 1]: what is executed does."""
+        """Rows float32 `(P, n, row_size)` whose first A numbers are actions, not yet cut to [-1, 1]."""
         ...
 
 
@@ -88,7 +88,7 @@ class _Group(Lockstep):
         feed = Feed.of(answers.observations, answers.rewards, answers.costs, self.numbers, self.lengths)
         wanted = self._acting.act(self.index, feed)
         at = np.nonzero(acting)
-        self._wanted[(*at, self.lengths[at])] = wanted[at]
+        self._wanted[(*at, self.lengths[at])] = wanted[at][:, : self._wanted.shape[-1]]
         return np.clip(wanted, -1.0, 1.0)
 
     def finish(self, place: Place) -> None:

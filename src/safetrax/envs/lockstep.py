@@ -21,7 +21,7 @@ class Start:
     Attributes:
         number: of the episode.
         seed: to reset its environment with.
-        parameters: of the environment's own driver, at most as many numbers as an action has.
+        parameters: of the environment's own driver.
     """
 
     number: int
@@ -59,7 +59,7 @@ class Lockstep(ABC):
 
     @abstractmethod
     def act(self, answers: Answers, acting: np.ndarray) -> np.ndarray:
-        """Actions, float32 `(P, n, A)`, of which those at `acting` count."""
+        """Actions, float32 `(P, n, A)` or rows of the pool's `row_size`, of which those at `acting` count."""
 
     @abstractmethod
     def finish(self, place: Place) -> None:
@@ -110,7 +110,7 @@ class Lockstep(ABC):
         return bool((self._commands == IDLE).all())
 
     def _no_actions(self) -> np.ndarray:
-        return np.zeros((*self.shape, self.pool.task.action_size), np.float32)
+        return np.zeros((*self.shape, self.pool.row_size), np.float32)
 
     def _send(self, actions: np.ndarray) -> None:
         """Fill the pool's slots; those beyond P x n rest."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Sequence
 from types import TracebackType
 
 import numpy as np
@@ -35,10 +36,11 @@ class EnvPool:
         slots: environments in each of the two groups; 0 before the first evaluation of a pool without fixed slots.
         workers: number of processes.
         deaths: workers that died since `begin`.
+        row_size: numbers that are sent to a slot: an action, or the driver's parameters if these are more.
     """
 
     def __init__(
-        self, task: str | Task, slots: int | None = None, workers: int | None = None, *, driver: bool = False
+        self, task: str | Task, slots: int | None = None, workers: int | None = None, *, driver: Sequence[str] = ()
     ) -> None:
         """Check what is asked for; processes are started by `begin`.
 
@@ -48,7 +50,8 @@ class EnvPool:
                 rows are those of an evaluation without a pool.
             workers: number of processes; by default one per usable core, and never more than environments. Where a
                 process can hold only one environment, there is one for each.
-            driver: let the environments' own driver act instead of the actions that are sent.
+            driver: names of the reset's options that seat the environments' own driver, who then acts; their values
+                come with the seed, in place of an action.
 
         Raises:
             TaskError: there is no such task.
@@ -61,9 +64,10 @@ class EnvPool:
         self.slots = 0
         self.workers = workers or usable_cores()
         self.deaths = 0
+        self.row_size = max(self.task.action_size, len(driver))
         self._fixed_slots, self._most_workers = slots, self.workers
         self._one_per_process = require_suite(self.task.suite).one_per_process
-        self._driver = driver
+        self._driver = tuple(driver)
         self._rows: list[list[slice]] = []
         self._handles: list[WorkerHandle] = []
         self._stop = weakref.finalize(self, _stop_all, self._handles)
@@ -111,7 +115,7 @@ class EnvPool:
         Args:
             group: 0 or 1; its answers to the last `send` must have been received.
             commands: int64 `(slots,)`: a seed >= 0 to reset with, or `protocol.STEP_ON`, or `protocol.IDLE`.
-            actions: float32 `(slots, A)`.
+            actions: float32 `(slots, row_size)`.
         """
         for handle, rows in zip(self._handles, self._rows, strict=True):
             try:

@@ -33,7 +33,8 @@ class Setup:
         observation_size: O.
         action_size: A.
         group_sizes: number of this worker's slots in each group.
-        driver: the environments' own driver acts, and the actions of a reset are its parameters.
+        driver: parameters of the environments' own driver, which acts if there are any; they come with a reset, in
+            place of an action.
     """
 
     suite: str
@@ -42,7 +43,7 @@ class Setup:
     observation_size: int
     action_size: int
     group_sizes: tuple[int, ...]
-    driver: bool = False
+    driver: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
         """As JSON."""
@@ -52,7 +53,7 @@ class Setup:
     def from_bytes(payload: bytes) -> Setup:
         """The inverse of `to_bytes`."""
         fields = json.loads(payload)
-        return Setup(**{**fields, "group_sizes": tuple(fields["group_sizes"])})
+        return Setup(**{**fields, **{name: tuple(fields[name]) for name in ("group_sizes", "driver")}})
 
 
 @dataclass(frozen=True)

@@ -56,12 +56,12 @@ def _execute(slots: list[Slot], setup: Setup, payload: bytes) -> Answers:
     answers = Answers.empty(len(slots), setup.observation_size, setup.action_size)
     for i, (slot, command) in enumerate(zip(slots, commands.tolist(), strict=True)):
         if command == STEP_ON:
-            answers.actions[i] = slot.env.unwrapped.driver_action() if setup.driver else actions[i]  # type: ignore[attr-defined]
+            answers.actions[i] = slot.drive() if setup.driver else actions[i]
             step = slot.env.step(answers.actions[i])
             answers.observations[i], answers.rewards[i], answers.terminated[i], answers.truncated[i], info = step
             answers.costs[i] = info["cost"]
         elif command != IDLE:
-            options = {"driver": tuple(actions[i].tolist())} if setup.driver else None
+            options = dict(zip(setup.driver, actions[i].tolist(), strict=False)) or None
             answers.observations[i], _ = slot.env.reset(seed=command, options=options)
     return answers
 
@@ -79,6 +79,11 @@ class Slot:
         if self._env is None:
             self._env = build_env(self._setup.suite, self._setup.env_id, self._setup.horizon)
         return self._env
+
+    def drive(self) -> np.ndarray:
+        """What the environment's own driver does now, float32 `(A,)`."""
+        simulator: Any = self.env.unwrapped
+        return np.asarray(simulator.driver_action(), np.float32)
 
 
 def _take_over_pipes() -> Channel:
