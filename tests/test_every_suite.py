@@ -5,13 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from safetrax.algorithms import BC
 from safetrax.collection import collect
 from safetrax.collection.ppo import PPO
 from safetrax.data import get_task, load, validate
+from safetrax.envs import make_env
+from safetrax.errors import SimulatorError
 from safetrax.evaluation.rollout import evaluate
+from safetrax.evaluation.video import record_gif
 from safetrax.training.train import train
 
 SMALL = PPO(hidden=(16,), iteration_steps=100, minibatch=100, epochs=1)
@@ -33,3 +38,17 @@ def test_from_the_simulator_to_an_evaluated_policy(task: str, arguments: dict[st
     assert [row.episode for row in rows] == [0, 1]
     assert all(row.length > 0 and row.cost >= 0.0 for row in rows)
     assert evaluate(run.policies, task, episodes=2, workers=1).rows == rows
+    if task == "HopperVelocity":
+        require_gl()
+    film = record_gif(run.policies[0], task, tmp_path / "episode.gif", every=50, size=(160, 120))
+    with Image.open(film) as image:
+        assert image.n_frames > 1
+        assert np.asarray(image.convert("RGB"), int).std() > 10
+
+
+def require_gl() -> None:
+    """MuJoCo draws with OpenGL, which a machine need not have."""
+    try:
+        make_env("HopperVelocity", render=True).close()
+    except SimulatorError as error:
+        pytest.skip(str(error))

@@ -128,12 +128,12 @@ def test_inspect_shows_before_and_after_each_filter(tmp_path, capsys):
     words = ["safe:40", "top-k:30", "noise:0.1"]
     assert main(["inspect", "demo", "--filters", *words, "--figure", str(figure)]) == 0
     out = capsys.readouterr().out
-    assert rows(out, "as read")[0] == ["300", "30,000", "37", "67", "115"]
-    assert rows(out, "safe:40")[0] == ["115", "11,500", "37", "67", "115"]
+    assert rows(out, "as read")[0] == ["300", "30,000", "56", "87", "141"]
+    assert rows(out, "safe:40")[0] == ["141", "14,100", "56", "87", "141"]
     top = rows(out, "top-k:30")
     assert top[0][:2] == ["30", "3,000"]
     assert top[1][:3] == ["100,", "100,", "100"]
-    assert top[1][5] == "497.19"
+    assert top[1][5] == "661.47"
     assert rows(out, "noise:0.1") == top
     assert "after the filters: no faults found" in out
     labels = next(line.split() for line in out.splitlines() if line.split()[:1] == ["40"])

@@ -21,9 +21,9 @@ def test_inspect_the_demo_data(tmp_path, capsys):
     lines = {
         line.split()[0]: line.split() for line in out.splitlines() if line.split()[:1] in (["10"], ["20"], ["40"])
     }
-    # limit, safe episodes (share), best safe return, desirable, undesirable, unused: 115 of 300 cost at most 40
-    assert lines["40"] == ["40", "115", "(38.3%)", "497.191", "58", "185", "57"]
-    assert lines["10"][1:3] == ["37", "(12.3%)"]
+    # limit, safe episodes (share), best safe return, desirable, undesirable, unused: 141 of 300 cost at most 40
+    assert lines["40"] == ["40", "141", "(47.0%)", "661.47", "71", "159", "70"]
+    assert lines["10"][1:3] == ["56", "(18.7%)"]
     assert [sum(map(int, row[-3:])) for row in lines.values()] == [300] * 3
     with Image.open(figure) as image:
         assert 1200 < image.width < 2400

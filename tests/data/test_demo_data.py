@@ -42,14 +42,14 @@ def test_every_episode_runs_to_the_horizon(demo: Trajectories) -> None:
 
 def test_statistics_are_those_of_the_provenance_page(demo: Trajectories) -> None:
     page = resources.files("safetrax.data").joinpath("demo", "PROVENANCE.md").read_text(encoding="utf-8")
-    assert f"{demo.returns.min():.1f} to {demo.returns.max():.1f} | 3.6 to 1357.0 |\n| cost" in page
+    assert f"{demo.returns.min():.1f} to {demo.returns.max():.1f} |\n| cost" in page
     for limit in (0, 10, 20, 40):
         safe = demo.cost_returns <= limit
         row = next(line for line in page.splitlines() if line.startswith(f"| episodes at cost {limit}"))
         assert row.endswith(f"| {safe.sum()} ({safe.mean():.1%}), {demo.returns[safe].max():.1f} |")
 
 
-@pytest.mark.parametrize(("limit", "episodes", "best"), [(0, 11, 383), (10, 37, 410), (20, 67, 425), (40, 115, 497)])
+@pytest.mark.parametrize(("limit", "episodes", "best"), [(0, 22, 388), (10, 56, 401), (20, 87, 402), (40, 141, 661)])
 def test_there_are_safe_episodes_to_learn_from(demo: Trajectories, limit: float, episodes: int, best: float) -> None:
     safe = demo.cost_returns <= limit
     assert safe.sum() == episodes

@@ -119,7 +119,7 @@ def test_density_takes_grid_and_ranges_from_the_task():
     for members in cells.values():
         expected = 0 if len(members) <= 2 else min(len(members), 7)
         assert len(numbers & set(members)) == expected
-    assert len(numbers) == sum(min(len(m), 7) for m in cells.values() if len(m) > 2) == 245
+    assert len(numbers) == sum(min(len(m), 7) for m in cells.values() if len(m) > 2) == 216
     assert Density(0.5, most=1, fewest=0)(demo).num_episodes == len(cells)
 
 
