@@ -137,7 +137,7 @@ def test_inspect_shows_before_and_after_each_filter(tmp_path, capsys):
     assert rows(out, "noise:0.1") == top
     assert "after the filters: no faults found" in out
     labels = next(line.split() for line in out.splitlines() if line.split()[:1] == ["40"])
-    assert labels[1:4] == ["30", "(100.0%)", "497.191"]
+    assert labels[1:4] == ["30", "(100.0%)", "661.47"]
     assert "safetrax train trac --data demo --filters safe:40 top-k:30 noise:0.1" in out
     drawing = figure.read_text()
     assert drawing.count(">before filters (300)<") == 3

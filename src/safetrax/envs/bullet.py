@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any, cast
 
@@ -12,6 +10,7 @@ import gymnasium
 import numpy as np
 import pybullet
 
+from safetrax.envs.randomness import global_numpy_seed
 from safetrax.errors import SimulatorError
 
 # The width in which an agent's own arithmetic agrees with the benchmark's recordings under numpy 2, which keeps
@@ -50,7 +49,7 @@ class BulletEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     def __init__(self, env_id: str, horizon: int, *, render: bool = False) -> None:
         self.horizon = horizon
         self.render_mode = "rgb_array" if render else None
-        with _global_numpy_seed(0):
+        with global_numpy_seed(0):
             self._simulator = cast(Any, gymnasium.make(env_id, disable_env_checker=True).unwrapped)
             self._agent = self._simulator.agent
             self._drop_decorations()
@@ -72,7 +71,7 @@ class BulletEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         super().reset(seed=seed, options=options)
         self._break_contacts()
         self._release_motors()
-        with _global_numpy_seed(int(self.np_random.integers(2**32))):
+        with global_numpy_seed(int(self.np_random.integers(2**32))):
             observation, _ = self._simulator.reset()
         self._steps = 0
         return observation.astype(np.float32), {"cost": 0.0}
@@ -146,17 +145,6 @@ class BulletEnv(gymnasium.Env[np.ndarray, np.ndarray]):
                 motor.init_motor()
             else:  # a drone starts with turning rotors, as after any but the simulator's very first reset
                 motor.set_velocity(hover[index])
-
-
-@contextmanager
-def _global_numpy_seed(seed: int) -> Iterator[None]:
-    """Seed numpy's global generator for the block; afterwards it is as if nothing had been drawn."""
-    state = np.random.get_state()  # noqa: NPY002 (the simulator draws from it)
-    np.random.seed(seed)  # noqa: NPY002
-    try:
-        yield
-    finally:
-        np.random.set_state(state)  # noqa: NPY002
 
 
 def _nothing(*_: object, **__: object) -> None:

@@ -22,6 +22,7 @@ from gymnasium import spaces
 from panda3d.core import PythonCallbackObject, loadPrcFileData
 from PIL import Image, ImageDraw
 
+from safetrax.envs.randomness import global_numpy_seed
 from safetrax.errors import SimulatorError
 
 # it complains about missing joysticks, and about every engine that follows another
@@ -306,7 +307,7 @@ class _Simulator(SafeMetaDriveEnv):  # type: ignore[misc]
         """Reset, and return the first observation."""
         self._map_seed, self._traffic_seed = self._first_map + road, traffic_seed
         if self.engine.map_manager.maps[self._map_seed] is None:
-            with _global_numpy_seed(0):  # it draws the height of kerbs
+            with global_numpy_seed(0):  # it draws the height of kerbs
                 self.reset()  # builds the road, so that resets that count are all later ones
         return np.asarray(self.reset())
 
@@ -471,17 +472,6 @@ def _direction(vehicle: Any) -> np.ndarray:
 def _vehicles(engine: Any) -> list[Any]:
     """All that are in the scene."""
     return list(engine.get_objects(lambda thing: isinstance(thing, BaseVehicle)).values())
-
-
-@contextmanager
-def _global_numpy_seed(seed: int) -> Iterator[None]:
-    """Seed numpy's global generator for the block; afterwards it is as if nothing had been drawn."""
-    state = np.random.get_state()  # noqa: NPY002 (the simulator draws from it)
-    np.random.seed(seed)  # noqa: NPY002
-    try:
-        yield
-    finally:
-        np.random.set_state(state)  # noqa: NPY002
 
 
 atexit.register(_Simulator.stop)  # it would crash otherwise

@@ -16,6 +16,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from safetrax.envs.randomness import global_numpy_seed
 from safetrax.errors import SimulatorError
 
 try:
@@ -65,7 +66,7 @@ class SafetyGymnasiumEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self.horizon = horizon
         self.render_mode = "rgb_array" if render else None
         self._painter = Painter(*_PICTURE) if render else None
-        with _global_numpy_untouched():
+        with global_numpy_seed(0):  # a navigation task takes its first seed from it
             self._simulator = safety_gymnasium.make(_simulator_id(env_id)).unwrapped
         # a navigation task keeps its MuJoCo model in a `task`, and makes a new one in every reset
         self._task = getattr(self._simulator, "task", None)
@@ -266,16 +267,6 @@ def _unload_gl(backend: str) -> None:
 def _simulator_id(env_id: str) -> str:
     """`SafetyPointGoal1-v0` for DSRL's `OfflinePointGoal1Gymnasium-v0`."""
     return re.sub(r"^(?:Offline|Safety)(.*?)(?:Gymnasium)?-", r"Safety\1-", env_id)
-
-
-@contextmanager
-def _global_numpy_untouched() -> Iterator[None]:
-    """Undo draws from numpy's global generator: a navigation task takes its first seed from it."""
-    state = np.random.get_state()  # noqa: NPY002
-    try:
-        yield
-    finally:
-        np.random.set_state(state)  # noqa: NPY002
 
 
 class _CheapTextures:
