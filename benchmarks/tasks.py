@@ -30,7 +30,7 @@ from safetrax.envs import make_env
 from safetrax.envs.suites import load_suite
 
 SEEDING_STEPS = 200
-PICTURED = ("PointGoal1", "HalfCheetahVelocity", "BallCircle", "easysparse")
+PICTURED = ("PointGoal1", "HalfCheetahVelocity", "BallCircle", "harddense")
 HEADER = ("task", "O", "A", "horizon", "steps/s", "reset, ms", "one seed, one episode")
 TIMEOUT = 300.0  # seconds for a task
 
@@ -175,18 +175,22 @@ def keep_to_one_core() -> None:
 
 
 def draw(name: str, folder: Path) -> dict[str, str]:
-    """Write the task's picture after some forty steps: a car drives straight on, others try this and that."""
+    """Write the task's picture: of a driver on the way, or after some forty steps of this and that."""
     task, file = get_task(name), folder / f"{name}.png"
     try:
         env = make_env(name, render=True)
-        env.reset(seed=0)
-        rng = np.random.default_rng(0)
-        for _ in range(4):
-            action = np.array([0.0, 0.5]) if task.suite == "metadrive" else rng.uniform(-0.6, 0.6, task.action_size)
-            for _ in range(10):
-                _, _, terminated, _, _ = env.step(action)
-                if terminated:
-                    env.reset()
+        if task.suite == "metadrive":
+            suite = load_suite(task.suite)
+            env.reset(seed=0, options=dict(zip(suite.DRIVER_OPTIONS, (2.4, 17.0, 0), strict=True)))
+            for _ in range(135):
+                env.step(env.driver_action())
+        else:
+            env.reset(seed=0)
+            rng = np.random.default_rng(0)
+            for _ in range(4):
+                action = rng.uniform(-0.6, 0.6, task.action_size)
+                for _ in range(10):
+                    env.step(action)
         Image.fromarray(env.render()).save(file)
         env.close()
     except Exception as error:
