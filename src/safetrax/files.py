@@ -44,6 +44,17 @@ def explain_os_errors(path: Path) -> Iterator[None]:
         raise RunError(f"cannot write {path}: {reason}.") from error
 
 
+def check_writable(path: Path) -> None:
+    """Find out whether `path` can be written, and make its folder, before minutes are spent on its content.
+
+    Raises:
+        RunError: it cannot.
+    """
+    with explain_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends well, fsync it and rename it over `path`.

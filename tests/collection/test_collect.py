@@ -144,6 +144,8 @@ def test_files_are_not_overwritten(tmp_path: Path):
         small(tmp_path / "x.hdf5")
     with pytest.raises(ConfigError, match=r"end in \.hdf5"):
         small(tmp_path / "x.csv")
+    with pytest.raises(RunError, match="cannot write"):
+        small(tmp_path / "x.hdf5" / "y.hdf5")
     with pytest.raises(RunError, match="no unfinished collection"):
         small(tmp_path / "y.hdf5", resume=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from safetrax.cli.parsing import parse
 from safetrax.data.catalogue import get_task
 from safetrax.data.segments import check_cost_limits
 from safetrax.errors import ConfigError
-from safetrax.files import explain_os_errors
+from safetrax.files import check_writable
 
 if TYPE_CHECKING:
     from safetrax.cli.sources import Source
@@ -67,7 +66,7 @@ def run(argv: list[str]) -> int:
         get_task(options.task)
     for path in (options.out, options.video):
         if path is not None:
-            _check_writable(Path(path))
+            check_writable(Path(path))
     from safetrax.cli.sources import load_sources
 
     sources = load_sources(options.policies, options.task)
@@ -84,13 +83,6 @@ def run(argv: list[str]) -> int:
     if options.video is not None:
         _record(sources, options.video, options.seed)
     return 0
-
-
-def _check_writable(path: Path) -> None:
-    """Before minutes are spent on results that could not be written."""
-    with explain_os_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()
 
 
 def _evaluate(source: Source, options: EvaluateOptions) -> Sequence[Any]:

@@ -38,6 +38,7 @@ from safetrax.envs.pool import EnvPool
 from safetrax.envs.suites import load_suite
 from safetrax.errors import ConfigError, RunError, SafeTraXError
 from safetrax.evaluation.inference import require_fit
+from safetrax.files import check_writable
 from safetrax.policy import Policies, Policy
 from safetrax.training.interrupt import catch_signals
 
@@ -243,7 +244,7 @@ def _check_files(out: Path, resume: bool) -> None:
         raise RunError(f"{state} holds an unfinished collection; go on with resume, or delete it to begin anew.")
     if not out.name.endswith((".hdf5", ".h5")):
         raise ConfigError(f"the data set is written in HDF5, so {out.name} should end in .hdf5.")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(out)
 
 
 def _write(
