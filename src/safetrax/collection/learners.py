@@ -61,11 +61,10 @@ class Learners:
 
     def act(self, group: int, feed: Feed) -> np.ndarray:
         """Draw from the agents' policies."""
-        key = jax.random.fold_in(jax.random.key(self._seed), self._iteration * GROUPS + group)
-        step = self._clock[group]
+        place = np.array([self._seed, self._iteration * GROUPS + group, self._clock[group]], np.int32)
         self._clock[group] += 1
         with jax.default_matmul_precision("float32"):
-            return np.asarray(ppo.act(self._agents, feed.numbers[..., :-2], key, jnp.int32(step)))
+            return np.asarray(ppo.act(self._agents, feed.numbers[..., :-2], place))
 
     def tally(self, episodes: Sequence[Episode]) -> list[Tally]:
         """One line for each agent."""

@@ -127,15 +127,16 @@ def optimiser(settings: PPO) -> optax.GradientTransformation:
 
 @jax.jit
 def act(
-    agents: Agent, observations: Float[Array, "P n O"], key: Key[Array, ""], step: Int[Array, ""]
+    agents: Agent, observations: Float[Array, "P n O"], place: Int[Array | np.ndarray, " three"]
 ) -> Float[Array, "P n A"]:
-    """Actions drawn from the agents' policies; not cut to any bounds."""
+    """Actions drawn from the agents' policies; not cut to any bounds. `place` of the key: seed, rollout, step."""
 
     def one(agent: Agent, rows: Float[Array, "n O"], key: Key[Array, ""]) -> Float[Array, "n A"]:
         mean = agent.learner.mean(agent.scale.apply(rows))
         return mean + jnp.exp(agent.learner.log_std) * jax.random.normal(key, mean.shape)
 
-    keys = jax.random.split(jax.random.fold_in(key, step), observations.shape[0])
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(place[0]), place[1]), place[2])
+    keys = jax.random.split(key, observations.shape[0])
     return jax.vmap(one)(agents, observations, keys)
 
 
