@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import safetrax as st
@@ -19,16 +19,8 @@ from safetrax.evaluation.episodes import EpisodeRow, append_episodes, read_episo
 from safetrax.evaluation.statistics import Summary, benchmark_table, summarise
 from safetrax.training.folder import RunFolder
 
-SHORT_TRAC = st.TraC(
-    segment_ratio=0.5,
-    pretrain_updates=1500,
-    updates=2000,
-    pretrain_learning_rate=1e-3,
-    learning_rate=1e-4,
-    warmup=0,
-)
-
-SHORTENED = ("pretrain_updates", "updates", "pretrain_learning_rate", "learning_rate", "warmup")
+SHORT = {"pretrain_updates": 1500, "updates": 2000, "pretrain_learning_rate": 1e-3, "warmup": 0}
+SEGMENT_STEPS = 100  # of the short schedule in long episodes
 
 
 def algorithms(task: str, schedule: str) -> list[st.Algorithm]:
@@ -36,11 +28,17 @@ def algorithms(task: str, schedule: str) -> list[st.Algorithm]:
     suite = get_task(task).suite
     if schedule == "paper":
         return [replace(st.BC.preset(suite), mode=mode) for mode in ("all", "safe")] + [st.TraC.preset(suite)]
-    trac = replace(SHORT_TRAC, pretrain_updates=3000) if task == "BallRun" else SHORT_TRAC
-    if suite != "bullet":  # the suite's own settings, and segments of 100 steps as above
-        lengths = {f.name: getattr(SHORT_TRAC, f.name) for f in fields(st.TraC) if f.name in SHORTENED}
-        trac = replace(st.TraC.preset(suite), **lengths, segment_ratio=100 / get_task(task).horizon)
-    return [st.BC(mode="all", updates=10_000), st.BC(mode="safe", updates=10_000), trac]
+    return [st.BC(mode="all", updates=10_000), st.BC(mode="safe", updates=10_000), short_trac(task)]
+
+
+def short_trac(task: str) -> st.TraC:
+    """The suite's published settings, but for the schedule and the length of segments."""
+    info = get_task(task)
+    preset = replace(st.TraC.preset(info.suite), **SHORT)
+    if info.suite != "bullet":
+        return replace(preset, segment_ratio=SEGMENT_STEPS / info.horizon, learning_rate=3e-5)
+    pretrain_updates = 3000 if task == "BallRun" else 1500
+    return replace(preset, segment_ratio=0.5, learning_rate=1e-4, pretrain_updates=pretrain_updates)
 
 
 def run(algorithm: st.Algorithm, file: Path, folder: Path, limits: Sequence[float], seeds: Sequence[int]) -> None:
