@@ -33,9 +33,9 @@ def test_from_nothing_to_a_data_set(
     ("words", "message"),
     [
         (["BallJump"], "did you mean"),
-        (["BallRun", "--noise", "0.1"], "--policies"),
+        (["BallRun", "--noise", "0.1"], "--policy"),
         (["BallRun", "--method", "driver"], "no driver"),
-        (["BallRun", "--policies", "nowhere"], "nowhere"),
+        (["BallRun", "--policy", "nowhere"], "nowhere"),
         (["BallRun", "--steps", "0"], "steps must be at least 1"),
         (["BallRun", "--cost-limits", "5"], "--cost-limits"),
         ([], "needs"),

@@ -27,7 +27,7 @@ _PROG = "safetrax collect"
 _ABOUT = """Make a data set in DSRL's format: run episodes, keep whole ones, write HDF5.
 
 Who acts: agents that learn by PPO-Lagrangian while their cost limits sweep (everywhere but in MetaDrive), MetaDrive's
-rule-based driver, or trained policies (--policies)."""
+rule-based driver, or trained policies (--policy)."""
 _SECONDS = 10.0  # between two lines where there is no terminal
 
 
@@ -45,7 +45,7 @@ class CollectOptions:
         Literal["agents", "driver", "policies"] | None, tyro.conf.arg(help_behavior_hint="(default: as above)")
     ] = None
     """Who acts."""
-    policies: Annotated[
+    policy: Annotated[
         tuple[str, ...], tyro.conf.arg(metavar="FOLDER|POLICY ...", help_behavior_hint="(default: none)")
     ] = ()
     """Run folders or policy files of trained policies; each runs its share of the episodes."""
@@ -87,8 +87,8 @@ class CollectOptions:
 def run(argv: list[str]) -> int:
     """Collect; the exit code."""
     options = parse(CollectOptions, argv, prog=_PROG, description=_ABOUT)
-    if options.noise and not options.policies:
-        raise ConfigError("--noise is for trained policies; pass them with --policies.")
+    if options.noise and not options.policy:
+        raise ConfigError("--noise is for trained policies; pass them with --policy.")
     out = Path(options.out or _default_out(options.environment))
     from safetrax.collection.collecting import CollectionInterruptedError, collect
 
@@ -98,7 +98,7 @@ def run(argv: list[str]) -> int:
             options.environment,
             out,
             method=options.method,
-            policies=_policies(options.policies),
+            policies=_policies(options.policy),
             episodes=options.episodes,
             steps=options.steps,
             agents=options.agents,
