@@ -123,13 +123,11 @@ def test_what_is_known_of_it(root: Path) -> None:
 
 
 def test_the_environment_names_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    gymnasium.register("SafetyBallRun-v0", entry_point="gymnasium.envs.classic_control:CartPoleEnv")
-    try:
-        to_minari(data_set(), "ball/run-v0", env_id="SafetyBallRun-v0")
-        assert load("minari:ball/run-v0").info["task"] == "BallRun"
-        assert load("minari:ball/run-v0", task="CarRun").info["task"] == "CarRun"
-    finally:
-        del gymnasium.registry["SafetyBallRun-v0"]
+    spec = gymnasium.envs.registration.EnvSpec("SafetyBallRun-v0", "gymnasium.envs.classic_control:CartPoleEnv")
+    monkeypatch.setitem(gymnasium.registry, "SafetyBallRun-v0", spec)
+    to_minari(data_set(), "ball/run-v0", env_id="SafetyBallRun-v0")
+    assert load("minari:ball/run-v0").info["task"] == "BallRun"
+    assert load("minari:ball/run-v0", task="CarRun").info["task"] == "CarRun"
 
 
 @pytest.mark.parametrize("reset_cost", [False, True])
