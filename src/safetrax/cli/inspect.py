@@ -76,6 +76,8 @@ def run(argv: list[str]) -> int:
     task = raw.info.get("task")
     limits = options.cost_limits or (get_task(task).cost_limits if task else ())
     rule = _rule(options, task)
+    if options.figure is not None and not limits:
+        raise ConfigError("no task names cost limits for this data set; pass --cost-limits for the figure.")
     data = _filtered(raw, filters, limits)
     if filters and not _say_findings(data, "after the filters: "):
         return 2
