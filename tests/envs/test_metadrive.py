@@ -408,4 +408,4 @@ def ego(env: MetaDriveEnv):
 
 
 def vehicles(env: MetaDriveEnv) -> list:
-    return list(sys.modules["safetrax.envs.metadrive"]._vehicles(env._simulator.engine))
+    return list(sys.modules["safetrax.envs.metadrive"].vehicles_of(env._simulator.engine))
