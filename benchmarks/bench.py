@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -149,6 +150,24 @@ def evaluation(task: str = "BallRun") -> tuple[float, float, int]:
     return raw, rate, workers
 
 
+def collection_rate(task: str = "BallRun") -> float:
+    """Steps per second of a collection with two learning agents, their updates included, once all is compiled."""
+    import tempfile
+
+    from safetrax.collection import collect
+
+    seen: list[tuple[float, int]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        collect(
+            task,
+            Path(folder) / "bench.hdf5",
+            steps=256_000,
+            report=lambda progress: seen.append((time.perf_counter(), progress.steps)),
+        )
+    steady = seen[3:]
+    return sum(steps for _, steps in steady[1:]) / (steady[-1][0] - steady[0][0])
+
+
 def import_seconds() -> float:
     """Seconds to import the package and every public name, in a fresh process, best of three."""
     code = "import time; t = time.perf_counter(); from safetrax import *; print(time.perf_counter() - t)"
@@ -176,6 +195,8 @@ def main() -> None:
     print(f"TraC index: {size:.1f} bytes per transition")
     raw, rate, workers = evaluation()
     print(f"BallRun: raw {raw:.0f} steps/s of one environment; 9 policies x 20 episodes: {rate:.0f} steps/s")
+    collected = collection_rate()
+    print(f"collecting in BallRun with two learning agents: {collected:.0f} steps/s")
     seconds = import_seconds()
     print(f"import of every public name: {seconds:.2f} s")
     large = loading()
@@ -190,6 +211,7 @@ def main() -> None:
                 "vmap_ratio": round(nine / (9 * one), 3),
                 "index_bytes_per_transition": round(size, 2),
                 "eval_ratio": round(rate / (workers * raw), 3),
+                "collect_ratio": round(collected / (workers * raw), 3),
                 "import_s": round(seconds, 2),
                 **large,
                 "trac_updates_per_s": round(1 / one, 1),
