@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import jax
-import numpy as np
 from jaxtyping import Array, Key
 
 from safetrax.data.store import Field, Store
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError
 from safetrax.nets.actors import Actor
+from safetrax.settings import settings_of
 
 # A State, an Index and Metrics are pytrees of arrays; every algorithm defines its own.
 State = Any
@@ -136,7 +136,7 @@ class Algorithm:
 
     def config(self) -> dict[str, Any]:
         """All settings, JSON-ready."""
-        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return settings_of(self)
 
     @classmethod
     def from_config(cls: type[_A], config: Mapping[str, Any]) -> _A:
@@ -150,19 +150,3 @@ class Algorithm:
         if unknown:
             raise ConfigError(f"{cls.__name__} has no setting named {unknown[0]!r}.")
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()})
-
-
-def require(condition: bool, name: str, value: Any, rule: str) -> None:
-    """Check one hyper-parameter.
-
-    Raises:
-        ConfigError: naming the setting, its value and the rule.
-    """
-    if not condition:
-        raise ConfigError(f"{name} is {value}, but must {rule}.")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value.item() if isinstance(value, np.generic) else value

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Key
 
-from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state, require
+from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
 from safetrax.algorithms.policies import ActionBounds, policy_network
 from safetrax.data.segments import within_limit
 from safetrax.data.store import Store, TransitionIndex
@@ -20,6 +20,7 @@ from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 from safetrax.nets.actors import Actor
 from safetrax.nets.mlp import MLP, kaiming_uniform
+from safetrax.settings import require
 
 
 class BCState(eqx.Module):

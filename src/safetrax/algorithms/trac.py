@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key, UInt32
 
-from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state, require
+from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
 from safetrax.algorithms.policies import ActionBounds, dropout_seed, policy_network
 from safetrax.data.segments import Segments, ValueRange, label_segments, segment_length
 from safetrax.data.store import SegmentBatch, SegmentIndex, Store, step_mask, window_rows
@@ -26,6 +26,7 @@ from safetrax.losses.classification import (
 from safetrax.losses.likelihood import fixed_variance_log_prob
 from safetrax.nets.actors import Actor
 from safetrax.nets.mlp import MLP, orthogonal
+from safetrax.settings import require
 
 _ROWS_AT_ONCE = 8192  # of the pass that caches the reference's log-likelihoods
 

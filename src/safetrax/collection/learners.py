@@ -40,7 +40,7 @@ class Learners:
     ) -> None:
         """Make untrained agents, one per sweep."""
         self.iterations, self.owners = iterations, len(sweeps)
-        self._task, self._sweeps, self._seed, self._settings = task, tuple(sweeps), seed, settings
+        self._sweeps, self._seed, self._settings = tuple(sweeps), seed, settings
         self._steps = steps
         keys = jax.random.split(jax.random.key(seed), self.owners)
         sizes = task.observation_size, task.action_size
@@ -117,7 +117,7 @@ class Learners:
             values = np.asarray(ppo.values(self._agents, observations))
             parts = [self._targets(owner, mine, values[:, owner]) for owner, mine in enumerate(owned)]
             rows = min(len(part[0]) for part in parts)
-            batch = ppo.Batch(*(jnp.asarray(np.stack(_even(columns))) for columns in zip(*parts, strict=True)))
+            batch = ppo.Batch(*(jnp.asarray(_pad(columns)) for columns in zip(*parts, strict=True)))
             self._agents = ppo.improve(self._agents, batch, jnp.asarray(self._order(rows)), self._settings)
         if not np.isfinite(np.asarray(self._agents.learner.log_std)).all():
             raise RunError("the agents' training has diverged; collect with another seed or a lower learning rate.")
@@ -170,16 +170,10 @@ class Learners:
         return drawn.reshape(self.owners, self._settings.epochs * count, size).astype(np.int32)
 
 
-def _pad(parts: list[np.ndarray]) -> np.ndarray:
+def _pad(parts: Sequence[np.ndarray]) -> np.ndarray:
     """Stack arrays of unequal length, by repeating the rows of each."""
     rows = -(-max(len(part) for part in parts) // _PADDING) * _PADDING
     return np.stack([np.resize(part, (rows, *part.shape[1:])) for part in parts])
-
-
-def _even(columns: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Arrays of one length out of arrays of unequal ones, by padding with copies that nobody draws."""
-    rows = -(-max(len(column) for column in columns) // _PADDING) * _PADDING
-    return [np.resize(column, (rows, *column.shape[1:])) for column in columns]
 
 
 def default_sweeps(low: float, high: float, agents: int) -> tuple[Sweep, ...]:

@@ -157,11 +157,6 @@ def rescale(agents: Agent, observations: Float[Array, "P n O"]) -> Agent:
     return Agent(agents.learner, agents.optimiser, jax.vmap(Scale.after)(agents.scale, observations))
 
 
-def improve(agents: Agent, batch: Batch, order: Int[Array, "P M m"], settings: PPO) -> Agent:
-    """One iteration's updates on minibatches of the rows in `order`."""
-    return _improve(agents, batch, order, settings)
-
-
 def _log_likelihood(
     learner: Learner, observations: Float[Array, "n O"], actions: Float[Array, "n A"]
 ) -> Float[Array, " n"]:
@@ -171,7 +166,8 @@ def _log_likelihood(
 
 
 @eqx.filter_jit
-def _improve(agents: Agent, batch: Batch, order: Int[Array, "P M m"], settings: PPO) -> Agent:
+def improve(agents: Agent, batch: Batch, order: Int[Array, "P M m"], settings: PPO) -> Agent:
+    """One iteration's updates on minibatches of the rows in `order`."""
     update = optimiser(settings).update
 
     def loss(learner: Learner, rows: Batch, old: Float[Array, " m"]) -> tuple[Float[Array, ""], Float[Array, ""]]:

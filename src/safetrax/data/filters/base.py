@@ -12,7 +12,8 @@ from jaxtyping import Bool, Int64
 
 from safetrax.data.catalogue import Task, get_task
 from safetrax.data.trajectories import Trajectories
-from safetrax.errors import ConfigError, DataError
+from safetrax.errors import DataError
+from safetrax.settings import require, settings_of
 
 DSRL_SEED = 1234
 """Seed of the generator that DSRL's environments own."""
@@ -52,7 +53,7 @@ class Filter:
 
     def settings(self) -> dict[str, Any]:
         """All settings, JSON-ready."""
-        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return settings_of(self)
 
     def step(self, state: State) -> State:
         """What the filter does, for `apply_filters`."""
@@ -142,16 +143,6 @@ def filter_steps(data: Trajectories, filters: Iterable[Filter]) -> Iterator[Traj
         yield state.data
 
 
-def require(condition: bool, name: str, value: Any, rule: str) -> None:
-    """Check one setting.
-
-    Raises:
-        ConfigError: naming the setting, its value and the rule.
-    """
-    if not condition:
-        raise ConfigError(f"{name} is {value}, but must {rule}.")
-
-
 def require_seed(seed: int) -> None:
     """Check a seed.
 
@@ -183,12 +174,6 @@ def require_task(entry: Filter, data: Trajectories, need: str, instead: str) -> 
 def generator(seed: int) -> np.random.Generator:
     """The generator of a filter's chance: PCG64, as in DSRL's code."""
     return np.random.Generator(np.random.PCG64(seed))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _text(value: Any) -> str:

@@ -10,11 +10,12 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from safetrax.data.filters.base import DSRL_SEED, Filter, State, generator, require, require_seed, require_task
+from safetrax.data.filters.base import DSRL_SEED, Filter, State, generator, require_seed, require_task
 from safetrax.data.filters.ranges import require_finite
 from safetrax.data.segments import check_cost_limits
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
+from safetrax.settings import require
 
 _CHUNK_ROWS = 65_536  # temporaries stay at some MB, whatever the size of the data set
 

@@ -10,11 +10,12 @@ import numpy as np
 from jaxtyping import Int64
 
 from safetrax.data.catalogue import DensitySetting, get_task
-from safetrax.data.filters.base import DSRL_SEED, Selection, generator, require, require_seed, require_task
+from safetrax.data.filters.base import DSRL_SEED, Selection, generator, require_seed, require_task
 from safetrax.data.filters.ranges import Range, between, require_range
 from safetrax.data.thinning import grid_cells, thin
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
+from safetrax.settings import require
 
 _DEFAULT_GRID = DensitySetting(cost_bins=10, return_bins=50, most=5, fewest=2)
 

@@ -9,8 +9,9 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from safetrax.data.filters.base import Selection, require
+from safetrax.data.filters.base import Selection
 from safetrax.data.trajectories import Trajectories
+from safetrax.settings import require
 
 _GOOD_FIT = 0.9  # r^2 at which no higher degree is tried
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 from jaxtyping import Bool, Float
 
-from safetrax.data.filters.base import require
 from safetrax.data.segments import ROUNDING
+from safetrax.settings import require
 
 Range = tuple[float, float]
 

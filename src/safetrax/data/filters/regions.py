@@ -9,11 +9,12 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Int64
 
-from safetrax.data.filters.base import Selection, State, require, require_task
+from safetrax.data.filters.base import Selection, State, require_task
 from safetrax.data.filters.ranges import Range, fraction_between, require_range
 from safetrax.data.segments import check_cost_limits, within_limit
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
+from safetrax.settings import require
 
 
 @dataclass(frozen=True)

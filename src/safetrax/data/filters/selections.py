@@ -12,10 +12,11 @@ from typing import ClassVar, Literal
 import numpy as np
 from jaxtyping import Int64
 
-from safetrax.data.filters.base import Selection, generator, require, require_seed
+from safetrax.data.filters.base import Selection, generator, require_seed
 from safetrax.data.segments import ROUNDING, check_cost_limits, within_limit
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
+from safetrax.settings import require
 
 
 @dataclass(frozen=True)

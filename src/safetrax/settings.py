@@ -1,0 +1,34 @@
+"""Settings that are the fields of a frozen dataclass: an algorithm's, a filter's."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from safetrax.errors import ConfigError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+def settings_of(owner: DataclassInstance) -> dict[str, Any]:
+    """All settings by name, JSON-ready."""
+    return {field.name: _plain(getattr(owner, field.name)) for field in dataclasses.fields(owner)}
+
+
+def require(condition: bool, name: str, value: Any, rule: str) -> None:
+    """Check one setting.
+
+    Raises:
+        ConfigError: naming the setting, its value and the rule.
+    """
+    if not condition:
+        raise ConfigError(f"{name} is {value}, but must {rule}.")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
