@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -36,6 +36,12 @@ class RunId:
         """Usable as a file name, for instance `TraC_limit-20_seed-0`."""
         limit = "" if self.cost_limit is None else f"_limit-{self.cost_limit:g}"
         return f"{self.algorithm}{limit}_seed-{self.seed}"
+
+    def adjusted(self, **values: float) -> RunId:
+        """The id of an adjusted policy: a new cost limit is its cost limit, anything else joins the name."""
+        others = {name: value for name, value in values.items() if name != "cost_limit"}
+        name = self.algorithm + "".join(f"@{key}={value:g}" for key, value in others.items())
+        return replace(self, algorithm=name, cost_limit=values.get("cost_limit", self.cost_limit))
 
 
 @dataclass(eq=False)
@@ -88,6 +94,17 @@ class Policy:
         n = len(self._keys)
         r, c = (jnp.broadcast_to(jnp.asarray(x, jnp.float32), (n,)) for x in (rewards, costs))
         self._memory = self.actor.observe(self._memory, r, c)
+
+    def adjusted(self, **values: float) -> Policy:
+        """The same policy with other values of what its method lets one change without training again.
+
+        For instance `policy.adjusted(restriction=0.1)` of LSPC. `policy.actor.adjustable` names what there is. The
+        change is part of the new policy's id.
+
+        Raises:
+            ConfigError: the policy has nothing of that name, or the value is out of range.
+        """
+        return Policy(self.actor.adjusted(**values), self.id.adjusted(**values), self.metadata)
 
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file whose header holds the structure and the metadata as JSON.
@@ -165,6 +182,11 @@ class Policies(Sequence[Policy]):
         if isinstance(index, slice):
             return Policies(actor, self.ids[index], self.metadata)
         return Policy(actor, self.ids[index], self.metadata)
+
+    def adjusted(self, **values: float) -> Policies:
+        """All policies, adjusted alike; see `Policy.adjusted`."""
+        ids = tuple(run.adjusted(**values) for run in self.ids)
+        return Policies(self.actor.adjusted(**values), ids, self.metadata)
 
     def __iter__(self) -> Iterator[Policy]:
         return (self[i] for i in range(len(self)))

@@ -43,7 +43,8 @@ def wait_for_update(process: subprocess.Popen, folder: Path, update: int) -> Non
     metrics = folder / "metrics.csv"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
-        if metrics.exists() and any(row.update >= update for row in read_metrics(metrics)):
+        # the file exists a moment before its first line does
+        if metrics.exists() and metrics.stat().st_size and any(row.update >= update for row in read_metrics(metrics)):
             return
         time.sleep(0.01)
     pytest.fail(f"the run did not reach update {update}: {process.stderr.read() if process.stderr else ''}")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 import jax
@@ -78,6 +78,21 @@ class Stage:
     update: Callable[[State, Store, Index, Key[Array, ""]], tuple[State, Metrics]]
 
 
+@dataclass(frozen=True)
+class Variant:
+    """One of the policies that a training gives.
+
+    Attributes:
+        name: in tables and file names.
+        cost_limit: the limit that it is for; None: the run's.
+        adjustments: what `Actor.adjusted` makes of the trained actor.
+    """
+
+    name: str
+    cost_limit: float | None = None
+    adjustments: Mapping[str, float] = field(default_factory=dict)
+
+
 def keep_state(state: State, store: Store, index: Index, key: Key[Array, ""]) -> State:
     """A stage's `begin` that does nothing."""
     return state
@@ -88,8 +103,8 @@ class Algorithm:
     """An offline algorithm. Instances are hashable and hold settings only; all functions are pure and jittable,
     except `index`, which runs on the host once per cost limit.
 
-    A subclass defines `index`, `init`, `stages` and `actor`, and `fields` if it reads more than observations and
-    actions.
+    A subclass defines `index`, `init`, `stages` and `actor`; `fields` if it reads more than observations and
+    actions; `variants` if one training gives several policies; `diagnose` if it can tell when a run is degenerate.
     """
 
     fields: ClassVar[tuple[Field, ...]] = ("observations", "actions")
@@ -103,6 +118,11 @@ class Algorithm:
     def uses_cost_limit(self) -> bool:
         """False where training ignores the limit: then one run per seed serves every limit."""
         return True
+
+    @property
+    def needs_cost_limits(self) -> bool:
+        """False where limits are needed for scores only."""
+        return self.uses_cost_limit
 
     @property
     def total_updates(self) -> int:
@@ -129,9 +149,21 @@ class Algorithm:
         """What would be deployed if training ended here, in any stage."""
         raise NotImplementedError
 
+    def variants(self, cost_limits: Sequence[float]) -> tuple[Variant, ...]:
+        """The policies that one training for `cost_limits` gives, each an adjustment of `actor`."""
+        return (Variant(self.name),)
+
+    def diagnose(self, history: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
+        """Sentences about a run that has gone wrong; each is said once. See `safetrax.algorithms.diagnosis`.
+
+        Args:
+            history: of every metric of the present stage, the means logged so far, oldest first.
+        """
+        return ()
+
     @classmethod
-    def preset(cls: type[_A], suite: str) -> _A:
-        """The published settings for a suite, "bullet", "safety_gymnasium" or "metadrive"."""
+    def preset(cls: type[_A], suite: str, task: str | None = None) -> _A:
+        """The published settings for a suite, "bullet", "safety_gymnasium" or "metadrive", or one of its tasks."""
         return cls()
 
     def config(self) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class BC(Algorithm):
         return self.mode == "safe"
 
     @classmethod
-    def preset(cls, suite: str) -> BC:
+    def preset(cls, suite: str, task: str | None = None) -> BC:
         """OSRL's schedule: twice as many updates on MetaDrive."""
         return cls(updates=200_000 if suite == "metadrive" else 100_000)
 

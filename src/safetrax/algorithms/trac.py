@@ -133,7 +133,7 @@ class TraC(Algorithm):
             require(value >= 0, name, value, "not be negative")
 
     @classmethod
-    def preset(cls, suite: str) -> TraC:
+    def preset(cls, suite: str, task: str | None = None) -> TraC:
         """Table 4. Segment ratios are those of the authors' examples, one per suite: they published no others."""
         if suite == "safety_gymnasium":
             return cls(temperature=0.1, eta=0.5, bottom=0.5, segment_ratio=0.75)

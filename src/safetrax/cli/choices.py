@@ -77,7 +77,7 @@ def settings_class(choice: Choice, task: Task | None) -> type:
     import tyro
 
     algorithm = _class(choice)
-    preset = algorithm() if task is None else algorithm.preset(task.suite)
+    preset = algorithm() if task is None else algorithm.preset(task.suite, task.name)
     hints, docs = typing.get_type_hints(algorithm), attribute_docs(algorithm)
     names = [f.name for f in dataclasses.fields(algorithm) if f.name not in choice.fixed]
     members = [

@@ -41,7 +41,9 @@ class Session:
         """Train, evaluate and say where everything is; the exit code."""
         options = self.options
         filters = parse_filters(options.filters, options.cost_limits)
-        data = _filtered(load(options.data, task=options.task, progress=True), filters)
+        following = "next_observations" in self.algorithm.fields
+        source = load(options.data, task=options.task, next_observations=following, progress=True)
+        data = _filtered(source, filters)
         obstacle = _obstacle(options.task or data.info.get("task"))
         if obstacle and options.evaluate_every:
             raise SimulatorError(f"{obstacle} Without evaluate-every, training needs no simulator.")

@@ -18,6 +18,38 @@ from safetrax.errors import DataError
 Field = Literal["observations", "actions", "rewards", "costs", "terminated", "truncated", "next_observations"]
 
 
+TRANSITION_FIELDS: tuple[Field, ...] = (
+    "observations",
+    "actions",
+    "rewards",
+    "costs",
+    "terminated",
+    "truncated",
+    "next_observations",
+)
+"""What `Store.transitions` reads."""
+
+
+class Transitions(eqx.Module):
+    """A batch of transitions.
+
+    Attributes:
+        observations: s.
+        actions: a, in [-1, 1].
+        rewards: r.
+        costs: c.
+        done: the episode ended here, whether terminated or truncated: all reference implementations merge the two.
+        next_observations: s'.
+    """
+
+    observations: Float[Array, "B O"]
+    actions: Float[Array, "B A"]
+    rewards: Float[Array, " B"]
+    costs: Float[Array, " B"]
+    done: Bool[Array, " B"]
+    next_observations: Float[Array, "B O"]
+
+
 class Store(eqx.Module):
     """The arrays that an algorithm reads, on the device. Fields that it does not read are None.
 
@@ -37,19 +69,13 @@ class Store(eqx.Module):
     def make(trajectories: Trajectories, fields: Collection[Field]) -> Store:
         """Put the named fields on the device; observations and actions are always there.
 
-        On a CPU, arrays that `load` has read are used where they are, without a copy.
-
-        Raises:
-            DataError: next_observations are needed but were not loaded.
+        On a CPU, arrays that `load` has read are used where they are, without a copy. next_observations may be
+        missing: `transitions` then takes the following row.
         """
-        if "next_observations" in fields and trajectories.next_observations is None:
-            raise DataError(
-                "this algorithm needs next_observations, which were not loaded; "
-                "pass next_observations=True to load, or give them to from_arrays."
-            )
 
         def device(name: Field) -> jax.Array | None:
-            return _place(getattr(trajectories, name)) if name in fields else None
+            array = getattr(trajectories, name) if name in fields else None
+            return None if array is None else _place(array)
 
         return Store(
             observations=_place(trajectories.observations),
@@ -66,6 +92,29 @@ class Store(eqx.Module):
     def num_transitions(self) -> int:
         """N."""
         return int(self.observations.shape[0])
+
+    def transitions(self, rows: Int[Array, " B"]) -> Transitions:
+        """The transitions of those rows. All fields of `TRANSITION_FIELDS` must be there, but next_observations.
+
+        Without them s' is the next row's observation, and an episode's last observation follows itself.
+        """
+        assert self.rewards is not None
+        assert self.costs is not None
+        assert self.terminated is not None
+        assert self.truncated is not None
+        done = self.terminated[rows] | self.truncated[rows]
+        if self.next_observations is None:
+            following = self.observations[rows + ~done]
+        else:
+            following = self.next_observations[rows]
+        return Transitions(
+            observations=self.observations[rows],
+            actions=self.actions[rows],
+            rewards=self.rewards[rows],
+            costs=self.costs[rows],
+            done=done,
+            next_observations=following,
+        )
 
 
 def _place(array: np.ndarray) -> jax.Array:
@@ -91,6 +140,11 @@ class TransitionIndex(eqx.Module):
 
     starts: Int32[Array, " E"]
     ends: Int32[Array, " E"]
+
+    @staticmethod
+    def all(trajectories: Trajectories) -> TransitionIndex:
+        """Every episode."""
+        return TransitionIndex.make(trajectories, np.ones(trajectories.num_episodes, bool))
 
     @staticmethod
     def make(trajectories: Trajectories, selected: Bool[np.ndarray, " E"]) -> TransitionIndex:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import equinox as eqx
-import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from safetrax.nets.mlp import MLP
+from safetrax.errors import ConfigError
 from safetrax.nets.module import saveable
+
+_A = TypeVar("_A", bound="Actor")
 
 
 class Actor(eqx.Module):
@@ -18,6 +21,34 @@ class Actor(eqx.Module):
     The memory is a pytree whose leaves all have a leading axis of length `n`: one row per episode, so that a
     caller can restart single episodes by replacing rows. Most actors remember nothing and keep the defaults.
     """
+
+    @property
+    def adjustable(self) -> Mapping[str, tuple[float, float]]:
+        """Fields that may be changed after training, arrays of numbers, with their least and greatest value."""
+        return {}
+
+    def adjusted(self: _A, **values: float) -> _A:
+        """The same policy with other values of adjustable fields; nothing is trained.
+
+        Raises:
+            ConfigError: a name is not adjustable, or its value is out of range.
+        """
+        actor = self
+        for name, value in values.items():
+            if name not in self.adjustable:
+                known = ", ".join(self.adjustable) or "nothing"
+                raise ConfigError(f"this policy has no adjustable {name!r}; it has {known}.")
+            low, high = self.adjustable[name]
+            if not low <= value <= high:
+                raise ConfigError(f"{name} is {value:g}, but must lie between {low:g} and {high:g}.")
+            actor = actor._with(name, value)
+        return actor
+
+    def _with(self: _A, name: str, value: float) -> _A:
+        adjusted: _A = eqx.tree_at(
+            lambda actor: getattr(actor, name), self, replace_fn=lambda x: jnp.full_like(x, value)
+        )
+        return adjusted
 
     def reset(self, n: int) -> Any:
         """Memory at the start of `n` episodes."""
@@ -36,9 +67,9 @@ class Actor(eqx.Module):
 
 @saveable
 class DeterministicActor(Actor):
-    """A tanh network, evaluated without dropout, whose output is stretched from [-1, 1] to the action bounds."""
+    """A network with outputs in [-1, 1], evaluated without dropout and stretched to the action bounds."""
 
-    network: MLP
+    network: Callable[[Float[Array, "n O"]], Float[Array, "n A"]]
     action_low: Float[Array, " A"]
     action_high: Float[Array, " A"]
 
@@ -49,8 +80,39 @@ class DeterministicActor(Actor):
         return from_unit_box(self.network(observations), self.action_low, self.action_high), memory
 
 
+@saveable
+class Standardised(Actor):
+    """An actor that sees (s - mean) / std instead of s: that of methods which train on standardised observations."""
+
+    actor: Actor
+    mean: Float[Array, " O"]
+    std: Float[Array, " O"]
+
+    @property
+    def adjustable(self) -> Mapping[str, tuple[float, float]]:
+        """The inner actor's."""
+        return self.actor.adjustable
+
+    def _with(self, name: str, value: float) -> Standardised:
+        return Standardised(self.actor._with(name, value), self.mean, self.std)
+
+    def reset(self, n: int) -> Any:
+        """The inner actor's memory."""
+        return self.actor.reset(n)
+
+    def act(
+        self, memory: Any, observations: Float[Array, "n O"], keys: Key[Array, " n"]
+    ) -> tuple[Float[Array, "n A"], Any]:
+        """The inner actor's action."""
+        return self.actor.act(memory, (observations - self.mean) / self.std, keys)
+
+    def observe(self, memory: Any, rewards: Float[Array, " n"], costs: Float[Array, " n"]) -> Any:
+        """The inner actor's memory."""
+        return self.actor.observe(memory, rewards, costs)
+
+
 def from_unit_box(
     actions: Float[Array, "n A"], low: Float[Array, " A"], high: Float[Array, " A"]
 ) -> Float[Array, "n A"]:
     """Map actions from [-1, 1] to [low, high]. Exact where the bounds are -1 and 1."""
-    return jax.numpy.clip((high + low) / 2 + actions * ((high - low) / 2), low, high)
+    return jnp.clip((high + low) / 2 + actions * ((high - low) / 2), low, high)

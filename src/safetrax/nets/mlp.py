@@ -49,24 +49,31 @@ def _linear_backward(
 
 linear.defvjp(_linear_forward, _linear_backward)
 
-_OUTPUTS: dict[str, Callable[[jax.Array], jax.Array]] = {"identity": lambda x: x, "tanh": jnp.tanh}
+_FUNCTIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "identity": lambda x: x,
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+}
 
 
 @saveable
 class MLP(eqx.Module):
-    """Linear -> dropout -> ReLU per hidden layer, then a linear layer and the output function.
+    """Linear -> dropout -> ReLU (or another function) per hidden layer, then a linear layer and the output function.
 
     Attributes:
         weights: one `(in, out)` matrix per layer.
         biases: one `(out,)` vector per layer.
         output: "tanh" or "identity".
-        dropout_rate: share of hidden units dropped while training; used only where a dropout seed is given.
+        dropout_rate: share of hidden units dropped while training; used only where a dropout seed is given, and
+            with ReLU only.
+        activation: of the hidden layers, "relu" or "tanh".
     """
 
     weights: tuple[Float[Array, "_ _"], ...]
     biases: tuple[Float[Array, " _"], ...]
     output: str = eqx.field(static=True)
     dropout_rate: float = eqx.field(static=True)
+    activation: str = eqx.field(static=True, default="relu")
 
     @staticmethod
     def make(
@@ -75,13 +82,20 @@ class MLP(eqx.Module):
         *,
         output: str = "identity",
         dropout_rate: float = 0.0,
+        activation: str = "relu",
         initialiser: Initialiser = kaiming_uniform,
     ) -> MLP:
         """A fresh network of layer sizes `sizes` = (in, hidden..., out)."""
         keys = jax.random.split(key, len(sizes) - 1)
         layers = [initialiser(k, i, o) for k, i, o in zip(keys, sizes[:-1], sizes[1:], strict=True)]
         weights, biases = zip(*layers, strict=True)
-        return MLP(weights=tuple(weights), biases=tuple(biases), output=output, dropout_rate=dropout_rate)
+        return MLP(
+            weights=tuple(weights),
+            biases=tuple(biases),
+            output=output,
+            dropout_rate=dropout_rate,
+            activation=activation,
+        )
 
     def __call__(self, x: Float[Array, "n i"], dropout_seed: UInt32[Array, ""] | None = None) -> Float[Array, "n o"]:
         """Outputs of a flat batch; with dropout only where a seed is given."""
@@ -91,7 +105,7 @@ class MLP(eqx.Module):
             if layer == last:
                 break
             if dropout_seed is None or self.dropout_rate == 0:
-                x = jax.nn.relu(x)
+                x = _FUNCTIONS[self.activation](x)
             else:  # ReLU and a non-negative mask commute, so dropping after it equals dropping before it
                 x = relu_dropout(x, dropout_seed + jnp.uint32(layer), self.dropout_rate)
-        return _OUTPUTS[self.output](x)
+        return _FUNCTIONS[self.output](x)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import jax
+import jax.numpy as jnp
 
 from safetrax.algorithms.base import Algorithm
 from safetrax.data.catalogue import Task, get_task
@@ -14,7 +17,8 @@ from safetrax.data.segments import check_cost_limits
 from safetrax.data.trajectories import Trajectories
 from safetrax.data.validation import check
 from safetrax.errors import ConfigError, SafeTraXWarning
-from safetrax.policy import RunId
+from safetrax.nets.actors import Actor
+from safetrax.policy import Policies, RunId
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,17 @@ class Plan:
         }
         return Plan(ids, limits, name, signature)
 
+    def policies(self, algorithm: Algorithm, actor: Actor, metadata: Mapping[str, Any] | None = None) -> Policies:
+        """The policies of trained actors, stacked one per run: every variant of every run."""
+        actors, ids = [], []
+        for variant in algorithm.variants(self.cost_limits):
+            actors.append(actor.adjusted(**variant.adjustments))
+            for run in self.ids:
+                limit = run.cost_limit if variant.cost_limit is None else variant.cost_limit
+                ids.append(replace(run, algorithm=variant.name, cost_limit=limit))
+        stacked = actors[0] if len(actors) == 1 else jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *actors)
+        return Policies(stacked, tuple(ids), metadata or {})
+
     def indices(self, algorithm: Algorithm, data: Trajectories) -> list[Any]:
         """The algorithm's index for every run; runs of one limit share it.
 
@@ -95,12 +110,12 @@ def check_counts(*, log_every: int, evaluate_every: int, evaluation_episodes: in
 
 def _limits(algorithm: Algorithm, cost_limits: Sequence[float] | None, entry: Task | None) -> tuple[float, ...]:
     if cost_limits is None:
-        if entry is None and algorithm.uses_cost_limit:
+        if entry is None and algorithm.needs_cost_limits:
             raise ConfigError(f"{algorithm.name} needs cost limits, and no task names them; pass cost_limits.")
         cost_limits = () if entry is None else entry.cost_limits
     limits = tuple(float(limit) for limit in cost_limits)
     check_cost_limits(limits)
-    if not limits and algorithm.uses_cost_limit:
+    if not limits and algorithm.needs_cost_limits:
         raise ConfigError("cost_limits is empty; give at least one limit.")
     _check_distinct("cost limit", limits)
     return limits

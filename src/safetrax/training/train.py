@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +42,7 @@ class Run:
     """What training hands back.
 
     Attributes:
-        policies: one per (cost limit, seed), in the order of `ids`.
+        policies: one per (cost limit, seed), in the order of `ids`; several where the method gives several variants.
         config: the resolved configuration.
         metrics: all metric rows.
         episodes: of the evaluations while training, if any.
@@ -152,7 +153,7 @@ def train(
         loop.rewind(start)
     states = loop.run(start)
     metadata = {key: config[key] for key in ("algorithm", "task", "updates", "data", "made_with")}
-    policies = Policies(loop.program.actors(states), plan.ids, metadata)
+    policies = plan.policies(algorithm, loop.program.actors(states), metadata)
     if folder is not None:
         folder.save_policies(policies)
     return Run(policies, config, tuple(loop.rows), tuple(evaluator.rows), folder)
@@ -180,6 +181,10 @@ class _Loop:
         stages = self.program.stages
         self._before = [sum(s.updates for s in stages[:i]) for i in range(len(stages) + 1)]
         self._diverged: set[RunId] = set()
+        self._diagnosed: set[tuple[RunId, str]] = set()
+        self._history: defaultdict[tuple[Any, ...], defaultdict[str, list[float]]]
+        self._history = defaultdict(lambda: defaultdict(list))
+        self._remember(self.rows)
         self._saved_at = time.monotonic()
         self.reporter.start(self._before[-1], len(self.plan.ids))
         try:
@@ -232,7 +237,7 @@ class _Loop:
         if update % self.log_every == 0 or update == length:
             carry = self._log(stage, update, carry)
         if self.evaluator.every and total % self.evaluator.every == 0:
-            policies = Policies(self.program.actors(carry[0]), self.plan.ids)
+            policies = self.plan.policies(self.program.algorithm, self.program.actors(carry[0]))
             self.reporter.evaluated(self.evaluator.evaluate(policies, total, self.plan.cost_limits))
         if self._stop.requested:
             self._interrupt(stage, update, carry)
@@ -252,8 +257,11 @@ class _Loop:
         self.rows += rows
         for sink in self.sinks:
             sink.write(rows)
+        self._remember(rows)
         for row in rows:
             self._warn_if_diverged(row)
+        for run in self.plan.ids:
+            self._diagnose(run, name)
         return states, jax.tree.map(jnp.zeros_like, sums)
 
     def _warn_if_diverged(self, row: MetricRow) -> None:
@@ -265,6 +273,18 @@ class _Loop:
                 SafeTraXWarning,
                 stacklevel=2,
             )
+
+    def _remember(self, rows: Sequence[MetricRow]) -> None:
+        for row in rows:
+            self._history[row.stage, row.cost_limit, row.seed][row.metric].append(row.value)
+
+    def _diagnose(self, run: RunId, stage: str) -> None:
+        """Say what the algorithm finds wrong with a run, each thing once."""
+        history = self._history[stage, run.cost_limit, run.seed]
+        for sentence in self.program.algorithm.diagnose(history):
+            if (run, sentence) not in self._diagnosed:
+                self._diagnosed.add((run, sentence))
+                warnings.warn(f"{run}: {sentence}", SafeTraXWarning, stacklevel=2)
 
     def _save(self, stage: int, update: int, carry: Any) -> None:
         if self.folder is not None:
