@@ -1,40 +1,81 @@
-"""The tables of docs/results.md: BC-All, BC-Safe and TraC on data sets of real physics.
+"""The tables of docs/results.md: every algorithm on data sets of real physics.
 
     python benchmarks/results.py --data FOLDER --out runs/results --schedule short
 
 FOLDER holds HDF5 files in DSRL's format whose names tell the task. Every run is resumed where it stopped, finished
-runs are kept, and the table is printed from the episode rows that lie in the run folders.
+runs are kept, and the table is printed from the episode rows that lie in the run folders. Two such commands with
+different --algorithms or --tasks may run side by side.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import json
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import safetrax as st
+from safetrax.algorithms import CLASSES, Algorithm
 from safetrax.data.catalogue import get_task
-from safetrax.evaluation.episodes import EpisodeRow, append_episodes, read_episodes
+from safetrax.evaluation.episodes import append_episodes, read_episodes
 from safetrax.evaluation.statistics import Summary, benchmark_table, summarise
+from safetrax.files import write_json
 from safetrax.training.folder import RunFolder
 
-SHORT = {"pretrain_updates": 1500, "updates": 2000, "pretrain_learning_rate": 1e-3, "warmup": 0}
-SEGMENT_STEPS = 100  # of the short schedule in long episodes
+SEGMENT_STEPS = 100  # of TraC's short schedule in long episodes
+TIMES = "seconds.json"
+
+# What is compared: a class and the settings that distinguish it from the suite's preset.
+METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    **{
+        f"BC-{mode.capitalize()}": ("BC", {"mode": mode}) for mode in ("all", "safe", "risky", "boundary", "frontier")
+    },
+    "BC-Conditioned": ("BC", {"mode": "conditioned"}),
+    "TraC": ("TraC", {}),
+    "LSPC": ("LSPC", {}),
+    "CPQ": ("CPQ", {}),
+    "CPQ-OSRL": ("CPQ", {"osrl_compat": True}),
+    "BCQ-Lag": ("BCQLag", {}),
+    "BEAR-Lag": ("BEARLag", {}),
+    "COptiDICE": ("COptiDICE", {}),
+    "COptiDICE-OSRL": ("COptiDICE", {"osrl_compat": True}),
+    "IQL": ("IQL", {}),
+    "TD3+BC": ("TD3BC", {}),
+    "CQL": ("CQL", {}),
+}
+
+# Minutes rather than hours on two cores: fewer updates, smaller batches where an update is dear, higher rates where
+# the published ones are made for many more updates.
+SHORT: Mapping[str, Mapping[str, Any]] = {
+    "BC": {"updates": 10_000},
+    "LSPC": {"updates": 10_000, "batch_size": 256},
+    "CPQ": {"updates": 3_000, "batch_size": 128},
+    "BCQLag": {"updates": 3_000, "batch_size": 128},
+    "BEARLag": {"updates": 3_000, "batch_size": 128},
+    "COptiDICE": {"updates": 5_000, "batch_size": 256},
+    "IQL": {"updates": 10_000},
+    "TD3BC": {"updates": 10_000},
+    "CQL": {"updates": 3_000, "batch_size": 64},
+}
+SHORT_TRAC = {"pretrain_updates": 1500, "updates": 2000, "pretrain_learning_rate": 1e-3, "warmup": 0}
 
 
-def algorithms(task: str, schedule: str) -> list[st.Algorithm]:
-    """What is compared. "paper": everything as published; "short": minutes rather than hours on two cores."""
-    suite = get_task(task).suite
+def algorithm_for(method: str, task: str, schedule: str) -> Algorithm:
+    """The method as published for the task's suite ("paper"), or with a short schedule."""
+    name, settings = METHODS[method]
+    preset = replace(CLASSES[name].preset(get_task(task).suite, task), **settings)
     if schedule == "paper":
-        return [replace(st.BC.preset(suite), mode=mode) for mode in ("all", "safe")] + [st.TraC.preset(suite)]
-    return [st.BC(mode="all", updates=10_000), st.BC(mode="safe", updates=10_000), short_trac(task)]
+        return preset
+    return short_trac(preset, task) if isinstance(preset, st.TraC) else replace(preset, **SHORT[name])
 
 
-def short_trac(task: str) -> st.TraC:
-    """The suite's published settings, but for the schedule and the length of segments."""
+def short_trac(preset: st.TraC, task: str) -> st.TraC:
+    """The published settings, but for the schedule and the length of segments."""
     info = get_task(task)
-    preset = replace(st.TraC.preset(info.suite), **SHORT)
+    preset = replace(preset, **SHORT_TRAC)
     if info.suite != "bullet":
         return replace(preset, segment_ratio=SEGMENT_STEPS / info.horizon, learning_rate=3e-5)
     pretrain_updates = 3000 if task == "BallRun" else 1500
@@ -46,35 +87,49 @@ def run(algorithm: st.Algorithm, file: Path, folder: Path, limits: Sequence[floa
     episodes = folder / "episodes.csv"
     if episodes.exists():
         return
-    data = st.load(file)
+    data = st.load(file, next_observations="next_observations" in algorithm.fields)
+    resumed = (folder / "config.json").exists()
+    began, worked = time.perf_counter(), time.process_time()
     trained = st.train(
         algorithm,
         data,
         cost_limits=limits,
         seeds=seeds,
         out=folder,
-        resume=(folder / "config.json").exists(),
+        resume=resumed,
         log_every=500,
         progress=True,
         record={"data_path": file.name},
     )
+    trained_at, cpu = time.perf_counter(), time.process_time() - worked
     task = trained.ids[0].task or file.stem
     result = st.evaluate(trained.policies, task, episodes=20, step=algorithm.total_updates)
+    count = len(limits) * len(seeds) if algorithm.uses_cost_limit else len(seeds)
+    seconds = {"wall": trained_at - began, "cpu": cpu, "evaluation": time.perf_counter() - trained_at}
+    write_json(folder / TIMES, {**seconds, "resumed": resumed, "runs": count, "updates": algorithm.total_updates})
     append_episodes(episodes, result.rows)
 
 
-def markdown(rows: Sequence[EpisodeRow], limits: Sequence[float]) -> str:
-    """One line per (task, algorithm): normalised reward / cost at each limit, and the mean that papers report."""
-    per_limit = {(s.task, s.algorithm, s.cost_limits[0]): s for s in summarise(rows, limits)}
+def markdown(folders: Sequence[RunFolder], limits: Sequence[float]) -> str:
+    """One line per (task, algorithm): normalised reward / cost at each limit, the mean that papers report, and the
+    processor time of one run's training. A run that was resumed has none."""
     heads = " | ".join(f"limit {limit:g}" for limit in limits)
     lines = [
-        f"| task | method | {heads} | mean | safe |",
-        "|---" * (len(limits) + 4) + "|",
+        f"| task | method | {heads} | mean | safe | updates | processor s per run |",
+        "|---" * (len(limits) + 6) + "|",
     ]
-    for s in benchmark_table(rows, limits):
-        cells = [_cell(per_limit[s.task, s.algorithm, limit]) for limit in limits]
-        verdict = "yes" if s.safe else "no"
-        lines.append(f"| {s.task} | {s.algorithm} | {' | '.join(cells)} | {_cell(s)} | {verdict} |")
+    for folder in folders:
+        rows = read_episodes(folder.episodes_file)
+        per_limit = {(s.algorithm, s.cost_limits[0]): s for s in summarise(rows, limits)}
+        taken = json.loads((folder.path / TIMES).read_text()) if (folder.path / TIMES).exists() else {}
+        known = taken and not taken["resumed"]
+        seconds = f"{taken['cpu'] / taken['runs']:.0f}" if known else ""
+        updates = folder.config()["updates"]
+        for s in benchmark_table(rows, limits):
+            cells = [_cell(per_limit[s.algorithm, limit]) for limit in limits]
+            verdict = "yes" if s.safe else "no"
+            figures = f"{' | '.join(cells)} | {_cell(s)} | {verdict} | {updates:,} | {seconds}"
+            lines.append(f"| {s.task} | {s.algorithm} | {figures} |")
     return "\n".join(lines)
 
 
@@ -89,22 +144,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/results"), help="where the run folders go")
     parser.add_argument("--schedule", choices=("short", "paper"), default="short")
     parser.add_argument("--tasks", nargs="*", default=["BallRun", "BallCircle", "CarCircle"])
-    parser.add_argument("--algorithms", nargs="*", default=["BC-All", "BC-Safe", "TraC"])
+    parser.add_argument("--algorithms", nargs="*", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--limits", nargs="*", type=float, default=[10.0, 20.0, 40.0])
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 10, 20])
     args = parser.parse_args()
-    rows: list[EpisodeRow] = []
+    folders: list[RunFolder] = []
     for task in args.tasks:
         files = sorted(args.data.glob(f"*{task}*.hdf5"))
         if not files:
             parser.error(f"no file of {task} in {args.data}")
-        for algorithm in algorithms(task, args.schedule):
-            if algorithm.name not in args.algorithms:
-                continue
-            folder = args.out / args.schedule / f"{task}-{algorithm.name}"
-            run(algorithm, files[0], folder, args.limits, args.seeds)
-            rows += read_episodes(RunFolder.open(folder).episodes_file)
-            print(markdown(rows, args.limits), flush=True)
+        for method in args.algorithms:
+            folder = args.out / args.schedule / f"{task}-{method}"
+            run(algorithm_for(method, task, args.schedule), files[0], folder, args.limits, args.seeds)
+            folders.append(RunFolder.open(folder))
+            print(markdown(folders, args.limits), flush=True)
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def test_loss_of_a_batch_equals_the_equation_written_out(toy):
     algorithm = replace(TINY, dropout=0.0, batch_size=8)
     state, store, index = stage(algorithm, 1, toy)
     moved = jax.tree.map(lambda w: w * 1.3, state.network)
-    state = type(state)(moved, state.optimiser, state.bounds, state.reference_log_prob)
+    state = replace(state, learner=replace(state.learner, network=moved))
     key = jax.random.key(3)
     _, metrics = algorithm.stages()[1].update(state, store, index, key)
     batch = index.sample(jax.random.split(key)[0], 8)

@@ -12,6 +12,8 @@ import optax
 from jaxtyping import Array, Float, Key, UInt32
 
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
+from safetrax.algorithms.diagnosis import History, lasts
+from safetrax.algorithms.learners import Learner
 from safetrax.algorithms.policies import ActionBounds, dropout_seed, policy_network
 from safetrax.data.segments import Segments, ValueRange, label_segments, segment_length
 from safetrax.data.store import SegmentBatch, SegmentIndex, Store, step_mask, window_rows
@@ -35,16 +37,19 @@ class TraCState(eqx.Module):
     """What TraC trains and remembers.
 
     Attributes:
-        network: the policy.
-        optimiser: of the present stage.
+        learner: the policy, with the optimiser of the present stage.
         bounds: action bounds.
         reference_log_prob: log pi_ref(a|s) of every transition, from the second stage on.
     """
 
-    network: MLP
-    optimiser: optax.OptState
+    learner: Learner[MLP]
     bounds: ActionBounds
     reference_log_prob: Float[Array, " N"] | None
+
+    @property
+    def network(self) -> MLP:
+        """The policy."""
+        return self.learner.network
 
 
 @dataclass(frozen=True)
@@ -169,8 +174,8 @@ class TraC(Algorithm):
     def init(self, key: Key[Array, ""], spec: Spec) -> TraCState:
         """Orthogonal weights, as in the reference code."""
         network = policy_network(key, spec, self.hidden, dropout=self.dropout, initialiser=orthogonal)
-        optimiser = optax.adam(self.pretrain_learning_rate).init(network)
-        return TraCState(network, optimiser, ActionBounds.of(spec), None)
+        learner = Learner.make(network, optax.adam(self.pretrain_learning_rate))
+        return TraCState(learner, ActionBounds.of(spec), None)
 
     def stages(self) -> tuple[Stage, ...]:
         """Pretrain, then classify."""
@@ -182,6 +187,12 @@ class TraC(Algorithm):
     def actor(self, state: TraCState) -> Actor:
         """The policy network without dropout."""
         return state.bounds.actor(state.network)
+
+    def diagnose(self, history: History) -> tuple[str, ...]:
+        """The second stage learns nothing from segments whose probability lies under the floor."""
+        if lasts(history, "clipped", lambda share: share > 0.99):
+            return ("the probability floor removes the gradient of all segments; lower the temperature.",)
+        return ()
 
     def schedule(self, count: Array | int) -> Array:
         """Learning rate of the second stage's update number `count` + 1: reaches `learning_rate` at `warmup`."""
@@ -203,14 +214,13 @@ class TraC(Algorithm):
             rows = window_rows(batch.starts, length)
             mask = step_mask(batch.steps, length)
 
-        def loss(network: MLP) -> jax.Array:
+        def loss(network: MLP) -> tuple[jax.Array, Metrics]:
             log_prob = self._log_prob(network, store, rows, dropout_seed(dropout_key))
-            return -jnp.sum(jnp.where(mask, log_prob, 0.0)) / jnp.sum(mask)
+            value = -jnp.sum(jnp.where(mask, log_prob, 0.0)) / jnp.sum(mask)
+            return value, {"loss": value}
 
-        value, gradient = jax.value_and_grad(loss)(state.network)
-        updates, optimiser = optax.adam(self.pretrain_learning_rate).update(gradient, state.optimiser)
-        network = optax.apply_updates(state.network, updates)
-        return TraCState(network, optimiser, state.bounds, None), {"loss": value}
+        learner, metrics, _ = state.learner.step(optax.adam(self.pretrain_learning_rate), loss)
+        return TraCState(learner, state.bounds, None), metrics
 
     # Between the stages
 
@@ -226,7 +236,7 @@ class TraC(Algorithm):
                 jnp.arange(store.num_transitions, dtype=jnp.int32),
                 batch_size=_ROWS_AT_ONCE,
             )
-        return TraCState(state.network, self._optimiser().init(state.network), state.bounds, reference)
+        return TraCState(Learner.make(state.network, self._optimiser()), state.bounds, reference)
 
     # Stage 2: trajectory classification
 
@@ -258,10 +268,8 @@ class TraC(Algorithm):
             distance = -jnp.sum(jnp.where(mask, log_prob, 0.0)) / jnp.sum(mask)
             return value, {"loss": value, "distance": distance, **self._score_metrics(score, batch)}
 
-        gradient, metrics = jax.grad(loss, has_aux=True)(state.network)
-        updates, optimiser = self._optimiser().update(gradient, state.optimiser)
-        network = optax.apply_updates(state.network, updates)
-        return TraCState(network, optimiser, state.bounds, reference), metrics
+        learner, metrics, _ = state.learner.step(self._optimiser(), loss)
+        return TraCState(learner, state.bounds, reference), metrics
 
     def _class_weights(self, batch: SegmentBatch, index: SegmentIndex) -> tuple[Float[Array, ""], Float[Array, ""]]:
         if self.classes != "both":
