@@ -5,7 +5,6 @@ Every rate is the best of several tries, taken in this one process, so that a ra
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import subprocess
@@ -21,15 +20,31 @@ import jax.numpy as jnp
 import numpy as np
 
 from loading import loading
-from safetrax.algorithms import TraC
+from operations import update_operations
+from safetrax.algorithms import CLASSES, TraC
 from safetrax.algorithms.base import Algorithm, Spec
 from safetrax.data.store import Store
 from safetrax.data.trajectories import Trajectories
 from safetrax.policy import Policies, Policy
 from safetrax.training.program import Program, stack
 
-BATCH, STEPS, OBSERVATIONS, ACTIONS = 96, 100, 7, 2
-ALGORITHM = TraC(batch_size=BATCH, segment_ratio=1.0)
+STEPS, OBSERVATIONS, ACTIONS = 100, 7, 2
+LIMIT = 10.0
+TRAC = TraC()  # 96 segments of 100 steps
+
+# Key in the result, class, and the stage that nearly all updates are made in; each with its published batch size.
+METHODS = (
+    ("trac", "TraC", "classify"),
+    ("lspc", "LSPC", "train"),
+    ("cpq", "CPQ", "train"),
+    ("bcq_lag", "BCQLag", "train"),
+    ("bear_lag", "BEARLag", "train"),
+    ("coptidice", "COptiDICE", "train"),
+    ("iql", "IQL", "train"),
+    ("td3_bc", "TD3BC", "train"),
+    ("cql", "CQL", "train"),
+    ("bc", "BC", "clone"),
+)
 
 
 def best_seconds(function: Callable[[], object], tries: int = 5) -> float:
@@ -72,7 +87,7 @@ def update_seconds(algorithm: Algorithm, data: Trajectories, runs: int, stage: i
     """Seconds per call of one update of all runs."""
     program = Program(algorithm, Spec.of(data))
     store = Store.make(data, algorithm.fields)
-    indices = stack([algorithm.index(data, 10.0)] * runs)
+    indices = stack([algorithm.index(data, LIMIT)] * runs)
     keys = jax.vmap(jax.random.key)(np.arange(runs))
     states = program.init(keys)
     for i in range(stage + 1):
@@ -87,17 +102,32 @@ def update_seconds(algorithm: Algorithm, data: Trajectories, runs: int, stage: i
     return best_seconds(advance) / updates
 
 
-def trac_operations() -> float:
-    """Useful float operations of one TraC update: forward, weight gradients, and input gradients but the first."""
-    sizes = (OBSERVATIONS, *ALGORITHM.hidden, ACTIONS)
-    products = [i * o for i, o in itertools.pairwise(sizes)]
-    return 2.0 * BATCH * STEPS * (2 * sum(products) + sum(products[1:]))
+def method_rates(data: Trajectories, gemm: float) -> dict[str, tuple[float, float]]:
+    """Of every algorithm that there is: updates per second, and useful float operations per second over `gemm`."""
+    rates = {}
+    for key, name, stage_name in METHODS:
+        if name not in CLASSES:
+            continue
+        algorithm = CLASSES[name]()
+        stage = [entry.name for entry in algorithm.stages()].index(stage_name)
+        delay = getattr(algorithm, "policy_delay", 1)  # TD3: the policy moves in every second update
+        operations = update_operations(algorithm, data, LIMIT, stage=stage, often=1 / delay)
+        # about 0.3 s at half of the product's rate, and whole rounds of TD3's updates
+        updates = delay * round(min(max(0.15 * gemm / operations, 4), 200) / delay)
+        seconds = update_seconds(algorithm, data, runs=1, stage=stage, updates=updates)
+        rates[key] = (1 / seconds, operations / seconds / gemm)
+        print(
+            f"{algorithm.name} update: {seconds * 1e3:.2f} ms, {1 / seconds:.0f} updates/s, "
+            f"{operations / 1e9:.2f} GFLOP, {operations / seconds / 1e9:.0f} GFLOP/s useful",
+            flush=True,
+        )
+    return rates
 
 
 def index_bytes() -> float:
     """Bytes of TraC's index per transition, at the segment ratio with the most windows of a useful length."""
     data = generated(1000)
-    index = replace(ALGORITHM, segment_ratio=0.1).index(data, 10.0)
+    index = replace(TRAC, segment_ratio=0.1).index(data, LIMIT)
     return sum(leaf.nbytes for leaf in jax.tree.leaves(index)) / data.num_transitions
 
 
@@ -181,16 +211,12 @@ def main() -> None:
     print(f"float32 product 4096^3: {gemm / 1e9:.0f} GFLOP/s")
 
     data = generated(400)
-    one = update_seconds(ALGORITHM, data, runs=1, stage=1, updates=40)
-    operations = trac_operations()
-    print(
-        f"TraC update ({BATCH} x {STEPS} steps): {one * 1e3:.2f} ms, {1 / one:.0f} updates/s, "
-        f"{operations / one / 1e9:.0f} GFLOP/s useful"
-    )
-    cloning = update_seconds(ALGORITHM, data, runs=1, stage=0, updates=40)
-    print(f"its cloning update: {cloning * 1e3:.2f} ms")
-    nine = update_seconds(ALGORITHM, data, runs=9, stage=1, updates=10)
-    print(f"nine runs: {nine * 1e3:.2f} ms per update of all nine, {9 / nine:.0f} updates/s")
+    rates = method_rates(data, gemm)
+    one = 1 / rates["trac"][0]
+    cloning = update_seconds(TRAC, data, runs=1, stage=0, updates=40)
+    print(f"TraC's cloning update: {cloning * 1e3:.2f} ms")
+    nine = update_seconds(TRAC, data, runs=9, stage=1, updates=10)
+    print(f"nine runs of TraC: {nine * 1e3:.2f} ms per update of all nine, {9 / nine:.0f} updates/s")
     size = index_bytes()
     print(f"TraC index: {size:.1f} bytes per transition")
     raw, rate, workers = evaluation()
@@ -207,14 +233,14 @@ def main() -> None:
     print(
         json.dumps(
             {
-                "trac_gemm_ratio": round(operations / one / gemm, 3),
+                **{f"{key}_gemm_ratio": round(ratio, 3) for key, (_, ratio) in rates.items()},
                 "vmap_ratio": round(nine / (9 * one), 3),
                 "index_bytes_per_transition": round(size, 2),
                 "eval_ratio": round(rate / (workers * raw), 3),
                 "collect_ratio": round(collected / (workers * raw), 3),
                 "import_s": round(seconds, 2),
                 **large,
-                "trac_updates_per_s": round(1 / one, 1),
+                **{f"{key}_updates_per_s": round(rate, 1) for key, (rate, _) in rates.items()},
                 "trac_updates_per_s_9_runs": round(9 / nine, 1),
                 "device": jax.default_backend(),
             }

@@ -5,7 +5,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from safetrax.errors import ConfigError, DataError
-from safetrax.nets.actors import DeterministicActor
+from safetrax.nets.actors import DeterministicActor, Standardised
+from safetrax.nets.conditioned import ConditionedActor
 from safetrax.nets.mlp import MLP
 from safetrax.policy import Policies, Policy, RunId
 
@@ -14,6 +15,13 @@ def make_policy(seed: int = 0, hidden: int = 8) -> Policy:
     network = MLP.make(jax.random.key(seed), (3, hidden, 2), output="tanh", dropout_rate=0.25)
     actor = DeterministicActor(network, jnp.array([-1.0, 0.0]), jnp.array([1.0, 10.0]))
     return Policy(actor, RunId("TraC", "BallRun", 20.0, seed), {"note": "x"})
+
+
+def make_conditioned(seed: int = 0, limit: float | None = 20.0) -> Policy:
+    """A policy of three observations whose cost limit can be adjusted."""
+    network = MLP.make(jax.random.key(seed), (4, 8, 2), output="tanh")
+    actor = ConditionedActor(network, jnp.full(2, -1.0), jnp.ones(2), jnp.array(limit or 0.0))
+    return Policy(actor, RunId("BC-Conditioned", "BallRun", limit, seed), {"note": "x"})
 
 
 def test_round_trip_is_exact(tmp_path):
@@ -62,6 +70,64 @@ def test_stack_and_index():
 def test_run_ids_are_file_names():
     assert str(RunId("TraC", "BallRun", 20.0, 3)) == "TraC_limit-20_seed-3"
     assert str(RunId("BC-All", None, None, 0)) == "BC-All_seed-0"
+
+
+def test_an_adjusted_id_says_what_was_changed():
+    run = RunId("LSPC-S", "BallRun", 20.0, 3)
+    assert run.adjusted() == run
+    assert str(run.adjusted(restriction=0.1)) == "LSPC-S@restriction=0.1_limit-20_seed-3"
+    assert str(run.adjusted(restriction=0.1, cost_limit=5)) == "LSPC-S@restriction=0.1_limit-5_seed-3"
+    assert str(run.adjusted(a=1, b=2.50)) == "LSPC-S@a=1@b=2.5_limit-20_seed-3"
+    assert str(RunId("BC-Conditioned", None, None, 0).adjusted(cost_limit=30)) == "BC-Conditioned_limit-30_seed-0"
+
+
+def test_an_adjusted_policy_is_a_new_one():
+    policy = make_conditioned()
+    other = policy.adjusted(cost_limit=35.0)
+    assert (policy.id.cost_limit, other.id.cost_limit) == (20.0, 35.0)
+    assert (float(policy.actor.cost_limit), float(other.actor.cost_limit)) == (20.0, 35.0)
+    assert other.metadata == policy.metadata
+    expected = policy.actor.network(jnp.array([[1.0, 1.0, 1.0, 35.0]]))[0]
+    np.testing.assert_allclose(other.act(np.ones(3)), expected, atol=1e-6)
+    assert np.abs(policy.act(np.ones(3)) - expected).max() > 0
+
+
+def test_stacked_policies_are_adjusted_alike():
+    stacked = Policies.stack([make_conditioned(0), make_conditioned(1, limit=40.0)]).adjusted(cost_limit=5.0)
+    assert [str(run) for run in stacked.ids] == ["BC-Conditioned_limit-5_seed-0", "BC-Conditioned_limit-5_seed-1"]
+    for policy, seed in zip(stacked, (0, 1), strict=True):
+        alone = make_conditioned(seed).adjusted(cost_limit=5.0)
+        np.testing.assert_array_equal(policy.act(np.ones(3)), alone.act(np.ones(3)))
+
+
+def test_what_cannot_be_adjusted_is_named():
+    with pytest.raises(ConfigError, match=r"no adjustable 'restriction'; it has nothing\."):
+        make_policy().adjusted(restriction=0.1)
+    with pytest.raises(ConfigError, match=r"no adjustable 'restriction'; it has cost_limit\."):
+        make_conditioned().adjusted(restriction=0.1)
+    for value in (-0.1, np.inf, np.nan):
+        with pytest.raises(ConfigError, match="but must lie between 0 and"):
+            make_conditioned().adjusted(cost_limit=value)
+
+
+def test_a_standardised_policy_is_adjusted_within():
+    policy = make_conditioned()
+    wrapped = Policy(Standardised(policy.actor, jnp.ones(3), jnp.full(3, 2.0)), policy.id)
+    assert wrapped.actor.adjustable == policy.actor.adjustable
+    other = wrapped.adjusted(cost_limit=7.0)
+    expected = policy.adjusted(cost_limit=7.0).act(np.zeros(3))
+    np.testing.assert_array_equal(other.act(np.ones(3)), expected)
+
+
+@pytest.mark.parametrize("policy", [make_conditioned(), make_conditioned().adjusted(cost_limit=7.0)])
+def test_single_numbers_keep_their_shape_in_a_file(tmp_path, policy):
+    restored = Policy.load(policy.save(tmp_path / "p.safetensors"))
+    assert restored.actor.cost_limit.shape == ()
+    assert restored.id == policy.id
+    np.testing.assert_array_equal(restored.act(np.ones(3)), policy.act(np.ones(3)))
+    np.testing.assert_array_equal(
+        restored.adjusted(cost_limit=3.0).act(np.ones(3)), policy.adjusted(cost_limit=3.0).act(np.ones(3))
+    )
 
 
 def test_files_that_are_no_policies_are_refused(tmp_path):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from safetrax.algorithms import BC, Algorithm, TraC
+    from safetrax.algorithms import BC, CPQ, CQL, IQL, LSPC, TD3BC, Algorithm, BCQLag, BEARLag, COptiDICE, TraC
     from safetrax.collection import Collection, collect
     from safetrax.data import (
         Trajectories,
@@ -44,13 +44,21 @@ if TYPE_CHECKING:
 _HOMES = {
     "Algorithm": "algorithms",
     "BC": "algorithms",
+    "BCQLag": "algorithms",
+    "BEARLag": "algorithms",
+    "COptiDICE": "algorithms",
+    "CPQ": "algorithms",
+    "CQL": "algorithms",
     "Collection": "collection",
     "Evaluation": "evaluation.rollout",
+    "IQL": "algorithms",
+    "LSPC": "algorithms",
     "Policies": "policy",
     "Policy": "policy",
     "Run": "training.train",
     "RunId": "policy",
     "SafeTraXError": "errors",
+    "TD3BC": "algorithms",
     "TraC": "algorithms",
     "Trajectories": "data",
     "apply_filters": "data.filters",
@@ -90,6 +98,14 @@ __all__ = [  # noqa: RUF022 (in the order of use)
     "get_task",
     "Algorithm",
     "TraC",
+    "LSPC",
+    "CPQ",
+    "BCQLag",
+    "BEARLag",
+    "COptiDICE",
+    "IQL",
+    "TD3BC",
+    "CQL",
     "BC",
     "train",
     "Run",

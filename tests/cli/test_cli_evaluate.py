@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import pytest
 
 from safetrax.algorithms import BC, Spec
 from safetrax.cli.main import main
 from safetrax.cli.session import merge_episodes
-from safetrax.cli.sources import load_sources
+from safetrax.cli.sources import adjusted, load_sources
 from safetrax.data import load
 from safetrax.errors import ConfigError
 from safetrax.evaluation.episodes import EpisodeRow, read_episodes
@@ -27,6 +29,20 @@ def run(tmp_path):
     """A run folder with three policies."""
     folder = RunFolder.create(tmp_path / "run", {"cost_limits": [20.0, 40.0]})
     policies = [make_policy(0), make_policy(1), make_policy(0, limit=40.0)]
+    folder.save_policies(Policies.stack(policies))
+    return folder
+
+
+@pytest.fixture
+def conditioned(tmp_path):
+    """A run folder as that of BC-Conditioned: two seeds, each at two limits."""
+    folder = RunFolder.create(tmp_path / "conditioned", {"cost_limits": [20.0, 40.0]})
+    algorithm = BC(mode="conditioned", hidden=(8,), updates=5)
+    policies = []
+    for seed in (0, 1):
+        state = algorithm.init(jax.random.key(seed), Spec.of(load("demo")))
+        trained = Policy(algorithm.actor(state), RunId(algorithm.name, "BallRun", None, seed), {"updates": 5})
+        policies += [trained.adjusted(cost_limit=limit) for limit in (20.0, 40.0)]
     folder.save_policies(Policies.stack(policies))
     return folder
 
@@ -91,3 +107,60 @@ def test_evaluate_a_run_folder(run, tmp_path, capsys):
     assert main(["evaluate", str(run.path), "--episodes", "1", "--out", str(tmp_path / "rows.csv")]) == 0
     assert len(read_episodes(tmp_path / "rows.csv")) == 3
     assert read_episodes(run.episodes_file) == rows
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (["restriction"], "cannot take 'restriction'; write NAME=VALUE"),
+        (["=3"], "cannot take '=3'"),
+        (["restriction="], "cannot take 'restriction='"),
+        (["restriction=wide"], "cannot set restriction to 'wide', which is not a finite number"),
+        (["restriction=inf"], "cannot set restriction to 'inf'"),
+        (["cost-limit=3", "cost_limit=4"], "sets cost_limit twice"),
+    ],
+)
+def test_a_malformed_adjustment_is_refused_before_anything_is_loaded(capsys, words, fault):
+    assert main(["evaluate", "nowhere", "--adjust", *words]) == 2
+    said = capsys.readouterr().err
+    assert fault in " ".join(said.split())
+
+
+def test_adjustments_that_the_policies_do_not_have_are_refused(run, conditioned, capsys):
+    assert main(["evaluate", str(run.path), "--adjust", "restriction=0.1"]) == 2
+    assert "has no adjustable 'restriction'; it has nothing." in " ".join(capsys.readouterr().err.split())
+    assert main(["evaluate", str(conditioned.path), "--adjust", "restriction=0.1"]) == 2
+    assert "has no adjustable 'restriction'; it has cost_limit." in " ".join(capsys.readouterr().err.split())
+    assert main(["evaluate", str(conditioned.path), "--adjust=cost-limit=-1"]) == 2
+    assert "cost_limit is -1, but must lie between 0" in " ".join(capsys.readouterr().err.split())
+
+
+def test_variants_that_become_the_same_are_evaluated_once(conditioned):
+    (source,) = load_sources([str(conditioned.path)], None)
+    assert len(source.policies) == 4
+    assert adjusted(source, {}) is source
+    changed = adjusted(source, {"cost_limit": 30.0}).policies
+    assert [str(i) for i in changed.ids] == ["BC-Conditioned_limit-30_seed-0", "BC-Conditioned_limit-30_seed-1"]
+    assert changed.actor.cost_limit.ravel().tolist() == [30.0, 30.0]
+    weights = changed.actor.network.weights[0]
+    assert float(abs(weights[0] - weights[1]).max()) > 0
+
+
+def test_different_policies_that_would_be_called_the_same_are_refused(conditioned, tmp_path):
+    (source,) = load_sources([str(conditioned.path)], None)
+    other = source.policies[1].adjusted(cost_limit=7)  # of the other seed
+    policies = Policies.stack([source.policies[0], Policy(other.actor, replace(other.id, seed=0), other.metadata)])
+    files = [str(policy.save(tmp_path / f"{policy.id}.safetensors")) for policy in policies]
+    (loose,) = load_sources(files, None)
+    with pytest.raises(ConfigError, match="would both be called BC-Conditioned_limit-30_seed-0"):
+        adjusted(loose, {"cost_limit": 30.0})
+
+
+def test_adjusted_policies_join_the_others_in_the_folder(conditioned, capsys):
+    pytest.importorskip("bullet_safety_gym")
+    command = ["evaluate", str(conditioned.path), "--episodes", "1", "--workers", "1"]
+    assert main(command) == 0
+    assert main([*command, "--adjust", "cost-limit=30"]) == 0
+    assert "BC-Conditioned" in capsys.readouterr().out
+    found = sorted((row.cost_limit, row.seed) for row in read_episodes(conditioned.episodes_file))
+    assert found == [(limit, seed) for limit in (20.0, 30.0, 40.0) for seed in (0, 1)]

@@ -5,7 +5,8 @@ import pytest
 
 from conftest import toy_episodes
 from safetrax.data.segments import label_segments
-from safetrax.data.store import SegmentIndex, Store, TransitionIndex, step_mask, window_rows
+from safetrax.data.store import TRANSITION_FIELDS, SegmentIndex, Store, TransitionIndex, step_mask, window_rows
+from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 
 
@@ -15,11 +16,6 @@ def test_store_holds_what_is_read_and_nothing_else(toy):
     assert store.next_observations is None
     np.testing.assert_array_equal(store.costs, toy.costs)
     assert store.num_transitions == 300
-
-
-def test_store_asks_for_next_observations_that_were_not_loaded(toy):
-    with pytest.raises(DataError, match="next_observations"):
-        Store.make(toy, ("next_observations",))
 
 
 def test_actions_are_mapped_to_the_unit_box_and_clipped():
@@ -35,6 +31,45 @@ def test_actions_are_mapped_to_the_unit_box_and_clipped():
         action_high=[10.0],
     )
     np.testing.assert_allclose(Store.make(data, ()).actions[:, 0], [-1.0, 0.0, 1.0])
+
+
+def two_episodes(*, following: bool) -> Trajectories:
+    """Steps 0, 1, 2 and 10, 11; the first episode is terminated, the second truncated, and both go on to 99."""
+    observations = np.array([[0], [1], [2], [10], [11]], np.float32)
+    return Trajectories.from_arrays(
+        observations,
+        actions=observations / 20,
+        rewards=np.arange(5),
+        costs=np.arange(5) % 2,
+        terminated=np.arange(5) == 2,
+        truncated=np.arange(5) == 4,
+        next_observations=[[1], [2], [99], [11], [99]] if following else None,
+    )
+
+
+@pytest.mark.parametrize(("following", "last"), [(True, [99, 99]), (False, [2, 11])])
+def test_a_transition_ends_in_what_was_logged_or_else_in_the_next_row(following, last):
+    data = two_episodes(following=following)
+    fields = TRANSITION_FIELDS if following else TRANSITION_FIELDS[:-1]
+    batch = Store.make(data, fields).transitions(jnp.array([4, 0, 1, 2, 3, 0]))
+    assert batch.observations[:, 0].tolist() == [11, 0, 1, 2, 10, 0]
+    assert batch.next_observations[:, 0].tolist() == [last[1], 1, 2, last[0], 11, 1]
+    assert batch.done.tolist() == [True, False, False, True, False, False]
+    assert batch.rewards.tolist() == [4, 0, 1, 2, 3, 0]
+    assert batch.costs.tolist() == [0, 0, 1, 0, 1, 0]
+    np.testing.assert_allclose(batch.actions[:, 0], np.array([11, 0, 1, 2, 10, 0]) / 20)
+
+
+def test_transitions_need_the_fields_that_they_are_made_of(toy):
+    with pytest.raises(AssertionError):
+        Store.make(toy, ("rewards", "costs", "terminated")).transitions(jnp.array([0]))
+
+
+def test_every_episode_can_be_drawn_from():
+    data = toy_episodes([2, 5, 3, 1])
+    index = TransitionIndex.all(data)
+    rows = np.asarray(index.sample(jax.random.key(0), 2000))
+    assert set(rows.tolist()) == set(range(11))
 
 
 def test_transitions_are_uniform_over_the_selected_episodes():

@@ -1,4 +1,10 @@
-"""Everything that algorithms of other kinds need, through the same loop as TraC."""
+"""Everything that algorithms of other kinds need, through the same loop as the library's own.
+
+Those are in tests/algorithms/test_every_algorithm.py.
+"""
+
+import contextlib
+import functools
 
 import jax
 import numpy as np
@@ -6,19 +12,18 @@ import pytest
 from miniatures import ALL
 
 from safetrax import data
-from safetrax.algorithms import BC, TraC
+from safetrax.algorithms import BC
 from safetrax.data.trajectories import Trajectories
 from safetrax.evaluation.episodes import read_episodes
 from safetrax.evaluation.rollout import evaluate
 from safetrax.policy import Policy
+from safetrax.training import train as module
+from safetrax.training.program import Program
 from safetrax.training.train import train
 
-ALGORITHMS = (
-    *ALL,
-    BC(hidden=(16,), updates=7, batch_size=32),
-    TraC(hidden=(16,), pretrain_updates=4, updates=5, batch_size=16),
-)
-IDS = [algorithm.name for algorithm in ALGORITHMS]
+PROGRAM = functools.cache(Program)
+
+each = pytest.mark.parametrize("algorithm", ALL, ids=[algorithm.name for algorithm in ALL])
 
 
 @pytest.fixture(scope="session")
@@ -33,12 +38,18 @@ def ball_run() -> Trajectories:
     )
 
 
+@pytest.fixture(autouse=True)
+def compiled_once(monkeypatch):
+    """Trainings of one algorithm and as many runs share a program."""
+    monkeypatch.setattr(module, "Program", PROGRAM)
+
+
 def leaves(run) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(run.policies.actor)]
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=IDS)
-def test_trains_checkpoints_resumes_saves_and_evaluates(algorithm, ball_run, run_folder, monkeypatch):
+@each
+def test_trains_checkpoints_resumes_saves_and_evaluates(algorithm, ball_run, run_folder):
     settings = {"cost_limits": (20, 40), "seeds": (0, 1), "log_every": 3}
     plain = train(algorithm, ball_run, **settings)
     assert len(plain.policies) == (4 if algorithm.uses_cost_limit else 2)
@@ -46,7 +57,7 @@ def test_trains_checkpoints_resumes_saves_and_evaluates(algorithm, ball_run, run
     # stop after the first look at the clock, then at every one: each part of the run is resumed
     stops = 0
     while True:
-        stopped = interrupt_at_once(monkeypatch, algorithm, ball_run, run_folder, settings, resume=stops > 0)
+        stopped = interrupt_at_once(algorithm, ball_run, run_folder, settings, resume=stops > 0)
         if stopped is not None:
             break
         stops += 1
@@ -68,9 +79,8 @@ def test_trains_checkpoints_resumes_saves_and_evaluates(algorithm, ball_run, run
     assert all(row.length == 100 for row in result.rows)
 
 
-def interrupt_at_once(monkeypatch, algorithm, trajectories, folder, settings, *, resume):
+def interrupt_at_once(algorithm, trajectories, folder, settings, *, resume):
     """Train until the first chunk is done; None if that was not the end."""
-    from safetrax.training import train as module
 
     class StopSoon:
         looks = 0
@@ -80,22 +90,13 @@ def interrupt_at_once(monkeypatch, algorithm, trajectories, folder, settings, *,
             StopSoon.looks += 1
             return StopSoon.looks > 1
 
-    import contextlib
-
-    @contextlib.contextmanager
-    def signals():
-        yield StopSoon()
-
-    monkeypatch.setattr(module, "catch_signals", signals)
-    try:
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(module.TrainingInterruptedError):
+        patch.setattr(module, "catch_signals", lambda: contextlib.nullcontext(StopSoon()))
         return train(algorithm, trajectories, **settings, out=folder, resume=resume)
-    except module.TrainingInterruptedError:
-        return None
-    finally:
-        monkeypatch.undo()
+    return None
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=IDS)
+@each
 def test_runs_side_by_side_equal_runs_alone(algorithm, ball_run):
     together = train(algorithm, ball_run, cost_limits=(20, 40), seeds=(0, 1), batching="map")
     alone = train(algorithm, ball_run, cost_limits=(40,), seeds=(1,), batching="map")
@@ -104,21 +105,13 @@ def test_runs_side_by_side_equal_runs_alone(algorithm, ball_run):
         np.testing.assert_array_equal(a, b[0])
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=IDS)
+@each
 def test_vmapped_runs_equal_mapped_ones_up_to_rounding(algorithm, ball_run):
     settings = {"cost_limits": (20, 40), "seeds": (0, 1)}
     mapped = train(algorithm, ball_run, **settings, batching="map")
     vmapped = train(algorithm, ball_run, **settings, batching="vmap")
     for a, b in zip(leaves(mapped), leaves(vmapped), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-4)
-
-
-def test_limits_and_seeds_make_different_policies(ball_run):
-    run = train(ALGORITHMS[-1], ball_run, cost_limits=(20, 40), seeds=(0, 1))
-    weights = [policy.actor.network.weights[0] for policy in run.policies]
-    for i in range(4):
-        for j in range(i):
-            assert float(abs(weights[i] - weights[j]).max()) > 0
 
 
 @pytest.mark.parametrize("precision", ["float32", "tensorfloat32"])
@@ -134,12 +127,12 @@ def test_products_have_the_precision_that_was_asked_for(ball_run, precision):
     assert seen - {None} == {precision}  # None: where only shapes were asked for
 
 
-def test_evaluations_while_training_are_rows_that_a_resume_does_not_repeat(ball_run, run_folder, monkeypatch):
+def test_evaluations_while_training_are_rows_that_a_resume_does_not_repeat(ball_run, run_folder):
     algorithm = BC(hidden=(8,), updates=4, batch_size=8)
     settings = {"seeds": (0, 1), "evaluate_every": 2, "evaluation_episodes": 1}
     plain = train(algorithm, ball_run, **settings)
     assert [(row.step, row.seed) for row in plain.episodes] == [(2, 0), (2, 1), (4, 0), (4, 1)]
-    assert interrupt_at_once(monkeypatch, algorithm, ball_run, run_folder, settings, resume=False) is None
+    assert interrupt_at_once(algorithm, ball_run, run_folder, settings, resume=False) is None
     with (run_folder / "episodes.csv").open("a") as file:  # as if killed while an evaluation was written
         file.write(",".join(map(str, (["BC-All", "BallRun", "", 0, 4, 0, 0, 1.0, 0.0, 100]))) + "\nBC-All,Ball")
     stopped = train(algorithm, ball_run, **settings, out=run_folder, resume=True)

@@ -1,50 +1,77 @@
-"""Behaviour cloning, on all episodes or on the safe ones."""
+"""Behaviour cloning: of all episodes, of those that lie right in cost and return, or conditioned on the cost."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
-from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
+from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, Variant, keep_state
+from safetrax.algorithms.learners import Learner
 from safetrax.algorithms.policies import ActionBounds, policy_network
-from safetrax.data.segments import within_limit
+from safetrax.data.filters.base import Selection
+from safetrax.data.filters.frontier import Frontier
+from safetrax.data.filters.selections import Boundary, Risky, Safe
 from safetrax.data.store import Store, TransitionIndex
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 from safetrax.nets.actors import Actor
+from safetrax.nets.conditioned import ConditionedActor, with_cost
 from safetrax.nets.mlp import MLP, kaiming_uniform
 from safetrax.settings import require
 
+Mode = Literal["all", "safe", "risky", "boundary", "frontier", "conditioned"]
+
+_PER_LIMIT = ("safe", "risky", "boundary")
+
 
 class BCState(eqx.Module):
-    """Network, optimiser and bounds."""
+    """The policy that is trained, and the action bounds."""
 
-    network: MLP
-    optimiser: optax.OptState
+    learner: Learner[MLP]
     bounds: ActionBounds
+
+
+class BCIndex(eqx.Module):
+    """What may be drawn.
+
+    Attributes:
+        transitions: those of the selected episodes.
+        cost_returns: of every episode of the data set; None unless the policy is conditioned on it.
+    """
+
+    transitions: TransitionIndex
+    cost_returns: Float[Array, " E"] | None
 
 
 @dataclass(frozen=True)
 class BC(Algorithm):
     """Behaviour cloning: minimise the mean squared error between the policy's and the logged actions.
 
-    The baselines BC-All and BC-Safe of DSRL and OSRL (Liu et al., 2024, arXiv:2306.09303), with OSRL's sizes and
-    rates.
+    The baselines BC-All, BC-Safe, BC-Risky, BC-Boundary, BC-Frontier and, as BC-Conditioned, the one that the code
+    calls "multi-task" (Liu et al., 2024, arXiv:2306.09303, and its code, OSRL), with OSRL's sizes and rates. The
+    modes select episodes exactly as the filters of those names do, see `safetrax.data.filters`.
+
+    BC-Conditioned clones every episode and sees the cost return of the episode, undiscounted and not scaled, as one
+    more number of the observation. The deployed policy is given the limit in its place; one training serves every
+    limit, and `policy.adjusted(cost_limit=30)` gives another one.
 
     Deviations: transitions after the last complete episode are dropped (OSRL counts them as safe).
 
     Metrics: `loss`, the squared error averaged over batch and action dimensions.
     """
 
-    mode: Literal["all", "safe"] = "all"
-    """"all": every episode. "safe": episodes whose cost return is within the limit, one policy per limit."""
+    mode: Mode = "all"
+    """Which episodes, C being an episode's cost. "all": every one. "safe": C within the limit. "risky": C at least
+    twice the limit. "boundary": C above half the limit, at most one and a half limits. "frontier": near the most that
+    was earned at each cost. "conditioned": every one, with C as an input that the limit replaces when deployed."""
     hidden: tuple[int, ...] = (256, 256)
     """Units of each hidden layer."""
     updates: int = 100_000
@@ -55,64 +82,106 @@ class BC(Algorithm):
     """Adam's step size."""
 
     def __post_init__(self) -> None:
-        require(self.mode in ("all", "safe"), "mode", self.mode, "be 'all' or 'safe'")
+        modes = get_args(Mode)
+        require(self.mode in modes, "mode", self.mode, f"be one of {', '.join(modes)}")
         require(self.updates >= 0, "updates", self.updates, "not be negative")
         require(self.batch_size > 0, "batch_size", self.batch_size, "be positive")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "be positive")
 
     @property
     def name(self) -> str:
-        """BC-All or BC-Safe."""
+        """BC-All, BC-Safe, BC-Risky, BC-Boundary, BC-Frontier or BC-Conditioned."""
         return f"BC-{self.mode.capitalize()}"
 
     @property
     def uses_cost_limit(self) -> bool:
-        """Only the safe mode selects by cost."""
-        return self.mode == "safe"
+        """Where the limit selects episodes."""
+        return self.mode in _PER_LIMIT
+
+    @property
+    def needs_cost_limits(self) -> bool:
+        """Also where the deployed policy is told the limit."""
+        return self.uses_cost_limit or self.mode == "conditioned"
 
     @classmethod
     def preset(cls, suite: str, task: str | None = None) -> BC:
         """OSRL's schedule: twice as many updates on MetaDrive."""
         return cls(updates=200_000 if suite == "metadrive" else 100_000)
 
-    def index(self, trajectories: Trajectories, cost_limit: float) -> TransitionIndex:
-        """The transitions of the selected episodes."""
+    def index(self, trajectories: Trajectories, cost_limit: float) -> BCIndex:
+        """The transitions of the selected episodes.
+
+        Raises:
+            DataError: the mode selects no episode.
+            ConfigError: the limit is 0 and the mode is "boundary": then the boundary has no width.
+        """
         selected = np.ones(trajectories.num_episodes, bool)
-        if self.mode == "safe":
-            costs = trajectories.cost_returns
-            selected = within_limit(costs, cost_limit)
-            if not selected.any():
+        selection = self._selection(cost_limit)
+        if selection is not None:
+            chosen = selection.episodes(trajectories)
+            if not chosen.size:
+                at = f" at the cost limit {cost_limit:g}" if self.uses_cost_limit else ""
                 raise DataError(
-                    f"no episode meets the cost limit {cost_limit:g}: the cheapest costs {costs.min():g}; "
-                    "raise the limit or add safe episodes."
+                    f"{self.name} finds none of the {trajectories.num_episodes} episodes to clone{at}: "
+                    f"{selection.advice(trajectories)}"
                 )
-        return TransitionIndex.make(trajectories, selected)
+            selected = np.isin(np.arange(trajectories.num_episodes), chosen)
+        costs = trajectories.cost_returns if self.mode == "conditioned" else None
+        return BCIndex(
+            TransitionIndex.make(trajectories, selected),
+            None if costs is None else jnp.asarray(costs, jnp.float32),
+        )
 
     def init(self, key: Key[Array, ""], spec: Spec) -> BCState:
         """PyTorch's default initialisation, as in OSRL."""
+        if self.mode == "conditioned":
+            spec = replace(spec, observation_size=spec.observation_size + 1)
         network = policy_network(key, spec, self.hidden, dropout=0.0, initialiser=kaiming_uniform)
-        return BCState(network, self._optimiser().init(network), ActionBounds.of(spec))
+        return BCState(Learner.make(network, self._optimiser()), ActionBounds.of(spec))
 
     def stages(self) -> tuple[Stage, ...]:
         """One."""
         return (Stage("clone", self.updates, keep_state, self._update),)
 
     def actor(self, state: BCState) -> Actor:
-        """The network."""
-        return state.bounds.actor(state.network)
+        """The network; the conditioned one until its variants tell it a limit with the limit zero."""
+        network, bounds = state.learner.network, state.bounds
+        if self.mode == "conditioned":
+            return ConditionedActor(network, bounds.low, bounds.high, jnp.zeros(()))
+        return bounds.actor(network)
+
+    def variants(self, cost_limits: Sequence[float]) -> tuple[Variant, ...]:
+        """The conditioned policy at every limit."""
+        if self.mode != "conditioned":
+            return super().variants(cost_limits)
+        return tuple(Variant(self.name, limit, {"cost_limit": limit}) for limit in cost_limits)
+
+    def _selection(self, cost_limit: float) -> Selection | None:
+        """The filter that keeps the mode's episodes; None: all are kept."""
+        match self.mode:
+            case "safe":
+                return Safe(cost_limit)
+            case "risky":
+                return Risky(cost_limit)
+            case "boundary":
+                return Boundary(cost_limit)
+            case "frontier":
+                return Frontier()
+        return None
 
     def _optimiser(self) -> optax.GradientTransformation:
         return optax.adam(self.learning_rate)
 
-    def _update(
-        self, state: BCState, store: Store, index: TransitionIndex, key: Key[Array, ""]
-    ) -> tuple[BCState, Metrics]:
-        rows = index.sample(key, self.batch_size)
+    def _update(self, state: BCState, store: Store, index: BCIndex, key: Key[Array, ""]) -> tuple[BCState, Metrics]:
+        rows = index.transitions.sample(key, self.batch_size)
+        observations, actions = store.observations[rows], store.actions[rows]
+        if index.cost_returns is not None:
+            episodes = jnp.searchsorted(store.offsets, rows, side="right") - 1
+            observations = with_cost(observations, index.cost_returns[episodes])
 
-        def loss(network: MLP) -> jax.Array:
-            return jnp.mean(jnp.square(network(store.observations[rows]) - store.actions[rows]))
+        def loss(network: MLP) -> tuple[jax.Array, Metrics]:
+            value = jnp.mean(jnp.square(network(observations) - actions))
+            return value, {"loss": value}
 
-        value, gradient = jax.value_and_grad(loss)(state.network)
-        updates, optimiser = self._optimiser().update(gradient, state.optimiser)
-        network = optax.apply_updates(state.network, updates)
-        return BCState(network, optimiser, state.bounds), {"loss": value}
+        learner, metrics, _ = state.learner.step(self._optimiser(), loss)
+        return BCState(learner, state.bounds), metrics

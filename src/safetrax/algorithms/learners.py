@@ -44,7 +44,8 @@ class Learner(eqx.Module, Generic[N]):
         """
         gradient, extra = jax.grad(loss, has_aux=True)(self.network)
         updates, state = optimiser.update(gradient, self.optimiser, self.network)
-        return Learner(optax.apply_updates(self.network, updates), state), extra, optax.global_norm(gradient)
+        norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradient)))
+        return Learner(optax.apply_updates(self.network, updates), state), extra, norm
 
 
 class Tracked(eqx.Module, Generic[N]):

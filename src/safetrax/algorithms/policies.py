@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -25,8 +27,8 @@ class ActionBounds(eqx.Module):
             low=jnp.asarray(spec.action_low, jnp.float32), high=jnp.asarray(spec.action_high, jnp.float32)
         )
 
-    def actor(self, network: MLP) -> DeterministicActor:
-        """The deployed form of a tanh network."""
+    def actor(self, network: Callable[[jax.Array], jax.Array]) -> DeterministicActor:
+        """The deployed form of a network with outputs in [-1, 1]."""
         return DeterministicActor(network, self.low, self.high)
 
 

@@ -37,8 +37,22 @@ class Choice:
 
 CHOICES = {
     "trac": Choice("TraC", "trajectory classification: near desirable episodes, away from undesirable ones"),
+    "lspc": Choice(
+        "LSPC", "a latent space that decodes to safe actions, for LSPC-S and LSPC-O; ignores the cost limit"
+    ),
+    "cpq": Choice("CPQ", "constraints penalised Q-learning: unknown actions count as costly"),
+    "bcq-lag": Choice("BCQLag", "batch-constrained Q-learning with a Lagrange multiplier"),
+    "bear-lag": Choice("BEARLag", "Q-learning near the log's actions (MMD) with a Lagrange multiplier"),
+    "coptidice": Choice("COptiDICE", "cloning with weights that correct the log towards the constrained optimum"),
+    "iql": Choice("IQL", "implicit Q-learning; ignores costs"),
+    "td3-bc": Choice("TD3BC", "TD3 with a cloning term; ignores costs"),
+    "cql": Choice("CQL", "conservative Q-learning; ignores costs"),
     "bc-all": Choice("BC", "behaviour cloning of every episode; ignores the cost limit", {"mode": "all"}),
     "bc-safe": Choice("BC", "behaviour cloning of the episodes within the cost limit", {"mode": "safe"}),
+    "bc-risky": Choice("BC", "behaviour cloning of the episodes at twice the limit and more", {"mode": "risky"}),
+    "bc-boundary": Choice("BC", "behaviour cloning of the episodes near the limit", {"mode": "boundary"}),
+    "bc-frontier": Choice("BC", "behaviour cloning of the best episodes at every cost", {"mode": "frontier"}),
+    "bc-conditioned": Choice("BC", "behaviour cloning that is told the episode's cost", {"mode": "conditioned"}),
 }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -45,6 +47,10 @@ class EvaluateOptions:
         tuple[float, ...], tyro.conf.arg(metavar="COST [COST ...]", help_behavior_hint="(default: the task's)")
     ] = ()
     """Limits at which to score methods that ignore the limit; others are scored at the one they were trained for."""
+    adjust: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...", help_behavior_hint="(default: as they were saved)")
+    ] = ()
+    """Change what the method lets one change after training, such as restriction=0.1 or cost-limit=30."""
     out: Annotated[
         str | None,
         tyro.conf.arg(metavar="FILE.csv", help_behavior_hint="(default: the run folder's episodes.csv, added to)"),
@@ -62,14 +68,15 @@ def run(argv: list[str]) -> int:
     if options.video is not None and Path(options.video).suffix.lower() != ".gif":
         raise ConfigError(f"the video {options.video} must be a file that ends in .gif.")
     check_cost_limits(options.cost_limits)
+    adjustments = parse_adjustments(options.adjust)
     if options.task is not None:
         get_task(options.task)
     for path in (options.out, options.video):
         if path is not None:
             check_writable(Path(path))
-    from safetrax.cli.sources import load_sources
+    from safetrax.cli.sources import adjusted, load_sources
 
-    sources = load_sources(options.policies, options.task)
+    sources = [adjusted(source, adjustments) for source in load_sources(options.policies, options.task)]
     rows: list[Any] = []
     for source in sources:
         rows += _evaluate(source, options)
@@ -83,6 +90,29 @@ def run(argv: list[str]) -> int:
     if options.video is not None:
         _record(sources, options.video, options.seed)
     return 0
+
+
+def parse_adjustments(words: Iterable[str]) -> dict[str, float]:
+    """Numbers by name out of words such as `restriction=0.1`; dashes of a name become underscores.
+
+    Raises:
+        ConfigError: a word is not NAME=VALUE, its value is no finite number, or a name comes twice.
+    """
+    values: dict[str, float] = {}
+    for word in words:
+        name, equals, text = (part.strip() for part in word.partition("="))
+        if not (name and equals and text):
+            raise ConfigError(f"--adjust cannot take {word!r}; write NAME=VALUE, for instance restriction=0.1.")
+        value = math.nan
+        with contextlib.suppress(ValueError):
+            value = float(text)
+        if not math.isfinite(value):
+            raise ConfigError(f"--adjust cannot set {name} to {text!r}, which is not a finite number.")
+        name = name.replace("-", "_")
+        if name in values:
+            raise ConfigError(f"--adjust sets {name} twice; give it one value, and the other in another command.")
+        values[name] = value
+    return values
 
 
 def _evaluate(source: Source, options: EvaluateOptions) -> Sequence[Any]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from safetrax.data.catalogue import get_task
 from safetrax.errors import ConfigError, DataError
-from safetrax.policy import Policies, Policy
+from safetrax.policy import Policies, Policy, RunId
 from safetrax.training.folder import RunFolder
 
 
@@ -57,6 +58,32 @@ def load_sources(paths: Sequence[str], task: str | None) -> list[Source]:
     return sources + [_of_files(group, task) for group in loose.values()]
 
 
+def adjusted(source: Source, values: Mapping[str, float]) -> Source:
+    """The source with its policies adjusted, see `safetrax.policy.Policy.adjusted`.
+
+    Variants that differ in what is adjusted become the same policy, which is then kept once.
+
+    Raises:
+        ConfigError: the policies have nothing of that name, a value is out of range, or different policies would
+            be called the same.
+    """
+    if not values:
+        return source
+    try:
+        policies = source.policies.adjusted(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{source.title} cannot be adjusted: {error}") from error
+    first: dict[RunId, int] = {}
+    for place, run in enumerate(policies.ids):
+        if not _equal(policies, first.setdefault(run, place), place):
+            raise ConfigError(
+                f"two policies of {source.title} would both be called {run}; evaluate them with two commands."
+            )
+    kept = np.array(list(first.values()))
+    actor = jax.tree.map(lambda leaf: leaf[kept], policies.actor)
+    return replace(source, policies=Policies(actor, tuple(first), policies.metadata))
+
+
 def load_policies(paths: Sequence[str]) -> Policies:
     """All policies of run folders and single files, which must be of one structure.
 
@@ -95,6 +122,11 @@ def _kind(policy: Policy) -> object:
     leaves, structure = jax.tree.flatten(policy.actor)
     shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
     return policy.id.task, structure, shapes, _step(policy.metadata)
+
+
+def _equal(policies: Policies, a: int, b: int) -> bool:
+    """Whether two of the policies are one."""
+    return a == b or all(np.array_equal(leaf[a], leaf[b]) for leaf in jax.tree.leaves(policies.actor))
 
 
 def _check_distinct(group: Iterable[tuple[str, Policy]]) -> None:

@@ -17,7 +17,7 @@ from safetrax.errors import ConfigError, DataError, RunError
 if TYPE_CHECKING:
     from safetrax.cli.session import Session
 
-_CHOICE_LINES = "\n".join(f"  {word:<9}{choice.line}" for word, choice in CHOICES.items())
+_CHOICE_LINES = "\n".join(f"  {word:<16}{choice.line}" for word, choice in CHOICES.items())
 _ABOUT = f"""Train one policy per cost limit and seed.
 
 algorithms:

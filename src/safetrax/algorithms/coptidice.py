@@ -1,0 +1,367 @@
+"""COptiDICE: weighted cloning, with weights that correct the data's occupancy to that of the best safe policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int, Int32, Key
+
+from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage
+from safetrax.algorithms.diagnosis import History, diverges, lasts
+from safetrax.algorithms.learners import Learner, discounted_limit
+from safetrax.algorithms.policies import ActionBounds
+from safetrax.data.store import TRANSITION_FIELDS, Field, Store, TransitionIndex, Transitions
+from safetrax.data.trajectories import Trajectories
+from safetrax.losses.dice import (
+    DIVERGENCES,
+    DivergenceName,
+    advantage,
+    flow_residual,
+    occupancy_weights,
+    value_loss,
+    worst_case,
+)
+from safetrax.losses.likelihood import gaussian_log_prob, squashed_log_prob, unsquash
+from safetrax.nets.actors import Actor
+from safetrax.nets.ensemble import Ensemble
+from safetrax.nets.gaussian import SquashedGaussian
+from safetrax.settings import require
+
+_ZERO = 1e-3  # a weight below it takes no part in the cloning
+_GREAT = 5.0  # scaled reward per unit of cost: beyond it, rewards hardly matter
+
+
+class COptiDICEIndex(eqx.Module):
+    """What a run draws from.
+
+    Attributes:
+        transitions: all of them.
+        initial_share: p_init, the share of rows that begin an episode.
+        threshold: what the cost estimate is compared with.
+    """
+
+    transitions: TransitionIndex
+    initial_share: Float[Array, ""]
+    threshold: Float[Array, ""]
+
+
+class UpperBound(eqx.Module):
+    """What the cost upper bound learns.
+
+    Attributes:
+        values: chi, the cost values.
+        temperature: tau before the softplus.
+    """
+
+    values: Learner[Ensemble]
+    temperature: Learner[Float[Array, ""]]
+
+
+class COptiDICEState(eqx.Module):
+    """What COptiDICE trains.
+
+    Attributes:
+        policy: pi.
+        values: nu, the values of the penalised reward.
+        multiplier: lambda before the softplus.
+        bound: of the cost estimate; None where it is switched off.
+        observation_noise: standard deviation of the noise on cloned observations.
+        action_noise: the same for actions.
+        bounds: action bounds.
+    """
+
+    policy: Learner[SquashedGaussian]
+    values: Learner[Ensemble]
+    multiplier: Learner[Float[Array, ""]]
+    bound: UpperBound | None
+    observation_noise: Float[Array, " O"]
+    action_noise: Float[Array, " A"]
+    bounds: ActionBounds
+
+
+@dataclass(frozen=True)
+class COptiDICE(Algorithm):
+    """COptiDICE (Lee et al., ICLR 2022, arXiv:2204.08957), with the sizes and rates of OSRL (Liu et al., 2024).
+
+    Finds the weights w(s, a) whose re-weighted data are the occupancy of the policy with the greatest reward, minus
+    alpha times an f-divergence from the data, among those whose cost meets the limit; then clones with these weights.
+    The cost is over-estimated: by its worst case over all data sets within a divergence epsilon of the batch.
+
+    Deviations from the paper follow OSRL: initial states are the batch's own, no gradient penalty, smaller networks,
+    a squashed Gaussian policy cloned with noise.
+    Deviations from OSRL, unless `osrl_compat`: the cost estimate is a cost per step and is compared with the limit
+    per step, (limit / T) (1 - gamma^T), rather than with the discounted sum of an episode, which is 1 / (1 - gamma)
+    times as great and no constraint at all; the likelihood is that of the squashed action, rather than the
+    unsquashed Gaussian's at the squashed action.
+
+    Metrics: `reward_value` (mean nu of the batch), `cost_value` (the cost estimate per step that is compared with the
+    threshold), `cost_per_step` (E[w c], the same before the upper bound), `above_limit` (share of updates whose
+    cost_value exceeds the threshold), `multiplier` (lambda), `mean_weight`, `zero_weights` (share of weights below
+    1e-3), `tau` and `divergence` (of the upper bound, which holds the divergence at epsilon), `reward_critic_loss`
+    (of nu), `cost_critic_loss` (of chi), `policy_loss`, `policy_gradient`.
+    """
+
+    fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+
+    hidden: tuple[int, ...] = (256, 256)
+    """Units of each hidden layer, of the policy and of the values."""
+    updates: int = 100_000
+    """Gradient steps."""
+    batch_size: int = 512
+    """Transitions per batch, uniform with replacement."""
+    discount: float = 0.99
+    """gamma."""
+    reward_scale: float = 0.1
+    """Factor on rewards. Only its ratio to `alpha` and to the multiplier's unit matters."""
+    divergence: DivergenceName = "soft-chi2"
+    """f, by which the weights' distance from 1 is measured."""
+    alpha: float = 0.5
+    """Strength of the divergence, in scaled rewards: the larger, the closer to plain cloning."""
+    cost_divergence: float = 0.01
+    """epsilon, the divergence that the cost's upper bound allows for, in nats; 0: no upper bound, E[w c] itself."""
+    critics: int = 2
+    """Networks per value function, of which the least value counts."""
+    policy_learning_rate: float = 1e-4
+    """Adam's step size of the policy."""
+    critic_learning_rate: float = 1e-4
+    """Adam's step size of nu and chi."""
+    multiplier_learning_rate: float = 1e-4
+    """Adam's step size of lambda and tau, before their softplus."""
+    cloning_noise: float = 0.1
+    """Noise on cloned observations and actions, in standard deviations of each dimension over the data."""
+    osrl_compat: bool = False
+    """Reproduce OSRL's flaws, see above: its published results are near those of no constraint."""
+
+    def __post_init__(self) -> None:
+        require(self.divergence in DIVERGENCES, "divergence", self.divergence, f"be one of {DIVERGENCES}")
+        require(0 <= self.discount < 1, "discount", self.discount, "lie in [0, 1)")
+        for name in ("updates", "cost_divergence", "cloning_noise"):
+            value = getattr(self, name)
+            require(value >= 0, name, value, "not be negative")
+        for name in (
+            "batch_size",
+            "reward_scale",
+            "alpha",
+            "critics",
+            "policy_learning_rate",
+            "critic_learning_rate",
+            "multiplier_learning_rate",
+        ):
+            value = getattr(self, name)
+            require(value > 0, name, value, "be positive")
+
+    @property
+    def name(self) -> str:
+        """COptiDICE or COptiDICE-OSRL."""
+        return "COptiDICE-OSRL" if self.osrl_compat else "COptiDICE"
+
+    @classmethod
+    def preset(cls, suite: str, task: str | None = None) -> COptiDICE:
+        """OSRL's schedule: twice as many updates on MetaDrive."""
+        return cls(updates=200_000 if suite == "metadrive" else 100_000)
+
+    def index(self, trajectories: Trajectories, cost_limit: float) -> COptiDICEIndex:
+        """All transitions, and the threshold for one limit."""
+        threshold = discounted_limit(cost_limit, trajectories.max_length, self.discount)
+        if not self.osrl_compat:  # the discounted sum of the occupancy's weights is 1 / (1 - gamma) times their mean
+            threshold = (1 - self.discount) * threshold
+        return COptiDICEIndex(
+            transitions=TransitionIndex.all(trajectories),
+            initial_share=jnp.asarray(trajectories.num_episodes / trajectories.num_transitions, jnp.float32),
+            threshold=threshold,
+        )
+
+    def init(self, key: Key[Array, ""], spec: Spec) -> COptiDICEState:
+        """PyTorch's default weights; lambda and tau begin at softplus(1) = 1.31, as in OSRL."""
+        policy_key, value_key, cost_key = jax.random.split(key, 3)
+        sizes = (spec.observation_size, *self.hidden)
+        bound = None
+        if self.cost_divergence > 0:
+            bound = UpperBound(
+                Learner.make(Ensemble.make(cost_key, sizes, self.critics), self._critic_optimiser()),
+                Learner.make(jnp.ones(()), self._multiplier_optimiser()),
+            )
+        return COptiDICEState(
+            policy=Learner.make(
+                SquashedGaussian.make(policy_key, spec.observation_size, spec.action_size, self.hidden),
+                self._policy_optimiser(),
+            ),
+            values=Learner.make(Ensemble.make(value_key, sizes, self.critics), self._critic_optimiser()),
+            multiplier=Learner.make(jnp.ones(()), self._multiplier_optimiser()),
+            bound=bound,
+            observation_noise=jnp.zeros(spec.observation_size),
+            action_noise=jnp.zeros(spec.action_size),
+            bounds=ActionBounds.of(spec),
+        )
+
+    def stages(self) -> tuple[Stage, ...]:
+        """One."""
+        return (Stage("train", self.updates, self._measure_noise, self._update),)
+
+    def actor(self, state: COptiDICEState) -> Actor:
+        """tanh of the policy's mean."""
+        return state.bounds.actor(state.policy.network)
+
+    def diagnose(self, history: History) -> tuple[str, ...]:
+        """Weights that vanish, a multiplier that diverges."""
+        found = []
+        if lasts(history, "zero_weights", lambda share: share > 0.99):
+            found.append(
+                "nearly all weights are zero, so the policy clones next to nothing: raise alpha or the cost limit."
+            )
+        if diverges(history, "multiplier", above=_GREAT):
+            found.append(
+                "the multiplier keeps growing: no re-weighting of the data seems to meet the cost limit, and rewards "
+                "lose their say; raise the cost limit, lower alpha, or add safe episodes."
+            )
+        return tuple(found)
+
+    # Training
+
+    def _measure_noise(
+        self, state: COptiDICEState, store: Store, index: COptiDICEIndex, key: Key[Array, ""]
+    ) -> COptiDICEState:
+        """Standard deviations of the data set, once."""
+        noise = tuple(self.cloning_noise * jnp.std(x, axis=0) for x in (store.observations, store.actions))
+        measured: COptiDICEState = eqx.tree_at(lambda s: (s.observation_noise, s.action_noise), state, noise)
+        return measured
+
+    def _update(
+        self, state: COptiDICEState, store: Store, index: COptiDICEIndex, key: Key[Array, ""]
+    ) -> tuple[COptiDICEState, Metrics]:
+        draw_key, noise_key = jax.random.split(key)
+        rows = index.transitions.sample(draw_key, self.batch_size)
+        batch = store.transitions(rows)
+        initial = starts_episode(store.offsets, rows) / index.initial_share
+        multiplier = jax.nn.softplus(state.multiplier.network)
+
+        def nu_loss(network: Ensemble) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+            values, advantages = self._advantages(network, batch, multiplier)
+            weights = jax.lax.stop_gradient(occupancy_weights(advantages, self.alpha, self.divergence))
+            loss = value_loss(values, initial, advantages, weights, self.discount, self.alpha, self.divergence)
+            return loss, (loss, values, weights)
+
+        values, (loss, nu, weights), _ = state.values.step(self._critic_optimiser(), nu_loss)
+        metrics = {"reward_value": jnp.mean(nu), "reward_critic_loss": loss}
+
+        cost_per_step = jnp.mean(weights * batch.costs)
+        bound, cost, bound_metrics = self._step_bound(state.bound, batch, initial, weights)
+        multiplier_learner, _, _ = state.multiplier.step(
+            self._multiplier_optimiser(), lambda raw: (jax.nn.softplus(raw) * (index.threshold - cost), None)
+        )
+
+        _, advantages = self._advantages(values.network, batch, multiplier)
+        weights = occupancy_weights(advantages, self.alpha, self.divergence)
+        policy, policy_loss, gradient = self._step_policy(state, batch, weights, noise_key)
+        return COptiDICEState(
+            policy=policy,
+            values=values,
+            multiplier=multiplier_learner,
+            bound=bound,
+            observation_noise=state.observation_noise,
+            action_noise=state.action_noise,
+            bounds=state.bounds,
+        ), {
+            **metrics,
+            **bound_metrics,
+            "cost_value": cost,
+            "cost_per_step": cost_per_step,
+            "above_limit": (cost > index.threshold).astype(jnp.float32),
+            "multiplier": multiplier,
+            "mean_weight": jnp.mean(weights),
+            "zero_weights": jnp.mean(weights < _ZERO),
+            "policy_loss": policy_loss,
+            "policy_gradient": gradient,
+        }
+
+    def _advantages(
+        self, network: Ensemble, batch: Transitions, multiplier: Float[Array, ""]
+    ) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
+        """nu(s) and e of the batch."""
+        values, following = _here_and_next(network, batch)
+        rewards = self.reward_scale * batch.rewards
+        return values, advantage(rewards, batch.costs, multiplier, values, following, batch.done, self.discount)
+
+    def _step_bound(
+        self,
+        bound: UpperBound | None,
+        batch: Transitions,
+        initial: Float[Array, " B"],
+        weights: Float[Array, " B"],
+    ) -> tuple[UpperBound | None, Float[Array, ""], Metrics]:
+        """One step of chi and tau, and the cost estimate before it."""
+        if bound is None:
+            return None, jnp.mean(weights * batch.costs), {}
+        tau = jax.nn.softplus(bound.temperature.network)
+
+        def chi_loss(network: Ensemble) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+            residuals = flow_residual(
+                *_here_and_next(network, batch), initial, weights, batch.costs, batch.done, self.discount
+            )
+            omega, divergence = worst_case(residuals, tau)
+            loss = jnp.mean(omega * residuals)
+            return loss, (loss, omega, divergence)
+
+        values, (loss, omega, divergence), _ = bound.values.step(self._critic_optimiser(), chi_loss)
+        temperature, _, _ = bound.temperature.step(
+            self._multiplier_optimiser(),
+            lambda raw: (jax.nn.softplus(raw) * (self.cost_divergence - divergence), None),
+        )
+        return (
+            UpperBound(values, temperature),
+            jnp.mean(omega * weights * batch.costs),
+            {"cost_critic_loss": loss, "tau": tau, "divergence": divergence},
+        )
+
+    def _step_policy(
+        self, state: COptiDICEState, batch: Transitions, weights: Float[Array, " B"], key: Key[Array, ""]
+    ) -> tuple[Learner[SquashedGaussian], Float[Array, ""], Float[Array, ""]]:
+        """One step of weighted cloning; also its loss and the gradient's norm."""
+        observation_key, action_key = jax.random.split(key)
+
+        def noisy(key: jax.Array, x: jax.Array, std: jax.Array) -> jax.Array:
+            return x + std * jax.random.normal(key, x.shape)
+
+        observations = noisy(observation_key, batch.observations, state.observation_noise)
+        actions = noisy(action_key, batch.actions, state.action_noise)
+
+        def loss(network: SquashedGaussian) -> tuple[jax.Array, jax.Array]:
+            value = -jnp.mean(weights * self._log_prob(network, observations, actions))
+            return value, value
+
+        return state.policy.step(self._policy_optimiser(), loss)
+
+    def _log_prob(
+        self, network: SquashedGaussian, observations: Float[Array, "B O"], actions: Float[Array, "B A"]
+    ) -> Float[Array, " B"]:
+        """log pi(a|s); OSRL takes the Gaussian before the tanh for it, though it executes the tanh of its mean."""
+        mean, log_std = network.moments(observations)
+        if self.osrl_compat:
+            return gaussian_log_prob(actions, mean, log_std)
+        return squashed_log_prob(unsquash(actions), mean, log_std)
+
+    def _policy_optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.policy_learning_rate)
+
+    def _critic_optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.critic_learning_rate)
+
+    def _multiplier_optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.multiplier_learning_rate)
+
+
+def starts_episode(offsets: Int32[Array, " E1"], rows: Int[Array, " B"]) -> Bool[Array, " B"]:
+    """Whether a row is the first of its episode; `offsets` as in `Store`."""
+    return offsets[jnp.searchsorted(offsets, rows)] == rows
+
+
+def _here_and_next(network: Ensemble, batch: Transitions) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
+    """Least values of s and of s', in one pass."""
+    values = network.min(jnp.concatenate([batch.observations, batch.next_observations]))
+    here, following = jnp.split(values, 2)
+    return here, following

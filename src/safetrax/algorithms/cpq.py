@@ -1,0 +1,416 @@
+"""CPQ: Q-learning that earns nothing where cost values exceed the limit or the data are left."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, Key
+
+from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
+from safetrax.algorithms.diagnosis import History, lasts
+from safetrax.algorithms.lagrangian_critics import over_samples, summed_errors
+from safetrax.algorithms.learners import Learner, Tracked, discounted_limit
+from safetrax.algorithms.policies import ActionBounds
+from safetrax.data.store import TRANSITION_FIELDS, Field, Store, TransitionIndex, Transitions
+from safetrax.data.trajectories import Trajectories
+from safetrax.losses.latent import kl_to_standard_normal
+from safetrax.nets.actors import Actor
+from safetrax.nets.cvae import CVAE
+from safetrax.nets.ensemble import Ensemble
+from safetrax.nets.gaussian import SquashedGaussian
+from safetrax.settings import require
+
+_LOG_ALPHA_BOUND = 5.0
+
+
+class CPQIndex(eqx.Module):
+    """What a run draws from.
+
+    Attributes:
+        transitions: all of them.
+        threshold: q_kappa, the discounted cost that is allowed.
+    """
+
+    transitions: TransitionIndex
+    threshold: Float[Array, ""]
+
+
+class Detector(eqx.Module):
+    """What tells actions outside of the data, and how strongly their cost values are raised.
+
+    Attributes:
+        cvae: its encoder's divergence from the prior marks an action.
+        log_alpha: log of the penalty's weight.
+    """
+
+    cvae: Learner[CVAE]
+    log_alpha: Float[Array, ""]
+
+
+class CPQState(eqx.Module):
+    """What CPQ trains.
+
+    Attributes:
+        policy: pi.
+        reward_critic: Q.
+        cost_critic: Q_c.
+        detector: None under `osrl_compat`, where it has no effect.
+        bounds: action bounds.
+    """
+
+    policy: Learner[SquashedGaussian]
+    reward_critic: Tracked[Ensemble]
+    cost_critic: Tracked[Ensemble]
+    detector: Detector | None
+    bounds: ActionBounds
+
+
+@dataclass(frozen=True)
+class CPQ(Algorithm):
+    """Constraints penalised Q-learning (Xu et al., AAAI 2022, arXiv:2107.09003), with the sizes and rates of OSRL.
+
+    An actor-critic whose rewards to come, and whose policy's gradient, count only where the cost value of the
+    policy's action is within the limit. Cost values of actions outside of the data, as a CVAE sees them, are raised,
+    so that these count as unsafe.
+
+    Deviations from the paper follow OSRL (Liu et al., 2024), whose results are those known as CPQ's: outside of the
+    data is the quarter of the policy's draws that the encoder finds least likely; cost targets ignore that an episode
+    ends (`cost_done`).
+    Deviations from OSRL, unless `osrl_compat`: the penalty acts on the present cost critic and on actions in
+    [-1, 1]; OSRL computes it without gradient, from the target critic and from actions before the tanh, so that it
+    changes nothing. Always: both critics look at the same draws of the next action, where OSRL draws twice.
+
+    Metrics: `reward_value` and `cost_value` (mean Q and Q_c of the logged actions), `above_limit`, `policy_active`
+    (share of the policy's actions with a cost value within the limit: elsewhere it gets no gradient),
+    `policy_gradient`, `policy_loss`, `reward_critic_loss`, `cost_critic_loss` (without the penalty); and, unless
+    `osrl_compat`, `alpha` (the penalty's weight), `flagged_cost` (mean Q_c of the flagged draws),
+    `out_of_distribution` (share of the policy's draws that the encoder finds less likely than `ood_quantile` of the
+    logged actions; a quarter by default if the policy is the data's) and `cvae_loss`.
+    """
+
+    fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+
+    hidden: tuple[int, ...] = (256, 256)
+    """Units of each hidden layer, of the policy and of the critics."""
+    cvae_hidden: int = 400
+    """Units of each of the CVAE's two hidden layers."""
+    updates: int = 100_000
+    """Gradient steps."""
+    batch_size: int = 512
+    """Transitions per batch, uniform with replacement."""
+    discount: float = 0.99
+    """gamma."""
+    reward_scale: float = 0.1
+    """Factor on rewards."""
+    reward_shift: float = 0.0
+    """Added to every reward before scaling. Choose it so that none is negative: to earn nothing is the penalty."""
+    critics: int = 2
+    """Networks per critic, of which the least value counts."""
+    samples: int = 10
+    """Draws of the policy per state for the penalty."""
+    ood_quantile: float = 0.75
+    """Draws with a divergence above this quantile of the batch's count as outside of the data."""
+    ood_factor: float = 1.5
+    """The penalty's weight grows while the flagged draws' cost values, summed and divided by the number of all draws,
+    are less than this many thresholds."""
+    kl_weight: float = 0.5
+    """Weight of the CVAE's divergence from its prior, beta."""
+    policy_learning_rate: float = 1e-4
+    """Adam's step size of the policy."""
+    critic_learning_rate: float = 1e-3
+    """Adam's step size of both critics."""
+    cvae_learning_rate: float = 1e-3
+    """Adam's step size of the CVAE."""
+    alpha_learning_rate: float = 1e-4
+    """Step size of the penalty's weight, on its logarithm."""
+    target_rate: float = 0.005
+    """Rate at which target networks follow, tau."""
+    cost_done: bool = False
+    """Cost values end where an episode does. False: costs go on after its last state (OSRL)."""
+    osrl_compat: bool = False
+    """Leave out what has no effect in OSRL: the penalty, and with it the CVAE."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.discount <= 1, "discount", self.discount, "lie in [0, 1]")
+        require(0 <= self.ood_quantile < 1, "ood_quantile", self.ood_quantile, "lie in [0, 1)")
+        require(0 < self.target_rate <= 1, "target_rate", self.target_rate, "lie in (0, 1]")
+        for name in ("updates", "ood_factor", "kl_weight"):
+            value = getattr(self, name)
+            require(value >= 0, name, value, "not be negative")
+        for name in (
+            "cvae_hidden",
+            "batch_size",
+            "reward_scale",
+            "critics",
+            "samples",
+            "policy_learning_rate",
+            "critic_learning_rate",
+            "cvae_learning_rate",
+            "alpha_learning_rate",
+        ):
+            value = getattr(self, name)
+            require(value > 0, name, value, "be positive")
+
+    @property
+    def name(self) -> str:
+        """CPQ or CPQ-OSRL."""
+        return "CPQ-OSRL" if self.osrl_compat else "CPQ"
+
+    @classmethod
+    def preset(cls, suite: str, task: str | None = None) -> CPQ:
+        """OSRL's schedule: twice as many updates on MetaDrive."""
+        return cls(updates=200_000 if suite == "metadrive" else 100_000)
+
+    def index(self, trajectories: Trajectories, cost_limit: float) -> CPQIndex:
+        """All transitions, and the threshold for one limit."""
+        return CPQIndex(
+            transitions=TransitionIndex.all(trajectories),
+            threshold=discounted_limit(cost_limit, trajectories.max_length, self.discount),
+        )
+
+    def init(self, key: Key[Array, ""], spec: Spec) -> CPQState:
+        """PyTorch's default weights; alpha begins at 1, as in OSRL."""
+        policy_key, reward_key, cost_key, cvae_key = jax.random.split(key, 4)
+        observation_size, action_size = spec.observation_size, spec.action_size
+        sizes = (observation_size + action_size, *self.hidden)
+        critic = self._critic_optimiser()
+        detector = None
+        if not self.osrl_compat:
+            cvae = CVAE.make(cvae_key, observation_size, action_size, self.cvae_hidden, 2 * action_size)
+            detector = Detector(Learner.make(cvae, self._cvae_optimiser()), jnp.zeros(()))
+        return CPQState(
+            policy=Learner.make(
+                SquashedGaussian.make(policy_key, observation_size, action_size, self.hidden),
+                self._policy_optimiser(),
+            ),
+            reward_critic=Tracked.make(Ensemble.make(reward_key, sizes, self.critics), critic),
+            cost_critic=Tracked.make(Ensemble.make(cost_key, sizes, self.critics), critic),
+            detector=detector,
+            bounds=ActionBounds.of(spec),
+        )
+
+    def stages(self) -> tuple[Stage, ...]:
+        """One."""
+        return (Stage("train", self.updates, keep_state, self._update),)
+
+    def actor(self, state: CPQState) -> Actor:
+        """tanh of the policy's mean."""
+        return state.bounds.actor(state.policy.network)
+
+    def diagnose(self, history: History) -> tuple[str, ...]:
+        """A policy without gradient, a penalty without effect, values for which no penalty is one."""
+        found = []
+        if lasts(history, "policy_active", lambda share: share < 1e-3):
+            found.append(
+                "the cost values of all of the policy's actions exceed the limit, so the policy gets no gradient and "
+                "stays as it is: raise the cost limit, add safe episodes, or set cost_done if episodes are short."
+            )
+        if lasts(history, "alpha", lambda alpha: alpha > 0.99 * math.exp(_LOG_ALPHA_BOUND)):
+            found.append(
+                "the penalty's weight alpha is at its upper bound and outweighs the cost values' own errors: lower "
+                "ood_factor."
+            )
+        if lasts(history, "reward_value", lambda value: value < 0):
+            found.append(
+                "reward values are negative, so actions that exceed the limit, which count as zero, look best: set "
+                "reward_shift so that no reward is negative."
+            )
+        return tuple(found)
+
+    # Training
+
+    def _update(
+        self, state: CPQState, store: Store, index: CPQIndex, key: Key[Array, ""]
+    ) -> tuple[CPQState, Metrics]:
+        draw_key, next_key, detector_key, policy_key = jax.random.split(key, 4)
+        batch = store.transitions(index.transitions.sample(draw_key, self.batch_size))
+
+        following = jnp.tanh(state.policy.network.draw(next_key, batch.next_observations)[0])
+        reward_targets, cost_targets = self.targets(state, batch, following, index.threshold)
+        reward_critic, (reward_loss, reward_values), _ = state.reward_critic.step(
+            self._critic_optimiser(), lambda network: _bellman(network(*_inputs(batch)), reward_targets)
+        )
+        cost_critic, detector, cost_metrics = self._step_costs(
+            state, batch, cost_targets, index.threshold, detector_key
+        )
+
+        def loss(network: SquashedGaussian) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            actions = jnp.tanh(network.draw(policy_key, batch.observations)[0])
+            value, active = policy_loss(
+                reward_critic.network, cost_critic.network, batch.observations, actions, index.threshold
+            )
+            return value, (value, active)
+
+        policy, (value, active), gradient = state.policy.step(self._policy_optimiser(), loss)
+        return CPQState(
+            policy=policy,
+            reward_critic=reward_critic.follow(self.target_rate),
+            cost_critic=cost_critic.follow(self.target_rate),
+            detector=detector,
+            bounds=state.bounds,
+        ), {
+            "reward_value": jnp.mean(reward_values),
+            "reward_critic_loss": reward_loss,
+            **cost_metrics,
+            "policy_active": active,
+            "policy_loss": value,
+            "policy_gradient": gradient,
+        }
+
+    def targets(
+        self,
+        state: CPQState,
+        batch: Transitions,
+        following: Float[Array, "B A"],
+        threshold: Float[Array, ""],
+    ) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
+        """r + gamma (1 - d) 1[Q_c(s', a') <= q] Q(s', a') and c + gamma Q_c(s', a'), from the target critics.
+
+        Args:
+            state: whose target critics.
+            batch: of the data.
+            following: a', the policy's draws at s'.
+            threshold: q.
+        """
+        rewards = self.reward_scale * (batch.rewards + self.reward_shift)
+        values = state.reward_critic.target.min(batch.next_observations, following)
+        costs = state.cost_critic.target.min(batch.next_observations, following)
+        goes_on = ~batch.done if self.cost_done else jnp.ones_like(batch.done)
+        return (
+            rewards + self.discount * ~batch.done * (costs <= threshold) * values,
+            batch.costs + self.discount * goes_on * costs,
+        )
+
+    def _step_costs(
+        self,
+        state: CPQState,
+        batch: Transitions,
+        targets: Float[Array, " B"],
+        threshold: Float[Array, ""],
+        key: Key[Array, ""],
+    ) -> tuple[Tracked[Ensemble], Detector | None, Metrics]:
+        """One step of the cost critic, before it one of the CVAE, after it one of alpha."""
+        if state.detector is None:
+            critic, (loss, values), _ = state.cost_critic.step(
+                self._critic_optimiser(), lambda network: _bellman(network(*_inputs(batch)), targets)
+            )
+            return critic, None, _cost_metrics(loss, values, threshold)
+
+        cvae_key, sample_key = jax.random.split(key)
+
+        def cvae_loss(network: CVAE) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            decoded, mean, log_std = network.reconstruct(cvae_key, *_inputs(batch))
+            divergence = kl_to_standard_normal(mean, log_std)
+            value = jnp.mean(jnp.square(decoded - batch.actions)) + self.kl_weight * jnp.mean(divergence)
+            return value, (value, jnp.mean(divergence, axis=-1))
+
+        cvae, (cvae_value, logged_divergence), _ = state.detector.cvae.step(self._cvae_optimiser(), cvae_loss)
+
+        draws = jnp.tanh(state.policy.network.draw(sample_key, batch.observations, self.samples))
+        divergence = over_samples(
+            lambda actions: jnp.mean(
+                kl_to_standard_normal(*cvae.network.encode(batch.observations, actions)), axis=-1
+            ),
+            draws,
+        ).reshape(-1)
+        flagged = most_divergent(divergence, self.ood_quantile)
+        # the draws that are not flagged count as zero, so only the flagged ones are evaluated
+        inputs = (
+            jnp.concatenate([batch.observations, batch.observations[flagged % self.batch_size]]),
+            jnp.concatenate([batch.actions, draws.reshape(-1, draws.shape[-1])[flagged]]),
+        )
+        alpha = jnp.exp(state.detector.log_alpha)
+
+        def penalised(network: Ensemble) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+            logged, raised = jnp.split(network(*inputs), [self.batch_size], axis=1)
+            error, (_, values) = _bellman(logged, targets)
+            flagged_costs = jnp.min(raised, axis=0)
+            raised_mean = jnp.sum(flagged_costs) / divergence.shape[0]
+            penalty = alpha * (raised_mean - self.ood_factor * threshold)
+            return error - penalty, (error, values, raised_mean, jnp.mean(flagged_costs))
+
+        critic, (error, values, raised_mean, flagged_cost), _ = state.cost_critic.step(
+            self._critic_optimiser(), penalised
+        )
+        log_alpha = self.next_log_alpha(state.detector.log_alpha, raised_mean, threshold)
+        return (
+            critic,
+            Detector(cvae, log_alpha),
+            {
+                **_cost_metrics(error, values, threshold),
+                "alpha": alpha,
+                "flagged_cost": flagged_cost,
+                "out_of_distribution": jnp.mean(divergence > jnp.quantile(logged_divergence, self.ood_quantile)),
+                "cvae_loss": cvae_value,
+            },
+        )
+
+    def next_log_alpha(
+        self, log_alpha: Float[Array, ""], raised_mean: Float[Array, ""], threshold: Float[Array, ""]
+    ) -> Float[Array, ""]:
+        """A step of plain ascent on log alpha, which is kept in [-5, 5].
+
+        Args:
+            log_alpha: before.
+            raised_mean: the flagged draws' Q_c, summed and divided by the number of all draws.
+            threshold: q.
+        """
+        slope = jnp.exp(log_alpha) * (self.ood_factor * threshold - raised_mean)
+        return jnp.clip(log_alpha + self.alpha_learning_rate * slope, -_LOG_ALPHA_BOUND, _LOG_ALPHA_BOUND)
+
+    def _policy_optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.policy_learning_rate)
+
+    def _critic_optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.critic_learning_rate)
+
+    def _cvae_optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.cvae_learning_rate)
+
+
+def most_divergent(divergence: Float[Array, " n"], quantile: float) -> Int[Array, " f"]:
+    """Numbers of the entries at or above the (linearly interpolated) quantile; of equal ones only as many as fit.
+
+    Their count depends on n and the quantile alone: a quarter of 5120 for the quantile 0.75.
+    """
+    n = divergence.shape[0]
+    _, numbers = jax.lax.top_k(divergence, n - math.ceil(quantile * (n - 1)))
+    return numbers
+
+
+def policy_loss(
+    reward_critic: Ensemble,
+    cost_critic: Ensemble,
+    observations: Float[Array, "B O"],
+    actions: Float[Array, "B A"],
+    threshold: Float[Array, ""],
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """-E[1[Q_c(s, a) <= q] Q(s, a)], and the share of actions whose indicator is 1; no gradient through it."""
+    active = cost_critic.min(observations, jax.lax.stop_gradient(actions)) <= threshold
+    return -jnp.mean(active * reward_critic.min(observations, actions)), jnp.mean(active, dtype=jnp.float32)
+
+
+def _inputs(batch: Transitions) -> tuple[Float[Array, "B O"], Float[Array, "B A"]]:
+    return batch.observations, batch.actions
+
+
+def _bellman(
+    estimates: Float[Array, "K B"], targets: Float[Array, " B"]
+) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, " B"]]]:
+    """Mean squared errors, summed over the ensemble; again, and the least estimates."""
+    loss = summed_errors(estimates, targets)
+    return loss, (loss, jnp.min(estimates, axis=0))
+
+
+def _cost_metrics(loss: Float[Array, ""], values: Float[Array, " B"], threshold: Float[Array, ""]) -> Metrics:
+    return {
+        "cost_value": jnp.mean(values),
+        "above_limit": jnp.mean(values > threshold),
+        "cost_critic_loss": loss,
+    }

@@ -1,0 +1,311 @@
+"""Conservative Q-learning: a soft actor-critic whose critics are pushed down wherever the log has no actions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Key
+
+from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage
+from safetrax.algorithms.diagnosis import History, lasts
+from safetrax.algorithms.learners import Learner, Tracked
+from safetrax.algorithms.policies import ActionBounds
+from safetrax.algorithms.standardisation import RewardIndex, Standardiser, value_warnings
+from safetrax.data.store import TRANSITION_FIELDS, Field, Store, Transitions
+from safetrax.data.trajectories import Trajectories
+from safetrax.losses.conservative import conservative_gap
+from safetrax.losses.likelihood import squashed_log_prob
+from safetrax.nets.actors import Actor
+from safetrax.nets.ensemble import Ensemble
+from safetrax.nets.gaussian import SquashedGaussian
+from safetrax.nets.mlp import MLP, Initialiser, kaiming_uniform
+from safetrax.settings import require
+
+_LOG_STD_BOUNDS = (-20.0, 2.0)
+_OUTPUT_GAIN = 1e-2  # fresh policies hardly depend on the state, fresh critics are near zero
+
+
+class ScaledGaussian(eqx.Module):
+    """a = tanh(u), u Gaussian; the log standard deviation is multiplier * output + offset, both learned.
+
+    Attributes:
+        network: mean and raw log standard deviation, side by side.
+        multiplier: of the raw log standard deviation.
+        offset: added to it.
+    """
+
+    network: MLP
+    multiplier: Float[Array, ""]
+    offset: Float[Array, ""]
+
+    def moments(self, observations: Float[Array, "n O"]) -> tuple[Float[Array, "n A"], Float[Array, "n A"]]:
+        """Mean and log standard deviation of u; the latter is clipped to [-20, 2]."""
+        mean, raw = jnp.split(self.network(observations), 2, axis=-1)
+        return mean, jnp.clip(self.multiplier * raw + self.offset, *_LOG_STD_BOUNDS)
+
+
+class CQLState(eqx.Module):
+    """What CQL trains and remembers.
+
+    Attributes:
+        policy: a squashed Gaussian.
+        critics: Q, two of them, and their targets.
+        log_temperature: log of the entropy's weight.
+        standardiser: of observations.
+        bounds: action bounds.
+    """
+
+    policy: Learner[ScaledGaussian]
+    critics: Tracked[Ensemble]
+    log_temperature: Learner[Float[Array, ""]]
+    standardiser: Standardiser
+    bounds: ActionBounds
+
+
+@dataclass(frozen=True)
+class CQL(Algorithm):
+    """Conservative Q-learning (Kumar et al., NeurIPS 2020, arXiv:2006.04779), a yardstick: it ignores costs.
+
+    CQL(H) on a soft actor-critic, with the sizes, rates and initial weights of CORL's single-file implementation: the
+    penalty's weight is fixed, its actions are drawn uniformly, from pi(s) and from pi(s') and weighted by their
+    densities; the backup has no entropy. The deployed policy is tanh of the mean.
+
+    Deviations from CORL: an episode that a time limit cut off ends like one that terminated, as in all methods here.
+    Rewards are not shifted, and scaled by 1: CORL's defaults, 5 and -1, are for AntMaze.
+
+    Metrics: `reward_value` (mean Q of logged actions), `penalty` (log-sum-exp over drawn actions less Q of the logged
+    one, before its weight), `reward_critic_loss` (squared error without the penalty, summed over the critics),
+    `policy_loss`, `policy_gradient` (norm), `entropy` (of the policy, in nats), `temperature`, `behaviour_distance`
+    (squared distance of tanh(mean) to the logged action, averaged over batch and dimensions), `value_ratio` (mean |Q|
+    over the greatest value that the rewards allow).
+    """
+
+    fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+
+    penalty_weight: float = 10.0
+    """alpha of CQL: weight of the penalty against the squared error of each critic; 0: none."""
+    penalty_temperature: float = 1.0
+    """Of the soft maximum in the penalty."""
+    samples: int = 10
+    """Actions drawn for the penalty, each uniformly, from pi(s) and from pi(s')."""
+    target_entropy: float = -1.0
+    """Entropy of the policy, in nats per action dimension, that the temperature is tuned for."""
+    reward_scale: float = 1.0
+    """Rewards are multiplied with it."""
+    hidden: tuple[int, ...] = (256, 256, 256)
+    """Units of each hidden layer of policy and critics."""
+    discount: float = 0.99
+    """gamma."""
+    target_rate: float = 0.005
+    """tau: how far the target critics move towards the critics in each update."""
+    policy_learning_rate: float = 3e-5
+    """Adam's step size for the policy and the temperature."""
+    critic_learning_rate: float = 3e-4
+    """Adam's step size for the critics."""
+    batch_size: int = 256
+    """Transitions per batch, uniform with replacement."""
+    updates: int = 1_000_000
+    """Gradient steps."""
+
+    def __post_init__(self) -> None:
+        for name in ("penalty_weight", "updates"):
+            value = getattr(self, name)
+            require(value >= 0, name, value, "not be negative")
+        for name in (
+            "penalty_temperature",
+            "samples",
+            "reward_scale",
+            "policy_learning_rate",
+            "critic_learning_rate",
+            "batch_size",
+        ):
+            value = getattr(self, name)
+            require(value > 0, name, value, "be positive")
+        require(0 <= self.discount <= 1, "discount", self.discount, "lie in [0, 1]")
+        require(0 < self.target_rate <= 1, "target_rate", self.target_rate, "lie in (0, 1]")
+
+    @property
+    def uses_cost_limit(self) -> bool:
+        """Never."""
+        return False
+
+    def index(self, trajectories: Trajectories, cost_limit: float) -> RewardIndex:
+        """All transitions; the limit does not matter."""
+        return RewardIndex.make(trajectories, self.discount)
+
+    def init(self, key: Key[Array, ""], spec: Spec) -> CQLState:
+        """CORL's weights.
+
+        Critics: orthogonal with gain sqrt 2, the output with gain 0.01, biases zero. Policy: PyTorch's default, the
+        output Xavier-uniform with gain 0.01 and zero bias; its multiplier starts at 1, its offset at -1.
+        """
+        policy_key, first_key, second_key = jax.random.split(key, 3)
+        observations, actions = spec.observation_size, spec.action_size
+        network = _network(policy_key, (observations, *self.hidden, 2 * actions), kaiming_uniform, _small_xavier)
+        sizes = (observations + actions, *self.hidden, 1)
+        critics = tuple(_network(k, sizes, _orthogonal, _small_orthogonal) for k in (first_key, second_key))
+        policy = ScaledGaussian(network, jnp.ones(()), -jnp.ones(()))
+        return CQLState(
+            policy=Learner.make(policy, self._policy_optimiser()),
+            critics=Tracked.make(Ensemble(critics), self._critic_optimiser()),
+            log_temperature=Learner.make(jnp.zeros(()), self._policy_optimiser()),
+            standardiser=Standardiser.identity(observations),
+            bounds=ActionBounds.of(spec),
+        )
+
+    def stages(self) -> tuple[Stage, ...]:
+        """One."""
+        return (Stage("train", self.updates, self._standardise, self._update),)
+
+    def actor(self, state: CQLState) -> Actor:
+        """tanh of the policy's mean, on standardised observations; the scale of its deviation is not needed."""
+        network = SquashedGaussian(state.policy.network.network)
+        return state.standardiser.actor(state.bounds.actor(network))
+
+    def diagnose(self, history: History) -> tuple[str, ...]:
+        """A policy without gradient, or values that cannot be."""
+        sentences = value_warnings(history)
+        if lasts(history, "policy_gradient", lambda norm: norm == 0):
+            sentences += (
+                "the policy receives no gradient: its actions sit at the edge of the action box; "
+                "raise penalty_weight or lower policy_learning_rate.",
+            )
+        return sentences
+
+    def _policy_optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.policy_learning_rate)
+
+    def _critic_optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.critic_learning_rate)
+
+    def _standardise(self, state: CQLState, store: Store, index: RewardIndex, key: Key[Array, ""]) -> CQLState:
+        return CQLState(
+            state.policy, state.critics, state.log_temperature, Standardiser.of(store.observations), state.bounds
+        )
+
+    def _update(
+        self, state: CQLState, store: Store, index: RewardIndex, key: Key[Array, ""]
+    ) -> tuple[CQLState, Metrics]:
+        """All losses are taken at the networks before the update, as in CORL."""
+        draw_key, noise_key, uniform_key = jax.random.split(key, 3)
+        batch = state.standardiser.batch(store.transitions(index.transitions.sample(draw_key, self.batch_size)))
+        temperature = jnp.exp(state.log_temperature.network)
+        # of s and s': one draw for the policy's loss and for the target, the others for the penalty
+        noise = jax.random.normal(noise_key, (2, self.samples + 1, *batch.actions.shape))
+
+        def policy_loss(policy: ScaledGaussian) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+            mean, log_std = policy.moments(batch.observations)
+            drawn = mean + jnp.exp(log_std) * noise[0, 0]
+            log_prob = squashed_log_prob(drawn, mean, log_std)
+            values = state.critics.network.min(batch.observations, jnp.tanh(drawn))
+            loss = jnp.mean(temperature * log_prob - values)
+            return loss, (loss, mean, log_std, jnp.mean(log_prob))
+
+        policy, (policy_error, mean, log_std, log_prob), gradient = state.policy.step(
+            self._policy_optimiser(), policy_loss
+        )
+        target_entropy = self.target_entropy * batch.actions.shape[-1]
+        log_temperature, _, _ = state.log_temperature.step(
+            self._policy_optimiser(), lambda value: (-value * (log_prob + target_entropy), None)
+        )
+
+        next_mean, next_log_std = state.policy.network.moments(batch.next_observations)
+        next_drawn = next_mean + jnp.exp(next_log_std) * noise[1]
+        target = self._target(state, batch, jnp.tanh(next_drawn[0]))
+        drawn = mean + jnp.exp(log_std) * noise[0, 1:]
+        actions = jnp.concatenate(
+            [
+                jax.random.uniform(uniform_key, (self.samples, *batch.actions.shape), minval=-1.0, maxval=1.0),
+                jnp.tanh(drawn),
+                jnp.tanh(next_drawn[1:]),
+            ]
+        )
+        log_density = jnp.concatenate(
+            [
+                jnp.full((self.samples, self.batch_size), -batch.actions.shape[-1] * math.log(2)),
+                squashed_log_prob(drawn, mean, log_std),
+                squashed_log_prob(next_drawn[1:], next_mean, next_log_std),
+            ]
+        )
+        critics, (critic_error, logged, gap), _ = state.critics.step(
+            self._critic_optimiser(),
+            lambda network: self.critic_loss(network, batch, target, actions, log_density),
+        )
+        metrics = {
+            "reward_value": jnp.mean(logged),
+            "penalty": jnp.mean(gap),
+            "reward_critic_loss": critic_error,
+            "policy_loss": policy_error,
+            "policy_gradient": gradient,
+            "entropy": -log_prob,
+            "temperature": temperature,
+            "behaviour_distance": jnp.mean(jnp.square(jnp.tanh(mean) - batch.actions)),
+            "value_ratio": index.value_ratio(logged, self.reward_scale),
+        }
+        follow = critics.follow(self.target_rate)
+        return CQLState(policy, follow, log_temperature, state.standardiser, state.bounds), metrics
+
+    def critic_loss(
+        self,
+        critics: Ensemble,
+        batch: Transitions,
+        target: Float[Array, " B"],
+        actions: Float[Array, "S B A"],
+        log_density: Float[Array, "S B"],
+    ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, "K B"], Float[Array, "K B"]]]:
+        """Squared error plus weighted penalty, summed over the critics; one pass of each over all S + 1 actions.
+
+        Args:
+            critics: to be trained.
+            batch: standardised.
+            target: of Q at the logged actions.
+            actions: drawn for the penalty, all to be judged in s.
+            log_density: of the drawn actions, in nats.
+
+        Returns:
+            The loss; and the squared error, Q of the logged actions, and the penalty before its weight.
+        """
+        rows = jnp.concatenate([actions, batch.actions[None]])
+        observations = jnp.broadcast_to(batch.observations, (len(rows), *batch.observations.shape))
+        flat = critics(*(x.reshape(-1, x.shape[-1]) for x in (observations, rows)))
+        values = flat.reshape(flat.shape[0], *rows.shape[:2])
+        logged = values[:, -1]
+        gap = conservative_gap(values[:, :-1], log_density, logged, self.penalty_temperature)
+        error = jnp.sum(jnp.mean(jnp.square(logged - target), axis=-1))
+        return error + self.penalty_weight * jnp.sum(jnp.mean(gap, axis=-1)), (error, logged, gap)
+
+    def _target(self, state: CQLState, batch: Transitions, next_actions: Float[Array, "B A"]) -> Float[Array, " B"]:
+        """r + discount (1 - done) min Q'(s', a')."""
+        following = state.critics.target.min(batch.next_observations, next_actions)
+        return self.reward_scale * batch.rewards + self.discount * jnp.where(batch.done, 0.0, following)
+
+
+def _network(key: Key[Array, ""], sizes: Sequence[int], hidden: Initialiser, output: Initialiser) -> MLP:
+    """An MLP whose last layer is initialised in its own way."""
+    hidden_key, output_key = jax.random.split(key)
+    network = MLP.make(hidden_key, sizes, initialiser=hidden)
+    layer = output(output_key, sizes[-2], sizes[-1])
+    changed: MLP = eqx.tree_at(lambda mlp: (mlp.weights[-1], mlp.biases[-1]), network, layer)
+    return changed
+
+
+def _orthogonal(key: Key[Array, ""], fan_in: int, fan_out: int) -> tuple[Float[Array, "i o"], Float[Array, " o"]]:
+    return jax.nn.initializers.orthogonal(math.sqrt(2))(key, (fan_in, fan_out), jnp.float32), jnp.zeros(fan_out)
+
+
+def _small_orthogonal(
+    key: Key[Array, ""], fan_in: int, fan_out: int
+) -> tuple[Float[Array, "i o"], Float[Array, " o"]]:
+    return jax.nn.initializers.orthogonal(_OUTPUT_GAIN)(key, (fan_in, fan_out), jnp.float32), jnp.zeros(fan_out)
+
+
+def _small_xavier(key: Key[Array, ""], fan_in: int, fan_out: int) -> tuple[Float[Array, "i o"], Float[Array, " o"]]:
+    bound = _OUTPUT_GAIN * math.sqrt(6 / (fan_in + fan_out))
+    return jax.random.uniform(key, (fan_in, fan_out), minval=-bound, maxval=bound), jnp.zeros(fan_out)

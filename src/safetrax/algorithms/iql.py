@@ -1,0 +1,240 @@
+"""Implicit Q-learning: values of the logged actions only, and a policy cloned from them by advantage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Key
+
+from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage
+from safetrax.algorithms.diagnosis import History, lasts
+from safetrax.algorithms.learners import Learner, Tracked
+from safetrax.algorithms.policies import ActionBounds
+from safetrax.algorithms.standardisation import RewardIndex, Standardiser, value_warnings
+from safetrax.data.store import TRANSITION_FIELDS, Field, Store
+from safetrax.data.trajectories import Trajectories
+from safetrax.losses.expectile import expectile_loss
+from safetrax.losses.likelihood import gaussian_log_prob
+from safetrax.nets.actors import Actor
+from safetrax.nets.ensemble import Ensemble
+from safetrax.nets.mlp import MLP
+from safetrax.settings import require
+
+_LARGEST_LOG_STD = 2.0
+
+
+class GaussianPolicy(eqx.Module):
+    """N(network(s), exp(log_std)^2): one log standard deviation per action dimension, the same in all states.
+
+    Attributes:
+        network: the mean.
+        log_std: not clipped.
+    """
+
+    network: MLP
+    log_std: Float[Array, " A"]
+
+
+class IQLState(eqx.Module):
+    """What IQL trains and remembers.
+
+    Attributes:
+        policy: a Gaussian.
+        critics: Q, two of them, and their targets.
+        value: V.
+        standardiser: of observations.
+        bounds: action bounds.
+    """
+
+    policy: Learner[GaussianPolicy]
+    critics: Tracked[Ensemble]
+    value: Learner[MLP]
+    standardiser: Standardiser
+    bounds: ActionBounds
+
+
+@dataclass(frozen=True)
+class IQL(Algorithm):
+    """Implicit Q-learning (Kostrikov et al., ICLR 2022, arXiv:2110.06169), a yardstick: it ignores costs.
+
+    V is the expectile of the target critics' minimum over logged actions, Q regresses on r + discount V(s'), and the
+    policy clones logged actions with weights exp(inverse_temperature A), A = min Q - V. The deployed policy is the
+    mean. Sizes, rates and the policy's form are those of CORL's single-file implementation.
+
+    The authors' code takes V after its step where CORL takes it before; this follows CORL.
+
+    Deviations from CORL: an episode that a time limit cut off ends like one that terminated, as in all methods here.
+    Rewards are scaled by the range of returns on every task (`return_range`), where CORL does so on three.
+
+    Metrics: `reward_value` (mean V), `advantage` (mean A), `value_loss`, `reward_critic_loss`, `policy_loss`,
+    `policy_gradient` (norm), `weight` (mean), `clipped` (share of weights at their cap), `behaviour_distance`
+    (squared distance of the policy's mean to the logged action, averaged over batch and dimensions), `policy_std`
+    (mean), `value_ratio` (mean |V| over the greatest value that the rewards allow; above 1 it overestimates).
+    """
+
+    fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+
+    expectile: float = 0.7
+    """Which expectile of Q over logged actions V is; 0.5: their mean, towards 1: the best action's value."""
+    inverse_temperature: float = 3.0
+    """beta: the greater, the more the policy keeps to actions of high advantage; 0: behaviour cloning."""
+    weight_cap: float = 100.0
+    """Greatest weight of a transition in the policy's loss."""
+    return_range: float | None = 1000.0
+    """Rewards are multiplied so that the logged episodes' returns span it; None: rewards as they are."""
+    squashed_mean: bool = True
+    """The policy's mean goes through tanh (CORL). False: it is free and clipped when deployed (JAX-CORL)."""
+    smallest_log_std: float = -20.0
+    """Lower bound of the policy's log standard deviation (JAX-CORL: -5)."""
+    hidden: tuple[int, ...] = (256, 256)
+    """Units of each hidden layer of policy, critics and value."""
+    discount: float = 0.99
+    """gamma."""
+    target_rate: float = 0.005
+    """tau: how far the target critics move towards the critics in each update."""
+    learning_rate: float = 3e-4
+    """Adam's step size; the policy's falls to zero along a half cosine over `updates`."""
+    batch_size: int = 256
+    """Transitions per batch, uniform with replacement."""
+    updates: int = 1_000_000
+    """Gradient steps."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.expectile < 1, "expectile", self.expectile, "lie in (0, 1)")
+        require(self.inverse_temperature >= 0, "inverse_temperature", self.inverse_temperature, "not be negative")
+        require(
+            self.return_range is None or self.return_range > 0,
+            "return_range",
+            self.return_range,
+            "be positive or none",
+        )
+        require(
+            self.smallest_log_std < _LARGEST_LOG_STD,
+            "smallest_log_std",
+            self.smallest_log_std,
+            f"be less than {_LARGEST_LOG_STD:g}",
+        )
+        require(0 <= self.discount <= 1, "discount", self.discount, "lie in [0, 1]")
+        require(0 < self.target_rate <= 1, "target_rate", self.target_rate, "lie in (0, 1]")
+        for name in ("weight_cap", "learning_rate", "batch_size"):
+            value = getattr(self, name)
+            require(value > 0, name, value, "be positive")
+        require(self.updates >= 0, "updates", self.updates, "not be negative")
+
+    @property
+    def uses_cost_limit(self) -> bool:
+        """Never."""
+        return False
+
+    def index(self, trajectories: Trajectories, cost_limit: float) -> RewardIndex:
+        """All transitions; the limit does not matter."""
+        return RewardIndex.make(trajectories, self.discount)
+
+    def init(self, key: Key[Array, ""], spec: Spec) -> IQLState:
+        """PyTorch's default weights; standard deviation 1."""
+        policy_key, critic_key, value_key = jax.random.split(key, 3)
+        observations, actions = spec.observation_size, spec.action_size
+        output = "tanh" if self.squashed_mean else "identity"
+        mean = MLP.make(policy_key, (observations, *self.hidden, actions), output=output)
+        critics = Ensemble.make(critic_key, (observations + actions, *self.hidden), 2)
+        return IQLState(
+            policy=Learner.make(GaussianPolicy(mean, jnp.zeros(actions)), self._policy_optimiser()),
+            critics=Tracked.make(critics, self._optimiser()),
+            value=Learner.make(MLP.make(value_key, (observations, *self.hidden, 1)), self._optimiser()),
+            standardiser=Standardiser.identity(observations),
+            bounds=ActionBounds.of(spec),
+        )
+
+    def stages(self) -> tuple[Stage, ...]:
+        """One."""
+        return (Stage("train", self.updates, self._standardise, self._update),)
+
+    def actor(self, state: IQLState) -> Actor:
+        """The policy's mean, on standardised observations."""
+        return state.standardiser.actor(state.bounds.actor(state.policy.network.network))
+
+    def diagnose(self, history: History) -> tuple[str, ...]:
+        """All weights at the cap, all weights zero, or values that cannot be."""
+        sentences = value_warnings(history)
+        if lasts(history, "clipped", lambda share: share > 0.99):
+            sentences += (
+                "all weights are at their cap, so the policy is plain behaviour cloning; "
+                "lower inverse_temperature or return_range.",
+            )
+        if lasts(history, "policy_gradient", lambda norm: norm == 0):
+            sentences += (
+                "the policy receives no gradient: every weight is zero; lower inverse_temperature or return_range.",
+            )
+        return sentences
+
+    def reward_scale(self, index: RewardIndex) -> Float[Array, ""]:
+        """What rewards are multiplied with; 1 where all returns are equal."""
+        if self.return_range is None:
+            return jnp.ones(())
+        spread = index.return_range
+        return jnp.where(spread > 0, self.return_range / jnp.where(spread > 0, spread, 1.0), 1.0)
+
+    def _optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.learning_rate)
+
+    def _policy_optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(optax.cosine_decay_schedule(self.learning_rate, max(self.updates, 1)))
+
+    def _log_std(self, policy: GaussianPolicy) -> Float[Array, " A"]:
+        return jnp.clip(policy.log_std, self.smallest_log_std, _LARGEST_LOG_STD)
+
+    def _standardise(self, state: IQLState, store: Store, index: RewardIndex, key: Key[Array, ""]) -> IQLState:
+        return IQLState(state.policy, state.critics, state.value, Standardiser.of(store.observations), state.bounds)
+
+    def _update(
+        self, state: IQLState, store: Store, index: RewardIndex, key: Key[Array, ""]
+    ) -> tuple[IQLState, Metrics]:
+        """All three losses are taken at the networks before the update, as in CORL."""
+        batch = state.standardiser.batch(store.transitions(index.transitions.sample(key, self.batch_size)))
+        scale = self.reward_scale(index)
+        target_value = state.critics.target.min(batch.observations, batch.actions)
+        next_value = jnp.where(batch.done, 0.0, state.value.network(batch.next_observations)[:, 0])
+        target = scale * batch.rewards + self.discount * next_value
+
+        def value_loss(network: MLP) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            values = network(batch.observations)[:, 0]
+            loss = jnp.mean(expectile_loss(target_value - values, self.expectile))
+            return loss, (loss, values)
+
+        value, (value_error, values), _ = state.value.step(self._optimiser(), value_loss)
+
+        def critic_loss(network: Ensemble) -> tuple[jax.Array, jax.Array]:
+            loss = jnp.mean(jnp.square(network(batch.observations, batch.actions) - target))
+            return loss, loss
+
+        critics, critic_error, _ = state.critics.step(self._optimiser(), critic_loss)
+
+        advantage = target_value - values
+        weight = jnp.minimum(jnp.exp(self.inverse_temperature * advantage), self.weight_cap)
+
+        def policy_loss(policy: GaussianPolicy) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            mean = policy.network(batch.observations)
+            loss = -jnp.mean(weight * gaussian_log_prob(batch.actions, mean, self._log_std(policy)))
+            return loss, (loss, jnp.mean(jnp.square(mean - batch.actions)))
+
+        policy, (policy_error, distance), gradient = state.policy.step(self._policy_optimiser(), policy_loss)
+        metrics = {
+            "reward_value": jnp.mean(values),
+            "advantage": jnp.mean(advantage),
+            "value_loss": value_error,
+            "reward_critic_loss": critic_error,
+            "policy_loss": policy_error,
+            "policy_gradient": gradient,
+            "weight": jnp.mean(weight),
+            "clipped": jnp.mean(weight >= self.weight_cap),
+            "behaviour_distance": distance,
+            "policy_std": jnp.mean(jnp.exp(self._log_std(state.policy.network))),
+            "value_ratio": index.value_ratio(values, scale),
+        }
+        follow = critics.follow(self.target_rate)
+        return IQLState(policy, follow, value, state.standardiser, state.bounds), metrics

@@ -1,0 +1,405 @@
+"""LSPC: a latent space that decodes to safe actions, and an encoder that looks for return inside of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Key
+
+from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, Variant, keep_state
+from safetrax.algorithms.diagnosis import lasts
+from safetrax.algorithms.learners import Learner, Tracked
+from safetrax.algorithms.policies import ActionBounds
+from safetrax.data.store import TRANSITION_FIELDS, Store, TransitionIndex, Transitions
+from safetrax.data.trajectories import Trajectories
+from safetrax.losses.expectile import expectile_loss
+from safetrax.losses.latent import kl_to_standard_normal
+from safetrax.nets.cvae import CVAE, Decoder
+from safetrax.nets.ensemble import Ensemble
+from safetrax.nets.latent_actors import LARGEST_RESTRICTION, LatentActor, LatentEncoder
+from safetrax.nets.mlp import MLP
+from safetrax.settings import require
+
+_VANISHING = 1e-3  # mean weight below which nothing to speak of is cloned
+
+
+class LSPCState(eqx.Module):
+    """What LSPC trains.
+
+    Attributes:
+        reward_critic: twin Q_r and its target.
+        reward_value: V_r.
+        cost_critic: twin Q_c and its target.
+        cost_value: V_c.
+        cvae: of actions, weighted towards the cheap ones.
+        encoder: of the latents that LSPC-O decodes.
+        bounds: action bounds.
+    """
+
+    reward_critic: Tracked[Ensemble]
+    reward_value: Learner[MLP]
+    cost_critic: Tracked[Ensemble]
+    cost_value: Learner[MLP]
+    cvae: Learner[CVAE]
+    encoder: Learner[LatentEncoder]
+    bounds: ActionBounds
+
+
+@dataclass(frozen=True)
+class LSPC(Algorithm):
+    """Latent safety-prioritised constraints (arXiv:2412.08794). Defaults: Table 2.
+
+    One stage. Every update makes, in this order, with all values and advantages taken before it:
+
+    * V_r and V_c by expectile regression on the target critics (Eqs. 39, 41), Q_r and Q_c on r + gamma V_r(s') and
+      c + gamma V_c(s') (Eqs. 40, 42);
+    * a CVAE that clones actions with weights exp(lambda (V_c - Q_c)), so that the centre of its latent space decodes
+      to cheap actions (Eq. 43);
+    * an encoder of states whose latents epsilon tanh(u), decoded by the frozen decoder, clone actions with weights
+      exp(zeta (Q_r - V_r)) (Eq. 44).
+
+    One training serves all cost limits and gives two policies. LSPC-S decodes draws of the prior, clipped to
+    +-`prior_restriction`; LSPC-O decodes the encoder's latents. `policy.adjusted(restriction=0.1)` makes either of
+    them more cautious afterwards, `policy.adjusted(noise=0)` deterministic.
+
+    Deviations from the paper follow its code, which made the published numbers: targets do not bootstrap over an
+    episode's end, V_c and Q_c are clipped at zero, the KL term is the mean over the latent dimensions (the paper's
+    is the sum), a transition is masked where V_c or Q_c reaches `cost_threshold`. Both take the *lower* expectile of
+    Q_c, although the paper's text says that it "discourages underestimation".
+    Deviations from the code: LSPC-S has the paper's restriction 0.25 on Bullet-Safety-Gym too, where the code gives
+    both policies 0.6 (`prior_restriction`); V_c learns where it is negative too (`clip_stops_gradient`), for without
+    a gradient there it is dead from the start in many runs; the last policy is kept, not the best in the simulator.
+
+    Metrics: `reward_value` and `cost_value` (mean V_r and V_c), `cost` (mean cost of the batch), `below_zero` (share
+    of states where V_c is negative, so that it is clipped), `above_limit` (share masked by `cost_threshold`),
+    `weight` and `policy_weight` (mean weight of the CVAE and of the encoder), `clipped` and `policy_clipped` (share
+    of them at their cap), `latent` (mean |tanh(u)|: near 1 the encoder is at the edge of the latent space),
+    `policy_gradient` (norm of the encoder's gradient), and the losses `reward_value_loss`, `reward_critic_loss`,
+    `cost_value_loss`, `cost_critic_loss`, `cvae_loss`, `policy_loss`.
+    """
+
+    restriction: float = 0.25
+    """Bound on each number of the latent that LSPC-O decodes, epsilon. Larger: more return, more cost."""
+    prior_restriction: float = 0.25
+    """The same for LSPC-S; not used in training."""
+    cost_temperature: float = 2.0
+    """Inverse temperature of the cost weights, lambda. Larger: only the cheapest actions are cloned."""
+    reward_temperature: float = 2.0
+    """Inverse temperature of the reward weights, zeta."""
+    cost_weight_cap: float = 200.0
+    """Greatest weight by cost."""
+    reward_weight_cap: float = 200.0
+    """Greatest weight by reward."""
+    cost_threshold: float | None = None
+    """Transitions with V_c or Q_c at or above it get no weight by cost, theta. None: all get theirs."""
+    expectile: float = 0.7
+    """xi: V_r is this expectile of Q_r, V_c the (1 - xi) one of Q_c; 0.5 gives means (ablation, Figure 8)."""
+    converse: bool = False
+    """Swap the weights: the CVAE clones by reward, the encoder by cost (ablation, Figure 5)."""
+    deterministic: bool = False
+    """Deploy without noise: LSPC-S decodes z = 0, LSPC-O the mean of u."""
+    clip_stops_gradient: bool = False
+    """V_c does not learn where it is negative, for its clip at zero stops the gradient (code): it may never learn."""
+    discount: float = 0.99
+    """gamma."""
+    target_rate: float = 0.005
+    """Rate at which target critics follow, tau."""
+    reward_scale: float = 1.0
+    """Rewards are multiplied by it; `reward_temperature` sees the scaled ones."""
+    kl_weight: float = 0.5
+    """Weight of the CVAE's divergence from the prior, which is a mean over latent dimensions."""
+    latent: int = 32
+    """Dimensions of the latent space, L."""
+    hidden: tuple[int, ...] = (256, 256)
+    """Units of each hidden layer of critics, values and encoder."""
+    cvae_hidden: int = 256
+    """Units of the two hidden layers on either side of the CVAE."""
+    updates: int = 1_000_000
+    """Gradient steps."""
+    batch_size: int = 1024
+    """Transitions per batch, uniform with replacement."""
+    critic_learning_rate: float = 3e-4
+    """Adam's step size for the critics and values."""
+    cvae_learning_rate: float = 3e-4
+    """Adam's step size for the CVAE."""
+    policy_learning_rate: float = 3e-4
+    """Adam's step size for the encoder."""
+
+    def __post_init__(self) -> None:
+        require(
+            0 < self.restriction <= LARGEST_RESTRICTION,
+            "restriction",
+            self.restriction,
+            f"lie in (0, {LARGEST_RESTRICTION:g}]",
+        )
+        require(
+            0 <= self.prior_restriction <= LARGEST_RESTRICTION,
+            "prior_restriction",
+            self.prior_restriction,
+            f"lie in [0, {LARGEST_RESTRICTION:g}]",
+        )
+        require(0 < self.expectile < 1, "expectile", self.expectile, "lie in (0, 1)")
+        require(0 <= self.discount < 1, "discount", self.discount, "lie in [0, 1)")
+        require(0 < self.target_rate <= 1, "target_rate", self.target_rate, "lie in (0, 1]")
+        if self.cost_threshold is not None:
+            require(self.cost_threshold > 0, "cost_threshold", self.cost_threshold, "be positive or none")
+        for name in ("cost_temperature", "reward_temperature", "kl_weight", "updates"):
+            value = getattr(self, name)
+            require(value >= 0, name, value, "not be negative")
+        for name in (
+            "cost_weight_cap",
+            "reward_weight_cap",
+            "reward_scale",
+            "latent",
+            "cvae_hidden",
+            "batch_size",
+            "critic_learning_rate",
+            "cvae_learning_rate",
+            "policy_learning_rate",
+        ):
+            value = getattr(self, name)
+            require(value > 0, name, value, "be positive")
+
+    fields = TRANSITION_FIELDS
+
+    @property
+    def name(self) -> str:
+        """LSPC or LSPC-Converse; its policies have names of their own."""
+        return "LSPC-Converse" if self.converse else "LSPC"
+
+    @property
+    def uses_cost_limit(self) -> bool:
+        """One training serves all limits."""
+        return False
+
+    @classmethod
+    def preset(cls, suite: str, task: str | None = None) -> LSPC:
+        """A wider latent space for LSPC-O on Bullet-Safety-Gym but for AntRun, a mask on MetaDrive."""
+        if suite == "bullet" and task != "AntRun":
+            return cls(restriction=0.6)
+        return cls(cost_threshold=0.02) if suite == "metadrive" else cls()
+
+    def index(self, trajectories: Trajectories, cost_limit: float) -> TransitionIndex:
+        """All transitions, whatever the limit."""
+        return TransitionIndex.all(trajectories)
+
+    def init(self, key: Key[Array, ""], spec: Spec) -> LSPCState:
+        """PyTorch's default initialisation, as in the reference code."""
+        keys = jax.random.split(key, 6)
+        observation, action = spec.observation_size, spec.action_size
+        value_sizes, critic_sizes = (observation, *self.hidden, 1), (observation + action, *self.hidden)
+        critic = self._critic_optimiser()
+        cvae = CVAE.make(keys[4], observation, action, self.cvae_hidden, self.latent)
+        encoder = LatentEncoder.make(keys[5], observation, self.hidden, self.latent)
+        return LSPCState(
+            reward_critic=Tracked.make(Ensemble.make(keys[0], critic_sizes, 2), critic),
+            reward_value=Learner.make(MLP.make(keys[1], value_sizes), critic),
+            cost_critic=Tracked.make(Ensemble.make(keys[2], critic_sizes, 2), critic),
+            cost_value=Learner.make(MLP.make(keys[3], value_sizes), critic),
+            cvae=Learner.make(cvae, optax.adam(self.cvae_learning_rate)),
+            encoder=Learner.make(encoder, optax.adam(self.policy_learning_rate)),
+            bounds=ActionBounds.of(spec),
+        )
+
+    def stages(self) -> tuple[Stage, ...]:
+        """One."""
+        return (Stage("train", self.updates, keep_state, self._update),)
+
+    def actor(self, state: LSPCState) -> LatentActor:
+        """LSPC-O."""
+        return LatentActor(
+            decoder=state.cvae.network.decoder,
+            encoder=state.encoder.network,
+            action_low=state.bounds.low,
+            action_high=state.bounds.high,
+            restriction=jnp.float32(self.restriction),
+            from_prior=jnp.float32(0),
+            noise=jnp.float32(0 if self.deterministic else 1),
+        )
+
+    def variants(self, cost_limits: Sequence[float]) -> tuple[Variant, ...]:
+        """LSPC-O and LSPC-S; of the converse LSPC-O alone, for its prior decodes to rewarding actions."""
+        if self.converse:
+            return (Variant("LSPC-O-Converse"),)
+        safe = {"from_prior": 1.0, "restriction": self.prior_restriction}
+        return (Variant("LSPC-O"), Variant("LSPC-S", adjustments=safe))
+
+    def diagnose(self, history: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
+        """Weights that tell nothing apart, or vanish; an encoder or a cost value that does not learn."""
+        by_cost, by_reward = ("policy_", "") if self.converse else ("", "policy_")
+        who = {"": "the CVAE", "policy_": "the encoder"}
+        sentences = []
+        for kind, role in (("cost", by_cost), ("reward", by_reward)):
+            if lasts(history, f"{role}clipped", lambda share: share == 1):
+                sentences.append(
+                    f"all weights of {who[role]} are at their cap, so that it clones all actions alike; lower "
+                    f"{kind}_temperature or raise {kind}_weight_cap."
+                )
+            if kind == "cost" and lasts(history, "above_limit", lambda share: share == 1):
+                sentences.append(
+                    f"V_c or Q_c reaches cost_threshold everywhere, so that {who[role]} clones nothing; raise it or "
+                    "set it to none."
+                )
+            elif lasts(history, f"{role}weight", lambda mean: mean < _VANISHING):
+                sentences.append(
+                    f"the weights of {who[role]} vanish, so that it clones next to nothing; lower {kind}_temperature."
+                )
+        if lasts(history, "policy_gradient", lambda norm: norm == 0):
+            sentences.append(
+                "the encoder receives no gradient: its weights are zero, or the decoder ignores the latent; lower "
+                "kl_weight or the inverse temperatures."
+            )
+        stuck = self.clip_stops_gradient and lasts(history, "below_zero", lambda share: share == 1)
+        if stuck and lasts(history, "cost", lambda mean: mean > 0):
+            sentences.append(
+                "V_c is below zero everywhere although there are costs, and will stay there, for its clip at zero "
+                "stops its gradient; switch clip_stops_gradient off."
+            )
+        return tuple(sentences)
+
+    # One update
+
+    def _update(
+        self, state: LSPCState, store: Store, index: TransitionIndex, key: Key[Array, ""]
+    ) -> tuple[LSPCState, Metrics]:
+        draw_key, learn_key = jax.random.split(key)
+        return self._learn(state, store.transitions(index.sample(draw_key, self.batch_size)), learn_key)
+
+    def _learn(self, state: LSPCState, batch: Transitions, key: Key[Array, ""]) -> tuple[LSPCState, Metrics]:
+        cvae_key, encoder_key = jax.random.split(key)
+        pairs = jnp.concatenate([batch.observations, batch.actions], axis=-1)
+        future = jnp.where(batch.done, 0.0, self.discount)
+
+        reward_q = state.reward_critic.target.min(pairs)
+        next_reward = state.reward_value.network(batch.next_observations)[:, 0]
+        reward_value, (reward_v, reward_value_loss) = self._fit_reward_value(state.reward_value, batch, reward_q)
+        reward_target = self.reward_scale * batch.rewards + future * next_reward
+        reward_critic, reward_critic_loss = self._fit_critic(state.reward_critic, pairs, reward_target)
+
+        cost_q = jax.nn.relu(state.cost_critic.target.max(pairs))
+        next_cost = jax.nn.relu(state.cost_value.network(batch.next_observations)[:, 0])
+        cost_value, (raw_cost_v, cost_value_loss) = self._fit_cost_value(state.cost_value, batch, cost_q)
+        cost_critic, cost_critic_loss = self._fit_critic(state.cost_critic, pairs, batch.costs + future * next_cost)
+
+        cost_v = jax.nn.relu(raw_cost_v)
+        by_reward = advantage_weights(reward_q - reward_v, self.reward_temperature, self.reward_weight_cap)
+        by_cost = advantage_weights(cost_v - cost_q, self.cost_temperature, self.cost_weight_cap)
+        threshold = math.inf if self.cost_threshold is None else self.cost_threshold
+        masked = jnp.maximum(cost_v, cost_q) >= threshold
+        by_cost = jnp.where(masked, 0.0, by_cost)
+        weight, policy_weight = (by_reward, by_cost) if self.converse else (by_cost, by_reward)
+
+        cvae, cvae_loss = self._fit_cvae(state.cvae, batch, weight, cvae_key)
+        encoder, (policy_loss, latent), policy_gradient = self._fit_encoder(
+            state.encoder, cvae.network.decoder, batch, policy_weight, encoder_key
+        )
+        caps = (self.cost_weight_cap, self.reward_weight_cap)
+        cap, policy_cap = caps[::-1] if self.converse else caps
+        metrics = {
+            "reward_value": jnp.mean(reward_v),
+            "cost_value": jnp.mean(cost_v),
+            "cost": jnp.mean(batch.costs),
+            "below_zero": jnp.mean(raw_cost_v < 0),
+            "above_limit": jnp.mean(masked),
+            "weight": jnp.mean(weight),
+            "policy_weight": jnp.mean(policy_weight),
+            "clipped": jnp.mean(weight == cap),
+            "policy_clipped": jnp.mean(policy_weight == policy_cap),
+            "latent": latent,
+            "policy_gradient": policy_gradient,
+            "reward_value_loss": reward_value_loss,
+            "reward_critic_loss": reward_critic_loss,
+            "cost_value_loss": cost_value_loss,
+            "cost_critic_loss": cost_critic_loss,
+            "cvae_loss": cvae_loss,
+            "policy_loss": policy_loss,
+        }
+        state = LSPCState(reward_critic, reward_value, cost_critic, cost_value, cvae, encoder, state.bounds)
+        return state, metrics
+
+    def _fit_reward_value(
+        self, learner: Learner[MLP], batch: Transitions, quality: Float[Array, " B"]
+    ) -> tuple[Learner[MLP], tuple[Float[Array, " B"], Float[Array, ""]]]:
+        """Eq. 39. Also gives the values before the step, and the loss."""
+
+        def loss(network: MLP) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            values = network(batch.observations)[:, 0]
+            value = jnp.mean(expectile_loss(quality - values, self.expectile))
+            return value, (values, value)
+
+        learner, extra, _ = learner.step(self._critic_optimiser(), loss)
+        return learner, extra
+
+    def _fit_cost_value(
+        self, learner: Learner[MLP], batch: Transitions, quality: Float[Array, " B"]
+    ) -> tuple[Learner[MLP], tuple[Float[Array, " B"], Float[Array, ""]]]:
+        """Eq. 41. Also gives the values before the step, not clipped, and the loss."""
+
+        def loss(network: MLP) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            values = network(batch.observations)[:, 0]
+            fitted = jax.nn.relu(values) if self.clip_stops_gradient else values
+            value = jnp.mean(expectile_loss(fitted - quality, self.expectile))
+            return value, (values, value)
+
+        learner, extra, _ = learner.step(self._critic_optimiser(), loss)
+        return learner, extra
+
+    def _fit_critic(
+        self, critic: Tracked[Ensemble], pairs: Float[Array, "B P"], target: Float[Array, " B"]
+    ) -> tuple[Tracked[Ensemble], Float[Array, ""]]:
+        """Eq. 40 or 42, and the target network's step; also gives the loss, the mean over the two networks."""
+
+        def loss(network: Ensemble) -> tuple[jax.Array, jax.Array]:
+            value = jnp.mean(jnp.square(network(pairs) - target))
+            return value, value
+
+        critic, value, _ = critic.step(self._critic_optimiser(), loss)
+        return critic.follow(self.target_rate), value
+
+    def _fit_cvae(
+        self, learner: Learner[CVAE], batch: Transitions, weight: Float[Array, " B"], key: Key[Array, ""]
+    ) -> tuple[Learner[CVAE], Float[Array, ""]]:
+        """Eq. 43; also gives the loss."""
+
+        def loss(network: CVAE) -> tuple[jax.Array, jax.Array]:
+            decoded, mean, log_std = network.reconstruct(key, batch.observations, batch.actions)
+            error = jnp.sum(jnp.square(batch.actions - decoded), axis=-1)
+            divergence = jnp.mean(kl_to_standard_normal(mean, log_std), axis=-1)
+            value = jnp.mean(weight * (error + self.kl_weight * divergence))
+            return value, value
+
+        learner, value, _ = learner.step(optax.adam(self.cvae_learning_rate), loss)
+        return learner, value
+
+    def _fit_encoder(
+        self,
+        learner: Learner[LatentEncoder],
+        decoder: Decoder,
+        batch: Transitions,
+        weight: Float[Array, " B"],
+        key: Key[Array, ""],
+    ) -> tuple[Learner[LatentEncoder], tuple[Float[Array, ""], Float[Array, ""]], Float[Array, ""]]:
+        """Eq. 44, through the decoder, which stays; also gives the loss, mean |tanh(u)| and the gradient's norm."""
+        noise = jax.random.normal(key, (batch.observations.shape[0], self.latent))
+
+        def loss(network: LatentEncoder) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            squashed = network.squashed(batch.observations, noise)
+            decoded = decoder(batch.observations, self.restriction * squashed)
+            value = jnp.mean(weight * jnp.sum(jnp.square(batch.actions - decoded), axis=-1))
+            return value, (value, jnp.mean(jnp.abs(squashed)))
+
+        return learner.step(optax.adam(self.policy_learning_rate), loss)
+
+    def _critic_optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.critic_learning_rate)
+
+
+def advantage_weights(advantage: Float[Array, "*b"], inverse_temperature: float, cap: float) -> Float[Array, "*b"]:
+    """min(exp(inverse_temperature * advantage), cap), the weights of advantage-weighted regression (Peng, 2019)."""
+    return jnp.minimum(jnp.exp(inverse_temperature * advantage), cap)

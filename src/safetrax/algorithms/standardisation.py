@@ -1,0 +1,131 @@
+"""What IQL, TD3+BC and CQL read off the data set: statistics of its observations, and bounds of its rewards."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from safetrax.algorithms.diagnosis import History, lasts
+from safetrax.data.store import TransitionIndex, Transitions
+from safetrax.data.trajectories import Trajectories
+from safetrax.nets.actors import Actor, Standardised
+
+_ROWS_AT_ONCE = 4096
+_SMALLEST_STD = 1e-3  # added to every standard deviation, as in the reference implementations
+_ROUNDING = 1e-6
+_IMPOSSIBLE = 10.0  # times the greatest value that the rewards allow
+
+
+class Standardiser(eqx.Module):
+    """The map s -> (s - mean) / std of observations.
+
+    Attributes:
+        mean: of every observation dimension.
+        std: its standard deviation plus 1e-3.
+    """
+
+    mean: Float[Array, " O"]
+    std: Float[Array, " O"]
+
+    @staticmethod
+    def identity(size: int) -> Standardiser:
+        """Leaves observations of that size as they are."""
+        return Standardiser(jnp.zeros(size), jnp.ones(size))
+
+    @staticmethod
+    def of(observations: Float[Array, "N O"]) -> Standardiser:
+        """Statistics of all rows, computed block by block: neither a copy of the rows nor a long sum is made.
+
+        Blocks are merged as in Chan et al. (1979), so that rounding does not grow with N, and a constant dimension
+        has exactly its value as mean and 1e-3 as std.
+        """
+        total = observations.shape[0]
+        rows = min(_ROWS_AT_ONCE, total)
+
+        def merge(
+            i: Array, carry: tuple[Array, Array, Array]
+        ) -> tuple[Float[Array, " O"], Float[Array, " O"], Float[Array, ""]]:
+            mean, squares, count = carry
+            start = jnp.minimum(i * rows, total - rows)  # the last block reaches back; rows seen before do not count
+            block = jax.lax.dynamic_slice_in_dim(observations, start, rows)
+            fresh = (start + jnp.arange(rows) >= i * rows)[:, None]
+            added = jnp.sum(fresh, dtype=jnp.float32)
+            shift = jnp.sum(jnp.where(fresh, block - mean, 0.0), axis=0) / added
+            deviation = jnp.where(fresh, block - (mean + shift), 0.0)
+            share = added / (count + added)
+            squares = squares + jnp.sum(jnp.square(deviation), axis=0) + jnp.square(shift) * count * share
+            return mean + shift * share, squares, count + added
+
+        first = (observations[0], jnp.zeros(observations.shape[1]), jnp.zeros(()))
+        mean, squares, _ = jax.lax.fori_loop(0, -(-total // rows), merge, first)
+        return Standardiser(mean, jnp.sqrt(squares / total) + _SMALLEST_STD)
+
+    def __call__(self, observations: Float[Array, "*b O"]) -> Float[Array, "*b O"]:
+        """(s - mean) / std."""
+        return (observations - self.mean) / self.std
+
+    def batch(self, transitions: Transitions) -> Transitions:
+        """The same transitions with standardised observations, the next ones by the same statistics."""
+        return Transitions(
+            observations=self(transitions.observations),
+            actions=transitions.actions,
+            rewards=transitions.rewards,
+            costs=transitions.costs,
+            done=transitions.done,
+            next_observations=self(transitions.next_observations),
+        )
+
+    def actor(self, actor: Actor) -> Standardised:
+        """An actor that was trained on such batches, for observations as they are."""
+        return Standardised(actor, self.mean, self.std)
+
+
+class RewardIndex(eqx.Module):
+    """All transitions, and what their rewards say about returns and values.
+
+    Attributes:
+        transitions: every episode's.
+        value_bound: max |r| / (1 - discount), or max |r| times the longest episode for discount 1: no policy's value
+            is greater.
+        return_range: the greatest less the smallest episode return; 0 where they are equal up to rounding.
+    """
+
+    transitions: TransitionIndex
+    value_bound: Float[Array, ""]
+    return_range: Float[Array, ""]
+
+    @staticmethod
+    def make(trajectories: Trajectories, discount: float) -> RewardIndex:
+        """Of a data set, on the host."""
+        returns = trajectories.returns
+        spread = float(returns.max() - returns.min())
+        equal = spread <= _ROUNDING * float(np.abs(returns).max())
+        steps = trajectories.max_length if discount == 1 else 1 / (1 - discount)
+        return RewardIndex(
+            transitions=TransitionIndex.all(trajectories),
+            value_bound=jnp.asarray(float(np.abs(trajectories.rewards).max()) * steps, jnp.float32),
+            return_range=jnp.asarray(0.0 if equal else spread, jnp.float32),
+        )
+
+    def value_ratio(self, values: Float[Array, "*b"], reward_scale: Array | float = 1.0) -> Float[Array, ""]:
+        """Mean |value| over the greatest value that the rewards allow; 0 where all rewards are 0.
+
+        Args:
+            values: of rewards times `reward_scale`.
+            reward_scale: positive.
+        """
+        bound = self.value_bound * reward_scale
+        return jnp.where(bound > 0, jnp.mean(jnp.abs(values)) / jnp.where(bound > 0, bound, 1.0), 0.0)
+
+
+def value_warnings(history: History) -> tuple[str, ...]:
+    """A sentence where the metric `value_ratio` says that the critics diverge."""
+    if lasts(history, "value_ratio", lambda ratio: ratio > _IMPOSSIBLE):
+        return (
+            "the values are more than ten times max |r| / (1 - discount), which no policy can earn (value_ratio): "
+            "the critics diverge; lower their learning rate or the discount.",
+        )
+    return ()

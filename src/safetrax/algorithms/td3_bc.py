@@ -1,0 +1,237 @@
+"""TD3+BC: the twin delayed deterministic policy gradient, kept near the log by a cloning term."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int32, Key
+
+from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage
+from safetrax.algorithms.diagnosis import History, lasts
+from safetrax.algorithms.learners import Tracked
+from safetrax.algorithms.policies import ActionBounds, policy_network
+from safetrax.algorithms.standardisation import RewardIndex, Standardiser, value_warnings
+from safetrax.data.store import TRANSITION_FIELDS, Field, Store, Transitions
+from safetrax.data.trajectories import Trajectories
+from safetrax.nets.actors import Actor
+from safetrax.nets.ensemble import Ensemble
+from safetrax.nets.mlp import MLP, kaiming_uniform
+from safetrax.settings import require
+
+_SMALLEST_VALUE = 1e-8  # of mean |Q|, where it divides
+
+
+class PolicyReport(eqx.Module):
+    """What is logged of a policy step, kept until the next one.
+
+    Attributes:
+        loss: the policy's.
+        gradient: its gradient's norm.
+        value_weight: lambda.
+        distance: mean squared distance to the logged actions.
+    """
+
+    loss: Float[Array, ""]
+    gradient: Float[Array, ""]
+    value_weight: Float[Array, ""]
+    distance: Float[Array, ""]
+
+
+class TD3BCState(eqx.Module):
+    """What TD3+BC trains and remembers.
+
+    Attributes:
+        policy: deterministic, with its target.
+        critics: Q, two of them, with their targets.
+        count: updates made.
+        report: of the last policy step.
+        standardiser: of observations.
+        bounds: action bounds.
+    """
+
+    policy: Tracked[MLP]
+    critics: Tracked[Ensemble]
+    count: Int32[Array, ""]
+    report: PolicyReport
+    standardiser: Standardiser
+    bounds: ActionBounds
+
+
+@dataclass(frozen=True)
+class TD3BC(Algorithm):
+    """TD3+BC (Fujimoto and Gu, NeurIPS 2021, arXiv:2106.06860), a yardstick: it ignores costs.
+
+    The policy maximises lambda Q_1(s, pi(s)) - (pi(s) - a)^2, lambda = value_weight / mean |Q_1| over the batch, so
+    that the scale of rewards does not matter. Critics regress on the smaller of two target critics at the target
+    policy's action with clipped noise (TD3). Sizes and rates are those of the authors' code.
+
+    Deviation from the code: an episode that a time limit cut off ends like one that terminated, as in all methods
+    here.
+
+    Metrics: `reward_value` (mean Q), `reward_critic_loss`, `policy_loss`, `policy_gradient` (norm), `value_weight`
+    (lambda), `behaviour_distance` (squared distance of the policy's to the logged action, averaged over batch and
+    dimensions), `value_ratio` (mean |Q| over the greatest value that the rewards allow; above 1 it overestimates).
+    Those of the policy are its last step's: 0 before the first.
+    """
+
+    fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+
+    value_weight: float = 2.5
+    """alpha: weight of the normalised value against the distance to the logged actions; 0: behaviour cloning."""
+    policy_delay: int = 2
+    """The policy and all targets move in every such update."""
+    target_noise: float = 0.2
+    """Standard deviation of the noise on the target policy's actions, in units of half the action range."""
+    noise_clip: float = 0.5
+    """Greatest size of that noise."""
+    hidden: tuple[int, ...] = (256, 256)
+    """Units of each hidden layer of policy and critics."""
+    discount: float = 0.99
+    """gamma."""
+    target_rate: float = 0.005
+    """tau: how far targets move whenever they do."""
+    learning_rate: float = 3e-4
+    """Adam's step size."""
+    batch_size: int = 256
+    """Transitions per batch, uniform with replacement."""
+    updates: int = 1_000_000
+    """Gradient steps of the critics."""
+
+    def __post_init__(self) -> None:
+        for name in ("value_weight", "target_noise", "noise_clip", "updates"):
+            value = getattr(self, name)
+            require(value >= 0, name, value, "not be negative")
+        for name in ("policy_delay", "learning_rate", "batch_size"):
+            value = getattr(self, name)
+            require(value > 0, name, value, "be positive")
+        require(0 <= self.discount <= 1, "discount", self.discount, "lie in [0, 1]")
+        require(0 < self.target_rate <= 1, "target_rate", self.target_rate, "lie in (0, 1]")
+
+    @property
+    def name(self) -> str:
+        """TD3+BC."""
+        return "TD3+BC"
+
+    @property
+    def uses_cost_limit(self) -> bool:
+        """Never."""
+        return False
+
+    def index(self, trajectories: Trajectories, cost_limit: float) -> RewardIndex:
+        """All transitions; the limit does not matter."""
+        return RewardIndex.make(trajectories, self.discount)
+
+    def init(self, key: Key[Array, ""], spec: Spec) -> TD3BCState:
+        """PyTorch's default weights."""
+        policy_key, critic_key = jax.random.split(key)
+        policy = policy_network(policy_key, spec, self.hidden, dropout=0.0, initialiser=kaiming_uniform)
+        critics = Ensemble.make(critic_key, (spec.observation_size + spec.action_size, *self.hidden), 2)
+        zero = jnp.zeros(())
+        return TD3BCState(
+            policy=Tracked.make(policy, self._optimiser()),
+            critics=Tracked.make(critics, self._optimiser()),
+            count=jnp.zeros((), jnp.int32),
+            report=PolicyReport(zero, zero, zero, zero),
+            standardiser=Standardiser.identity(spec.observation_size),
+            bounds=ActionBounds.of(spec),
+        )
+
+    def stages(self) -> tuple[Stage, ...]:
+        """One."""
+        return (Stage("train", self.updates, self._standardise, self._update),)
+
+    def actor(self, state: TD3BCState) -> Actor:
+        """The policy, on standardised observations."""
+        return state.standardiser.actor(state.bounds.actor(state.policy.network))
+
+    def diagnose(self, history: History) -> tuple[str, ...]:
+        """A policy at the edge of the action box, or values that cannot be."""
+        sentences = value_warnings(history)
+        if lasts(history, "policy_gradient", lambda norm: norm == 0):
+            sentences += (
+                "the policy receives no gradient: its actions sit at the edge of the action box; lower value_weight.",
+            )
+        return sentences
+
+    def policy_loss(
+        self, policy: MLP, critic: MLP, batch: Transitions
+    ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]]:
+        """-lambda mean Q(s, pi(s)) + mean (pi(s) - a)^2, lambda = value_weight / mean |Q|.
+
+        lambda passes no gradient; the distance is averaged over batch and dimensions (Eqs. 3 and 4, the authors'
+        code).
+
+        Returns:
+            The loss; and again the loss, lambda, and the distance.
+        """
+        actions = policy(batch.observations)
+        values = critic(jnp.concatenate([batch.observations, actions], axis=-1))
+        size = jnp.maximum(jnp.mean(jnp.abs(jax.lax.stop_gradient(values))), _SMALLEST_VALUE)
+        weight = self.value_weight / size
+        distance = jnp.mean(jnp.square(actions - batch.actions))
+        loss = distance - weight * jnp.mean(values)
+        return loss, (loss, weight, distance)
+
+    def _optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.learning_rate)
+
+    def _standardise(self, state: TD3BCState, store: Store, index: RewardIndex, key: Key[Array, ""]) -> TD3BCState:
+        standardiser = Standardiser.of(store.observations)
+        return TD3BCState(state.policy, state.critics, state.count, state.report, standardiser, state.bounds)
+
+    def _update(
+        self, state: TD3BCState, store: Store, index: RewardIndex, key: Key[Array, ""]
+    ) -> tuple[TD3BCState, Metrics]:
+        draw_key, noise_key = jax.random.split(key)
+        batch = state.standardiser.batch(store.transitions(index.transitions.sample(draw_key, self.batch_size)))
+        target = self._target(state, batch, noise_key)
+
+        def critic_loss(network: Ensemble) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            values = network(batch.observations, batch.actions)
+            loss = jnp.sum(jnp.mean(jnp.square(values - target), axis=-1))
+            return loss, (loss, values)
+
+        critics, (critic_error, values), _ = state.critics.step(self._optimiser(), critic_loss)
+        count = state.count + 1
+        # runs that are vmapped make the policy step in every update and choose: a condition becomes a selection
+        policy, critics, report = jax.lax.cond(
+            count % self.policy_delay == 0,
+            lambda policy, critics, _: self._move_policy(policy, critics, batch),
+            lambda policy, critics, report: (policy, critics, report),
+            state.policy,
+            critics,
+            state.report,
+        )
+        metrics = {
+            "reward_value": jnp.mean(values),
+            "reward_critic_loss": critic_error,
+            "policy_loss": report.loss,
+            "policy_gradient": report.gradient,
+            "value_weight": report.value_weight,
+            "behaviour_distance": report.distance,
+            "value_ratio": index.value_ratio(values),
+        }
+        return TD3BCState(policy, critics, count, report, state.standardiser, state.bounds), metrics
+
+    def _target(self, state: TD3BCState, batch: Transitions, key: Key[Array, ""]) -> Float[Array, " B"]:
+        """r + discount (1 - done) min Q'(s', pi'(s') + noise)."""
+        noise = self.target_noise * jax.random.normal(key, batch.actions.shape)
+        noise = jnp.clip(noise, -self.noise_clip, self.noise_clip)
+        actions = jnp.clip(state.policy.target(batch.next_observations) + noise, -1, 1)
+        following = state.critics.target.min(batch.next_observations, actions)
+        return batch.rewards + self.discount * jnp.where(batch.done, 0.0, following)
+
+    def _move_policy(
+        self, policy: Tracked[MLP], critics: Tracked[Ensemble], batch: Transitions
+    ) -> tuple[Tracked[MLP], Tracked[Ensemble], PolicyReport]:
+        critic = critics.network.members[0]
+        policy, (loss, weight, distance), gradient = policy.step(
+            self._optimiser(), lambda network: self.policy_loss(network, critic, batch)
+        )
+        report = PolicyReport(loss, gradient, weight, distance)
+        return policy.follow(self.target_rate), critics.follow(self.target_rate), report

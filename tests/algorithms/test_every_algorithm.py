@@ -1,0 +1,358 @@
+"""What holds for every algorithm, whatever it does: one line in `SETTINGS` subjects it to all of this."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import json
+import warnings
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from quick import new_key, program, quick
+
+from safetrax import data
+from safetrax.algorithms import CLASSES, Algorithm
+from safetrax.algorithms.base import Spec
+from safetrax.cli.parsing import attribute_docs
+from safetrax.data.catalogue import tasks
+from safetrax.data.store import Store
+from safetrax.data.trajectories import Trajectories
+from safetrax.errors import ConfigError, DataError, SafeTraXWarning
+from safetrax.policy import Policies, Policy
+from safetrax.training.program import Program, stack
+from safetrax.training.train import Run, TrainingInterruptedError, train
+
+_SMALL: dict[str, Any] = {"hidden": (16,), "batch_size": 16}
+_LAGRANGIAN: dict[str, Any] = {**_SMALL, "updates": 3, "cvae_hidden": 16, "samples": 3}
+
+# Of every class, settings that train at once. Each stage needs two updates or more.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "BC": {**_SMALL, "updates": 3, "mode": "conditioned"},
+    "TraC": {**_SMALL, "pretrain_updates": 2, "updates": 3, "segment_ratio": 0.2},
+    "LSPC": {**_SMALL, "updates": 3, "cvae_hidden": 16, "latent": 4},
+    "CPQ": {**_LAGRANGIAN, "critics": 1},
+    "BCQLag": {**_LAGRANGIAN, "group_size": 1},
+    "BEARLag": {**_LAGRANGIAN, "group_size": 1, "mmd_samples": 3, "start_policy_updates": 1},
+    "COptiDICE": {**_SMALL, "updates": 3, "critics": 1},
+    "IQL": {**_SMALL, "updates": 3},
+    "TD3BC": {**_SMALL, "updates": 4},
+    "CQL": {**_SMALL, "updates": 3, "samples": 3},
+}
+
+LIMITS, SEEDS = (20.0, 40.0), (0, 1)
+OBSERVATIONS = np.random.default_rng(0).standard_normal((5, 7)).astype(np.float32)
+
+every_class = pytest.mark.parametrize("name", CLASSES)
+
+
+def small(name: str) -> Algorithm:
+    """The algorithm with small settings."""
+    if name not in SETTINGS:
+        pytest.fail(f"{name} is in safetrax.algorithms.CLASSES, but not in SETTINGS of {__file__}; add it there.")
+    return CLASSES[name](**SETTINGS[name])
+
+
+@functools.cache
+def ball_run() -> Trajectories:
+    """Thirty episodes of the demo data, with next observations."""
+    part = data.load("demo").select(np.arange(0, 300, 10))
+    following = np.concatenate([part.observations[1:], part.observations[-1:]])
+    following[part.truncated] = part.observations[part.truncated]  # what follows an episode's last row is not logged
+    return replace(part, next_observations=following)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One algorithm after one training, and what went into it; `run` is at (limit, seed), limits varying slowest."""
+
+    algorithm: Algorithm
+    program: Program
+    store: Store
+    indices: tuple[Any, ...]
+    keys: jax.Array
+    run: Run
+
+    @property
+    def runs(self) -> list[int]:
+        """Their numbers."""
+        return list(range(len(self.indices)))
+
+    def states(self, runs: list[int], updates: int | None = None) -> Any:
+        """The states of those runs after all stages, of so many updates each; None: of all of them."""
+        indices, keys = stack([self.indices[run] for run in runs]), self.keys[np.array(runs)]
+        states = self.program.init(keys)
+        for number, stage in enumerate(self.program.stages):
+            states = self.program.begin(number, states, self.store, indices, keys)
+            carry = (states, self.program.zero_metrics(number, states, self.store, indices))
+            count = stage.updates if updates is None else updates
+            states, _ = self.program.advance(number, carry, self.store, indices, keys, 0, count)
+        return states
+
+    def weights(self, states: Any) -> list[np.ndarray]:
+        """What would be deployed: of every array of the actor, one row per run."""
+        return [np.asarray(leaf) for leaf in jax.tree.leaves(self.program.actors(states))]
+
+
+@functools.cache
+def trained(name: str) -> Trained:
+    """All tests of an algorithm share one training, for its compilation takes longer than anything else."""
+    algorithm, episodes = small(name), ball_run()
+    with quick():
+        run = train(algorithm, episodes, cost_limits=LIMITS, seeds=SEEDS, log_every=2, batching="map")
+        limits = LIMITS if algorithm.uses_cost_limit else (np.inf,)
+        return Trained(
+            algorithm,
+            program(algorithm, Spec.of(episodes), "map", "float32"),
+            Store.make(episodes, algorithm.fields),
+            tuple(index for limit in limits for index in [algorithm.index(episodes, limit)] * len(SEEDS)),
+            jax.vmap(new_key)(np.array(SEEDS * len(limits), np.uint32)),
+            run,
+        )
+
+
+def same(a: Policies, b: Policies) -> bool:
+    """Whether policies are the same in every bit."""
+    leaves = (jax.tree.leaves(policies.actor) for policies in (a, b))
+    return a.ids == b.ids and all(np.array_equal(x, y) for x, y in zip(*leaves, strict=True))
+
+
+# Settings
+
+
+@every_class
+def test_settings_and_presets_survive_json(name):
+    presets = [CLASSES[name].preset(task.suite, word) for task in tasks() for word in (None, task.name)]
+    for algorithm in (small(name), *presets):
+        again = CLASSES[name].from_config(json.loads(json.dumps(algorithm.config())))
+        assert again == algorithm
+        assert hash(again) == hash(algorithm)
+    with pytest.raises(ConfigError, match="no setting named 'nonsense'"):
+        CLASSES[name].from_config({"nonsense": 1})
+
+
+@every_class
+def test_every_setting_is_explained_and_no_setting_is_needed(name):
+    documented = attribute_docs(CLASSES[name])
+    assert {entry.name for entry in fields(CLASSES[name])} == set(documented)
+    assert all(text.endswith((".", '."')) for text in documented.values())
+    assert CLASSES[name]().total_updates > 0
+
+
+@every_class
+def test_updates_that_cannot_be_are_refused(name):
+    for setting in SETTINGS[name]:
+        if setting.endswith("updates"):
+            with pytest.raises(ConfigError, match=setting):
+                replace(small(name), **{setting: -1})
+    with pytest.raises(ConfigError, match="batch_size"):
+        replace(small(name), batch_size=0)
+
+
+@every_class
+def test_the_index_depends_on_the_limit_where_training_uses_it_and_never_its_shapes(name):
+    algorithm = small(name)
+    low, high = (jax.tree.leaves(algorithm.index(ball_run(), limit)) for limit in LIMITS)
+    assert [leaf.shape for leaf in low] == [leaf.shape for leaf in high]
+    alike = all(np.array_equal(a, b) for a, b in zip(low, high, strict=True))
+    assert alike != algorithm.uses_cost_limit
+
+
+# Randomness
+
+
+@every_class
+def test_a_seed_decides_every_bit(name):
+    first = trained(name)
+    with quick():
+        again = train(first.algorithm, ball_run(), cost_limits=LIMITS, seeds=SEEDS, log_every=2, batching="map")
+    assert same(again.policies, first.run.policies)
+    assert again.metrics == first.run.metrics
+    for a, b in itertools.combinations(first.run.policies, 2):
+        if a.id.seed != b.id.seed:
+            leaves = zip(jax.tree.leaves(a.actor), jax.tree.leaves(b.actor), strict=True)
+            assert any(not np.array_equal(x, y) for x, y in leaves), f"{a.id} is {b.id}"
+
+
+@every_class
+def test_a_run_does_not_depend_on_those_beside_it(name):
+    first = trained(name)
+    with quick():
+        together = first.weights(first.states(first.runs))
+        alone = first.weights(first.states([first.runs[-1]] * len(first.runs)))
+    for a, b in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(b, np.broadcast_to(a[-1], a.shape))
+
+
+@every_class
+def test_vmapped_runs_equal_mapped_ones_up_to_rounding(name):
+    first = trained(name)
+
+    def go(state: Any, index: Any, key: jax.Array) -> Any:
+        """One update of every stage, from the random numbers that `Program` takes."""
+        for number, stage in enumerate(first.program.stages):
+            begin, update = (jax.random.fold_in(jax.random.fold_in(key, number + 1), i) for i in (0, 1))
+            state = stage.begin(state, first.store, index, begin)
+            state, _ = stage.update(state, first.store, index, update)
+        return state
+
+    with quick():
+        mapped = first.states(first.runs, updates=1)
+        vmapped = jax.jit(jax.vmap(go))(first.program.init(first.keys), stack(first.indices), first.keys)
+    for a, b in zip(jax.tree.leaves(mapped), jax.tree.leaves(vmapped), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-4)
+
+
+# Stopping
+
+
+@every_class
+def test_stopped_in_every_stage_and_resumed_the_result_is_bitwise_the_same(name, run_folder):
+    first = trained(name)
+    lengths = [stage.updates for stage in first.algorithm.stages()]
+    assert min(lengths) >= 2
+    stops = {sum(lengths[:number]) + 1 for number in range(len(lengths))}
+
+    class Signals:
+        """Looked at after every update."""
+
+        updates = 0
+
+        @property
+        def requested(self) -> bool:
+            self.updates += 1
+            return self.updates in stops
+
+    signals = Signals()
+    with quick() as patch:
+        patch.setattr("safetrax.training.train.catch_signals", lambda: contextlib.nullcontext(signals))
+        patch.setattr("safetrax.training.train._CHUNK_SECONDS", 0.0)
+
+        def go_on(resume: bool) -> Run:
+            return train(
+                first.algorithm,
+                ball_run(),
+                cost_limits=LIMITS,
+                seeds=SEEDS,
+                out=run_folder,
+                resume=resume,
+                log_every=2,
+                batching="map",
+            )
+
+        for number in range(len(stops)):
+            with pytest.raises(TrainingInterruptedError):
+                go_on(resume=number > 0)
+        last = go_on(resume=True)
+    assert signals.updates == sum(lengths)
+    assert same(last.policies, first.run.policies)
+    assert last.metrics == first.run.metrics
+
+
+# Policies
+
+
+@every_class
+def test_every_variant_is_saved_and_loaded_and_acts_alike(name, tmp_path):
+    policies, algorithm = trained(name).run.policies, small(name)
+    assert len(policies) == len(trained(name).indices) * len(algorithm.variants(LIMITS))
+    assert len({str(policy.id) for policy in policies}) == len(policies)
+    loaded = [Policy.load(policy.save(tmp_path / f"{policy.id}.safetensors")) for policy in policies]
+    assert same(Policies.stack(loaded), policies)
+    for policy, again in zip(policies, loaded, strict=True):
+        with quick():
+            policy.reset(5, seed=3)
+            again.reset(5, seed=3)
+            actions = policy.act(OBSERVATIONS)
+            np.testing.assert_array_equal(again.act(OBSERVATIONS), actions)
+        assert np.isfinite(actions).all()
+        assert np.abs(actions).max() <= 1
+    for setting, (low, high) in policies.actor.adjustable.items():
+        assert low < high
+        assert same(policies.adjusted(**{setting: low}), Policies.stack(loaded).adjusted(**{setting: low}))
+
+
+def test_every_algorithm_plays_in_the_simulator():
+    pytest.importorskip("bullet_safety_gym")
+    from safetrax.envs.pool import EnvPool
+    from safetrax.evaluation.rollout import evaluate
+
+    with EnvPool("BallRun") as pool, quick():
+        for name in CLASSES:
+            policies = trained(name).run.policies
+            result = evaluate(policies, "BallRun", episodes=1, pool=pool)
+            played = [(row.algorithm, row.cost_limit, row.seed) for row in result.rows]
+            assert played == [(run.algorithm, run.cost_limit, run.seed) for run in policies.ids]
+            assert all(row.length == 100 and np.isfinite(row.return_) for row in result.rows)
+
+
+# Data
+
+
+@every_class
+@pytest.mark.parametrize("cost", [0, 1])
+def test_where_no_step_or_every_step_costs_all_stays_finite(name, cost):
+    first = trained(name)
+    episodes = replace(ball_run(), costs=np.full_like(ball_run().costs, cost))
+    limits = LIMITS
+    try:
+        first.algorithm.index(episodes, LIMITS[0])
+    except DataError:  # the method needs safe episodes
+        limits = (100.0, 200.0)
+    with quick(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", SafeTraXWarning)
+        run = train(first.algorithm, episodes, cost_limits=limits, seeds=SEEDS, log_every=2, batching="map")
+    assert all(np.isfinite(row.value) for row in (*run.metrics, *first.run.metrics))
+    assert finite(run.policies.actor)
+
+
+@every_class
+def test_where_all_episodes_are_the_same_all_stays_finite(name):
+    first = trained(name)
+    episodes = ball_run().select(np.repeat(dearest_safe(), ball_run().num_episodes))
+    with quick():
+        run = train(first.algorithm, episodes, cost_limits=LIMITS, seeds=SEEDS, log_every=2, batching="map")
+    assert all(np.isfinite(row.value) for row in run.metrics)
+    assert finite(run.policies.actor)
+
+
+@every_class
+@pytest.mark.slow  # arrays of other sizes: it compiles everything anew
+def test_a_single_episode_suffices(name):
+    algorithm = small(name)
+    with quick():
+        run = train(algorithm, ball_run().select([dearest_safe()]), cost_limits=LIMITS[:1], seeds=SEEDS[:1])
+    assert all(np.isfinite(row.value) for row in run.metrics)
+    assert finite(run.policies.actor)
+
+
+@every_class
+def test_no_array_grows_with_the_batch_or_with_the_updates(name):
+    first = trained(name)
+    longer = {entry.name for entry in fields(first.algorithm) if entry.name.endswith("updates")}
+    doubled = {setting: 2 * getattr(first.algorithm, setting) for setting in (*longer, "batch_size")}
+    algorithm, half = replace(first.algorithm, **doubled), ball_run().select(np.arange(15))
+    runs = len(first.runs)
+    with quick():
+        index = algorithm.index(half, LIMITS[0])
+        store = Store.make(half, algorithm.fields)
+        by = Program(algorithm, Spec.of(half), "map")
+        states = by.state_structure(len(by.stages) - 1, store, stack([index] * runs), runs)
+        before = (first.states(first.runs), first.indices[0])
+    for a, b in zip(jax.tree.leaves(before), jax.tree.leaves((states, index)), strict=True):
+        for long, short in zip(a.shape, b.shape, strict=True):
+            assert long == short or (abs(long - 2 * short) <= 1 and long <= first.store.num_transitions + 1)
+
+
+def dearest_safe() -> int:
+    """The number of the episode that costs most of those within the limit."""
+    costs = ball_run().cost_returns
+    return int(np.argmax(np.where(costs <= LIMITS[0], costs, -1.0)))
+
+
+def finite(tree: Any) -> bool:
+    return all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,76 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from conftest import toy_episodes
+from safetrax.algorithms.standardisation import RewardIndex, Standardiser, value_warnings
+from safetrax.data.store import TRANSITION_FIELDS, Store
+from safetrax.data.trajectories import Trajectories
+
+statistics = jax.jit(Standardiser.of)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 4096, 10_001])
+def test_statistics_are_those_of_all_rows_and_each_row_counts_once(rows):
+    data = np.random.default_rng(0).normal([0.0, 5.0, -2.0], [1.0, 0.1, 30.0], (rows, 3)).astype(np.float32)
+    data[rows // 2 :] += 1.0  # blocks differ
+    result = statistics(jnp.asarray(data))
+    np.testing.assert_allclose(result.mean, data.mean(0, dtype=np.float64), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(result.std, data.std(0, dtype=np.float64) + 1e-3, rtol=1e-4)
+
+
+def test_rounding_does_not_grow_with_the_number_of_rows():
+    data = np.full((200_000, 2), 0.1, np.float32)
+    data[:, 1] = 1000 + 0.01 * np.random.default_rng(0).standard_normal(len(data))
+    result = statistics(jnp.asarray(data))
+    assert (float(result.mean[0]), float(result.std[0])) == (np.float32(0.1), np.float32(1e-3))
+    np.testing.assert_allclose(result.mean[1], data[:, 1].mean(dtype=np.float64), rtol=1e-7)
+    np.testing.assert_allclose(result.std[1], data[:, 1].std(dtype=np.float64) + 1e-3, rtol=1e-3)
+
+
+def test_batches_are_standardised_by_the_statistics_of_observations():
+    data = toy_episodes([5, 5])
+    batch = Store.make(data, TRANSITION_FIELDS).transitions(jnp.arange(10))
+    result = statistics(jnp.asarray(data.observations)).batch(batch)
+    mean, std = data.observations.mean(0), data.observations.std(0) + 1e-3
+    np.testing.assert_allclose(result.observations, (batch.observations - mean) / std, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(result.next_observations, (batch.next_observations - mean) / std, rtol=1e-4, atol=1e-5)
+    for name in ("actions", "rewards", "costs", "done"):
+        np.testing.assert_array_equal(getattr(result, name), getattr(batch, name))
+    np.testing.assert_array_equal(Standardiser.identity(3)(batch.observations), batch.observations)
+
+
+def episodes_of(*rewards: list[float]) -> Trajectories:
+    return Trajectories.from_episodes(
+        {
+            "observations": np.ones((len(r), 1)),
+            "actions": np.zeros((len(r), 1)),
+            "rewards": r,
+            "costs": np.zeros(len(r)),
+        }
+        for r in rewards
+    )
+
+
+def test_bounds_of_values_and_returns_by_hand():
+    data = episodes_of([1.0, -3.0], [2.0, 2.0, 1.0])
+    index = RewardIndex.make(data, 0.9)
+    np.testing.assert_allclose(index.value_bound, 30.0, rtol=1e-6)
+    np.testing.assert_allclose(index.return_range, 7.0)
+    np.testing.assert_allclose(index.value_ratio(jnp.array([-60.0, 0.0])), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(index.value_ratio(jnp.array([-60.0, 0.0]), 0.5), 2.0, rtol=1e-6)
+    np.testing.assert_allclose(RewardIndex.make(data, 1.0).value_bound, 9.0)
+
+
+def test_rewards_of_zero_and_equal_returns_stay_finite():
+    index = RewardIndex.make(episodes_of([0.0, 0.0], [0.0]), 0.9)
+    assert float(index.value_ratio(jnp.ones(3))) == 0.0
+    assert float(index.return_range) == 0.0
+    assert float(RewardIndex.make(episodes_of([0.1] * 10, [0.5, 0.5]), 0.9).return_range) == 0.0  # rounding only
+
+
+def test_impossible_values_are_named():
+    assert value_warnings({"value_ratio": [1.5] * 9}) == ()
+    (sentence,) = value_warnings({"value_ratio": [1.0, 11, 12, 15, 20, 30]})
+    assert "no policy can earn" in sentence
