@@ -6,6 +6,9 @@ RUN := $(BIN)/python
 # their own requirements have no builds for Python 3.11; the extras of the same names bring what they need
 SIMULATORS := safety-gymnasium==0.4.1 metadrive-simulator==0.2.6.0
 
+# one file of tests per process at a time: the tests of a file share what they compile
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+
 .PHONY: help demo test test-all check format bench clean
 .DEFAULT_GOAL := help
 
@@ -29,10 +32,10 @@ demo: $(VENV)/installed-user  ## BC-All, BC-Safe and TraC on real data and real 
 	$(RUN) examples/demo.py
 
 test: $(VENV)/installed-dev check  ## format, lint, types and all tests but the slow ones
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(PARALLEL)
 
 test-all: $(VENV)/installed-dev check  ## the slow tests too
-	$(RUN) -m pytest -m ""
+	$(RUN) -m pytest $(PARALLEL) -m ""
 
 check: $(VENV)/installed-dev  ## what pre-commit runs: format, lint, types
 	$(BIN)/ruff format --check .

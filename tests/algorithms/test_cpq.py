@@ -202,9 +202,9 @@ def test_one_update_changes_what_it_should():
 
 
 def test_nothing_allowed_leaves_the_policy_as_it_is():
-    state, store, index = begun(COMPAT)
+    state, store, index = begun(TINY)
     index = replace(index, threshold=jnp.asarray(-1e6))
-    after, metrics = compiled(COMPAT)(state, store, index, jax.random.key(1))
+    after, metrics = compiled(TINY)(state, store, index, jax.random.key(1))
     assert same(state.policy.network, after.policy.network)
     assert float(metrics["policy_active"]) == float(metrics["policy_gradient"]) == 0
     assert float(metrics["above_limit"]) == 1
