@@ -20,6 +20,7 @@ install_import_hook("safetrax", "typecheck.checked").__enter__()
 
 from pathlib import Path  # noqa: E402
 
+import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
@@ -40,6 +41,13 @@ def toy_episodes(
         }
         for n in lengths
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled_programs():
+    """Loaded programs of a whole suite would fill several gigabytes."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

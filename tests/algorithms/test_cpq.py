@@ -219,6 +219,7 @@ def test_both_branches_are_found_without_the_penalty():
     assert loose > 0.3
 
 
+@pytest.mark.slow
 def test_the_penalty_closes_what_lies_outside_of_the_data():
     """The limit, two per step, is beyond all costs, but the penalty is not: the policy leaves the data and stops."""
     run = train(replace(FAST, discount=0.0, reward_scale=1.0), half_logged(), cost_limits=[8000.0])
@@ -229,6 +230,7 @@ def test_the_penalty_closes_what_lies_outside_of_the_data():
     assert last["out_of_distribution"] > 0.9
 
 
+@pytest.mark.slow
 def test_the_penalty_spreads_to_logged_actions_where_the_policy_leaves_the_data():
     """Targets look at the policy's own draws: once these are raised, so is everything, and the policy is stuck."""
     with pytest.warns(SafeTraXWarning, match="the policy gets no gradient"):

@@ -178,7 +178,9 @@ def test_the_deployed_action_is_tanh_of_the_mean(started):
     np.testing.assert_allclose(actions, np.tanh(mean), rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize(("data", "observation"), [(two_arms(2000), np.ones(1)), (fork(), START)])
+@pytest.mark.parametrize(
+    ("data", "observation"), [pytest.param(two_arms(2000), np.ones(1), marks=pytest.mark.slow), (fork(), START)]
+)
 def test_the_more_rewarding_arm_is_chosen_whatever_it_costs(data, observation):
     run = train(QUICK, data)
     assert float(run.policies[0].act(observation)[0]) == pytest.approx(0.5, abs=0.2)

@@ -398,6 +398,7 @@ def test_a_latent_that_costs_too_much_says_nothing():
     np.testing.assert_allclose(decoded, 0.5 * (risky - safe) / (risky + safe), atol=0.03)
 
 
+@pytest.mark.slow
 def test_at_the_fork_all_policies_go_the_safe_way():
     """Whatever the limit: only later steps cost, 3.1 more on the risky branch, and the CVAE's weights at the start
     differ by e^6.2, so that near the centre of its latent space there is no other way."""

@@ -159,7 +159,9 @@ def test_parameter_counts():
     assert size(state.critics.network) == size(state.critics.target) == 137_730
 
 
-@pytest.mark.parametrize(("data", "observation"), [(two_arms(2000), np.ones(1)), (fork(), START)])
+@pytest.mark.parametrize(
+    ("data", "observation"), [pytest.param(two_arms(2000), np.ones(1), marks=pytest.mark.slow), (fork(), START)]
+)
 def test_the_more_rewarding_arm_is_chosen_whatever_it_costs(data, observation):
     run = train(QUICK, data)
     assert float(run.policies[0].act(observation)[0]) > 0.1  # cloning alone: 0

@@ -82,7 +82,7 @@ def test_help_shows_defaults_and_docstrings(capsys):
 def test_help_without_an_algorithm_lists_them(capsys):
     assert main(["train", "--help"]) == 0
     out = capsys.readouterr().out
-    assert all(f"{word:<9}{choice.line}" in out for word, choice in CHOICES.items())
+    assert all(f"{word:<16}{choice.line}" in out for word, choice in CHOICES.items())
 
 
 @pytest.fixture

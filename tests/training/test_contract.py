@@ -96,6 +96,7 @@ def interrupt_at_once(algorithm, trajectories, folder, settings, *, resume):
     return None
 
 
+@pytest.mark.slow  # tests/algorithms/test_every_algorithm.py has it for every algorithm
 @each
 def test_runs_side_by_side_equal_runs_alone(algorithm, ball_run):
     together = train(algorithm, ball_run, cost_limits=(20, 40), seeds=(0, 1), batching="map")
@@ -105,6 +106,7 @@ def test_runs_side_by_side_equal_runs_alone(algorithm, ball_run):
         np.testing.assert_array_equal(a, b[0])
 
 
+@pytest.mark.slow
 @each
 def test_vmapped_runs_equal_mapped_ones_up_to_rounding(algorithm, ball_run):
     settings = {"cost_limits": (20, 40), "seeds": (0, 1)}

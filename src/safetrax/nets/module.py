@@ -44,7 +44,7 @@ def serialise(value: Any) -> tuple[Any, dict[str, np.ndarray]]:
             fields = {f.name: walk(getattr(node, f.name), f"{path}.{f.name}") for f in dataclasses.fields(node)}
             return {"module": name, "fields": fields}
         if isinstance(node, jax.Array | np.ndarray):
-            tensors[path.lstrip(".")] = np.ascontiguousarray(node)
+            tensors[path.lstrip(".")] = np.asarray(node, order="C")
             return {"tensor": path.lstrip(".")}
         if isinstance(node, tuple):
             return {"tuple": [walk(item, f"{path}.{i}") for i, item in enumerate(node)]}
