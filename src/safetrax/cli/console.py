@@ -35,7 +35,7 @@ def complain(sentence: str, *, kind: str = "") -> None:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`did you mean X?` if something known has it as its first word or is spelt alike, else a list of all that is known."""
+    """`did you mean X?` if something known begins with that word or is spelt alike, else a list of what is known."""
     names = list(known)
     begun = [name for name in names if word and name.startswith(f"{word.casefold()}-")]
     found = begun or difflib.get_close_matches(word.casefold(), names, n=1, cutoff=0.5)
