@@ -36,6 +36,8 @@ TRAC = TraC()  # 96 segments of 100 steps
 METHODS = (
     ("trac", "TraC", "classify"),
     ("lspc", "LSPC", "train"),
+    ("fisor", "FISOR", "train"),
+    ("bars", "BARS", "policy"),
     ("cpq", "CPQ", "train"),
     ("bcq_lag", "BCQLag", "train"),
     ("bear_lag", "BEARLag", "train"),

@@ -36,6 +36,10 @@ METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "BC-Conditioned": ("BC", {"mode": "conditioned"}),
     "TraC": ("TraC", {}),
     "LSPC": ("LSPC", {}),
+    "FISOR": ("FISOR", {}),
+    "FISOR-Cost": ("FISOR", {"constraint": "cost"}),
+    "BARS": ("BARS", {}),
+    "BARS-Raw": ("BARS", {"raw_limit": True}),
     "CPQ": ("CPQ", {}),
     "CPQ-OSRL": ("CPQ", {"osrl_compat": True}),
     "BCQ-Lag": ("BCQLag", {}),
@@ -50,20 +54,38 @@ METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 # Values spread over 1 / (target_rate (1 - discount)) updates: 20,000 as published, more than there are here.
 FAST_TARGETS = {"target_rate": 0.05}
 
+# A quarter of the published denoiser's parameters; what is deployed follows within the schedule.
+DIFFUSION = {
+    "width": 128,
+    "policy_batch_size": 256,
+    "ema_rate": 0.005,
+    "learning_rate": 1e-3,
+    "policy_learning_rate": 1e-3,
+}
+
 # Minutes rather than hours on two cores: fewer updates, smaller batches where an update is dear, higher rates where
 # the published ones are made for many more updates.
 SHORT: Mapping[str, Mapping[str, Any]] = {
     "BC": {"updates": 10_000},
     "LSPC": {"updates": 5_000, "batch_size": 256, **FAST_TARGETS},
-    "CPQ": {"updates": 2_000, "batch_size": 64, "policy_learning_rate": 3e-4, **FAST_TARGETS},
+    "FISOR": {**DIFFUSION, "updates": 6_000, "policy_steps": 1, **FAST_TARGETS},
+    "BARS": {**DIFFUSION, "critic_updates": 4_000, "updates": 4_000, "unsafe_batch_size": 64, **FAST_TARGETS},
+    "CPQ": {
+        "updates": 2_000,
+        "batch_size": 64,
+        "policy_learning_rate": 3e-4,
+        "critic_learning_rate": 3e-3,
+        "cvae_learning_rate": 3e-3,
+        "target_rate": 0.02,
+    },
     "BCQLag": {"updates": 2_000, "batch_size": 64, **FAST_TARGETS},
     "BEARLag": {"updates": 2_000, "batch_size": 64, **FAST_TARGETS},
     "COptiDICE": {
         "updates": 3_000,
         "batch_size": 128,
-        "policy_learning_rate": 1e-3,
-        "critic_learning_rate": 1e-3,
-        "multiplier_learning_rate": 1e-3,
+        "policy_learning_rate": 3e-3,
+        "critic_learning_rate": 3e-3,
+        "multiplier_learning_rate": 3e-2,
     },
     "IQL": {"updates": 5_000, **FAST_TARGETS},
     "TD3BC": {"updates": 6_000, **FAST_TARGETS},

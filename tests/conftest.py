@@ -20,11 +20,15 @@ install_import_hook("safetrax", "typecheck.checked").__enter__()
 
 from pathlib import Path  # noqa: E402
 
+import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 from safetrax.data.trajectories import Trajectories  # noqa: E402
+
+hypothesis.settings.register_profile("safetrax", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("safetrax")
 
 
 def toy_episodes(

@@ -16,7 +16,21 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from safetrax.algorithms import BC, CPQ, CQL, IQL, LSPC, TD3BC, Algorithm, BCQLag, BEARLag, COptiDICE, TraC
+    from safetrax.algorithms import (
+        BARS,
+        BC,
+        CPQ,
+        CQL,
+        FISOR,
+        IQL,
+        LSPC,
+        TD3BC,
+        Algorithm,
+        BCQLag,
+        BEARLag,
+        COptiDICE,
+        TraC,
+    )
     from safetrax.collection import Collection, collect
     from safetrax.data import (
         Trajectories,
@@ -34,6 +48,8 @@ if TYPE_CHECKING:
     from safetrax.data.download import download
     from safetrax.data.filters import apply_filters, dsrl_preprocess
     from safetrax.envs.make import make_env
+    from safetrax.envs.reach_avoid.dataset import reach_avoid_data
+    from safetrax.envs.reach_avoid.world import ReachAvoid
     from safetrax.errors import SafeTraXError
     from safetrax.evaluation.rollout import Evaluation, evaluate
     from safetrax.evaluation.video import record_gif
@@ -43,6 +59,7 @@ if TYPE_CHECKING:
 # Names are imported when first used, so that the command line answers at once and needs no JAX for its help.
 _HOMES = {
     "Algorithm": "algorithms",
+    "BARS": "algorithms",
     "BC": "algorithms",
     "BCQLag": "algorithms",
     "BEARLag": "algorithms",
@@ -51,10 +68,12 @@ _HOMES = {
     "CQL": "algorithms",
     "Collection": "collection",
     "Evaluation": "evaluation.rollout",
+    "FISOR": "algorithms",
     "IQL": "algorithms",
     "LSPC": "algorithms",
     "Policies": "policy",
     "Policy": "policy",
+    "ReachAvoid": "envs.reach_avoid.world",
     "Run": "training.train",
     "RunId": "policy",
     "SafeTraXError": "errors",
@@ -70,6 +89,7 @@ _HOMES = {
     "get_task": "data",
     "load": "data",
     "make_env": "envs.make",
+    "reach_avoid_data": "envs.reach_avoid.dataset",
     "record_gif": "evaluation.video",
     "tasks": "data",
     "to_minari": "data",
@@ -99,6 +119,8 @@ __all__ = [  # noqa: RUF022 (in the order of use)
     "Algorithm",
     "TraC",
     "LSPC",
+    "FISOR",
+    "BARS",
     "CPQ",
     "BCQLag",
     "BEARLag",
@@ -118,6 +140,8 @@ __all__ = [  # noqa: RUF022 (in the order of use)
     "record_gif",
     "collect",
     "Collection",
+    "ReachAvoid",
+    "reach_avoid_data",
     "SafeTraXError",
     "__version__",
 ]

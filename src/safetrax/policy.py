@@ -16,7 +16,13 @@ from safetensors import SafetensorError, safe_open
 
 from safetrax.errors import ConfigError, DataError
 from safetrax.files import write_tensors
-from safetrax.nets import conditioned, gaussian, latent_actors, perturbation  # noqa: F401 (what a file may name)
+from safetrax.nets import (  # noqa: F401 (what a file may name)
+    conditioned,
+    diffusion_actors,
+    gaussian,
+    latent_actors,
+    perturbation,
+)
 from safetrax.nets.actors import Actor
 from safetrax.nets.module import deserialise, serialise
 

@@ -29,12 +29,23 @@ from safetrax.training.train import Run, TrainingInterruptedError, train
 
 _SMALL: dict[str, Any] = {"hidden": (16,), "batch_size": 16}
 _LAGRANGIAN: dict[str, Any] = {**_SMALL, "updates": 3, "cvae_hidden": 16, "samples": 3}
+_DIFFUSION: dict[str, Any] = {
+    "hidden": (16,),
+    "width": 16,
+    "blocks": 1,
+    "candidates": 2,
+    "diffusion_steps": 2,
+    "policy_batch_size": 16,
+    "critic_batch_size": 16,
+}
 
 # Of every class, settings that train at once. Each stage needs two updates or more.
 SETTINGS: dict[str, dict[str, Any]] = {
     "BC": {**_SMALL, "updates": 3, "mode": "conditioned"},
     "TraC": {**_SMALL, "pretrain_updates": 2, "updates": 3, "segment_ratio": 0.2},
     "LSPC": {**_SMALL, "updates": 3, "cvae_hidden": 16, "latent": 4},
+    "FISOR": {**_DIFFUSION, "updates": 3},
+    "BARS": {**_DIFFUSION, "critic_updates": 2, "updates": 4, "unsafe_batch_size": 8},
     "CPQ": {**_LAGRANGIAN, "critics": 1},
     "BCQLag": {**_LAGRANGIAN, "group_size": 1},
     "BEARLag": {**_LAGRANGIAN, "group_size": 1, "mmd_samples": 3, "start_policy_updates": 1},
@@ -121,6 +132,11 @@ def same(a: Policies, b: Policies) -> bool:
     return a.ids == b.ids and all(np.array_equal(x, y) for x, y in zip(*leaves, strict=True))
 
 
+def batch_sizes(algorithm: Algorithm) -> list[str]:
+    """The settings that say how many transitions or segments an update sees."""
+    return [entry.name for entry in fields(algorithm) if entry.name.endswith("batch_size")]
+
+
 # Settings
 
 
@@ -149,8 +165,9 @@ def test_updates_that_cannot_be_are_refused(name):
         if setting.endswith("updates"):
             with pytest.raises(ConfigError, match=setting):
                 replace(small(name), **{setting: -1})
-    with pytest.raises(ConfigError, match="batch_size"):
-        replace(small(name), batch_size=0)
+    for setting in batch_sizes(small(name)):
+        with pytest.raises(ConfigError, match="batch_size"):
+            replace(small(name), **{setting: 0})
 
 
 @every_class
@@ -334,7 +351,8 @@ def test_a_single_episode_suffices(name):
 def test_no_array_grows_with_the_batch_or_with_the_updates(name):
     first = trained(name)
     longer = {entry.name for entry in fields(first.algorithm) if entry.name.endswith("updates")}
-    doubled = {setting: 2 * getattr(first.algorithm, setting) for setting in (*longer, "batch_size")}
+    more = (*longer, *batch_sizes(first.algorithm))
+    doubled = {setting: 2 * getattr(first.algorithm, setting) for setting in more}
     algorithm, half = replace(first.algorithm, **doubled), ball_run().select(np.arange(15))
     runs = len(first.runs)
     with quick():

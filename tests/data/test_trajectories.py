@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import toy_episodes
 from safetrax.data import Trajectories
 from safetrax.errors import DataError
 
@@ -296,3 +298,30 @@ def test_splitting_and_selecting_keep_episodes_whole(lengths: list[int], draw: s
             np.testing.assert_array_equal(chosen.episode(new)[name], rows)
     again = Trajectories.from_episodes(chosen.episode(i) for i in range(len(chosen)))
     assert again.fingerprint() == chosen.fingerprint()
+
+
+def test_concatenated_data_sets_follow_one_another():
+    first, second = toy_episodes([3, 5]), toy_episodes([4], seed=1)
+    both = Trajectories.concatenate([first, second])
+    assert both.offsets.tolist() == [0, 3, 8, 12]
+    np.testing.assert_array_equal(both.costs, np.concatenate([first.costs, second.costs]))
+    assert both.info == {"task": None, "parts": [first.info, second.info]}
+    assert both.next_observations is None
+
+
+def test_concatenation_keeps_the_task_and_next_observations_only_if_all_have_them():
+    part = replace(toy_episodes([3]), info={"task": "BallRun"})
+    following = replace(part, next_observations=part.observations)
+    assert Trajectories.concatenate([part, part]).info["task"] == "BallRun"
+    assert Trajectories.concatenate([following, following]).next_observations is not None
+    assert Trajectories.concatenate([following, part]).next_observations is None
+
+
+def test_data_sets_that_do_not_fit_together_are_refused():
+    with pytest.raises(DataError, match="there are no data sets to concatenate"):
+        Trajectories.concatenate([])
+    with pytest.raises(DataError, match="data set 1 has other observations than data set 0: 4 instead of 3"):
+        Trajectories.concatenate([toy_episodes([3]), toy_episodes([3], observation_size=4)])
+    wide = replace(toy_episodes([3]), action_high=np.full(2, 2.0, np.float32))
+    with pytest.raises(DataError, match="data set 1 has other upper action bounds"):
+        Trajectories.concatenate([toy_episodes([3]), wide])

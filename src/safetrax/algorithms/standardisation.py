@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from safetrax.algorithms.diagnosis import History, lasts
+from safetrax.data.catalogue import get_task
 from safetrax.data.store import TransitionIndex, Transitions
 from safetrax.data.trajectories import Trajectories
 from safetrax.nets.actors import Actor, Standardised
@@ -119,6 +120,21 @@ class RewardIndex(eqx.Module):
         """
         bound = self.value_bound * reward_scale
         return jnp.where(bound > 0, jnp.mean(jnp.abs(values)) / jnp.where(bound > 0, bound, 1.0), 0.0)
+
+
+def per_step_scale(trajectories: Trajectories) -> Float[Array, ""]:
+    """What FISOR and BARS multiply rewards with, T / (r_max - r_min): the range of returns becomes that of T steps.
+
+    The returns are the benchmark's where the data tell a task of it, else the log's; 1 where these are all equal.
+    """
+    name = trajectories.info.get("task")
+    if name is not None:
+        task = get_task(name)
+        return jnp.asarray(task.horizon / (task.reward_max - task.reward_min), jnp.float32)
+    returns = trajectories.returns
+    spread = float(returns.max() - returns.min())
+    equal = spread <= _ROUNDING * float(np.abs(returns).max())
+    return jnp.asarray(1.0 if equal else trajectories.max_length / spread, jnp.float32)
 
 
 def value_warnings(history: History) -> tuple[str, ...]:

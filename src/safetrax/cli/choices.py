@@ -40,6 +40,8 @@ CHOICES = {
     "lspc": Choice(
         "LSPC", "a latent space that decodes to safe actions, for LSPC-S and LSPC-O; ignores the cost limit"
     ),
+    "fisor": Choice("FISOR", "a diffusion policy that avoids every violation that it can; ignores the cost limit"),
+    "bars": Choice("BARS", "a diffusion policy that clones in safe states and escapes from unsafe ones"),
     "cpq": Choice("CPQ", "constraints penalised Q-learning: unknown actions count as costly"),
     "bcq-lag": Choice("BCQLag", "batch-constrained Q-learning with a Lagrange multiplier"),
     "bear-lag": Choice("BEARLag", "Q-learning near the log's actions (MMD) with a Lagrange multiplier"),

@@ -32,6 +32,10 @@ class TrainOptions:
         str | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/<task>-<algorithm>)")
     ] = None
     """New folder for settings, checkpoints, metrics, policies and evaluation episodes."""
+    start_from: Annotated[
+        str | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: fresh networks)")
+    ] = None
+    """Begin with the networks of this finished run of the same algorithm, sizes, limits and seeds."""
     evaluate: bool = True
     """Evaluate the trained policies in the simulator, if it is installed."""
     evaluation_episodes: int = 20

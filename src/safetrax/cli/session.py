@@ -59,6 +59,7 @@ class Session:
                 task=options.task,
                 out=options.out,
                 resume=self.resume,
+                start_from=options.start_from,
                 log_every=options.log_every,
                 evaluate_every=options.evaluate_every,
                 evaluation_episodes=options.evaluation_episodes,
@@ -83,7 +84,15 @@ class Session:
     def _record(self) -> dict[str, object]:
         """For the run folder: what `--resume` needs to need no other flag."""
         options = self.options
-        kept = ("filters", "evaluation_episodes", "evaluate_every", "log_every", "checkpoint_seconds", "precision")
+        kept = (
+            "filters",
+            "start_from",
+            "evaluation_episodes",
+            "evaluate_every",
+            "log_every",
+            "checkpoint_seconds",
+            "precision",
+        )
         values = dataclasses.asdict(options)
         return {
             "data_path": absolute_source(options.data),

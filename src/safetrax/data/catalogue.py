@@ -1,7 +1,8 @@
 """The 38 tasks of the DSRL benchmark: environment, horizon, reference returns and cost limits.
 
 The numbers are those of Liu et al., "Datasets and Benchmarks for Offline Safe Reinforcement Learning", 2024
-(arXiv:2306.09303), and of its code: constants of the benchmark, never recomputed from a data set.
+(arXiv:2306.09303), and of its code: constants of the benchmark, never recomputed from a data set. Beside them stands
+the reach-avoid world, which `get_task` knows and `tasks` does not list, as it is no part of the benchmark.
 """
 
 from __future__ import annotations
@@ -42,11 +43,11 @@ class DensitySetting:
 
 @dataclass(frozen=True)
 class Task:
-    """One task of the benchmark.
+    """One task of the benchmark, or of the reach-avoid world.
 
     Attributes:
         name: short name, for instance `BallRun`.
-        suite: `bullet`, `safety_gymnasium` or `metadrive`.
+        suite: `bullet`, `safety_gymnasium` or `metadrive`; `reach_avoid`, or `gymnasium` for any other.
         env_id: name under which the simulator, or DSRL, registers the environment.
         horizon: steps after which an episode is truncated.
         reward_min: episode return that scores 0.
@@ -87,8 +88,33 @@ class Task:
         return re.sub(r"(-\d+)+\.hdf5$", "", self.dataset_file)
 
 
+# Standing still returns 0; the other reference is the mean return of the world's expert over 1,000 episodes. It pays
+# nothing from the first two starts, and 7 from the one inside a hazard.
+_REACH_AVOID = tuple(
+    Task(
+        name=name,
+        suite="reach_avoid",
+        env_id=f"{name}-v0",
+        horizon=300,
+        reward_min=0.0,
+        reward_max=expert_return,
+        cost_min=0.0,
+        cost_max=300.0,
+        observation_size=11,
+        action_size=2,
+        cost_limits=limits,
+        dataset_file=f"{name}-v0-19.hdf5",
+    )
+    for name, expert_return, limits in (
+        ("ReachAvoid", 5.46, (5.0, 10.0, 20.0)),
+        ("ReachAvoid-FISOR", 5.27, (5.0, 10.0, 20.0)),
+        ("ReachAvoid-Hazard", 4.42, (10.0, 20.0, 40.0)),
+    )
+)
+
+
 def tasks(suite: str | None = None) -> tuple[Task, ...]:
-    """All tasks, or those of one suite, in the benchmark's order.
+    """All tasks of the benchmark, or those of one suite, in its order.
 
     Raises:
         TaskError: there is no such suite.
@@ -167,7 +193,7 @@ def _density_settings(text: str) -> dict[float, DensitySetting]:
 @lru_cache(maxsize=1)
 def _by_alias() -> dict[str, Task]:
     """Every name that a task goes by, case-folded."""
-    return {alias.casefold(): task for task in _catalogue() for alias in _aliases(task)}
+    return {alias.casefold(): task for task in (*_catalogue(), *_REACH_AVOID) for alias in _aliases(task)}
 
 
 def _aliases(task: Task) -> tuple[str, ...]:

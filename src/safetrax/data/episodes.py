@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Int64
 
 from safetrax.data.columns import Values, as_flags, as_matrix, as_vector, check_fit
 from safetrax.errors import DataError
+
+if TYPE_CHECKING:
+    from safetrax.data.trajectories import Trajectories
 
 _MATRICES = ("observations", "actions")
 _VECTORS = ("rewards", "costs")
@@ -33,6 +36,39 @@ def join_episodes(
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     offsets = np.cumsum([0, *(len(part["rewards"]) for part in parts)], dtype=np.int64)
     return columns, offsets
+
+
+def concatenated(parts: Sequence[Trajectories]) -> dict[str, Any]:
+    """The fields of several data sets as one.
+
+    Raises:
+        DataError: there are none, or their sizes or action boxes differ.
+    """
+    if not parts:
+        raise DataError("there are no data sets to concatenate; pass at least one.")
+    first, names = parts[0], [*_KEYS]
+    for number, part in enumerate(parts):
+        for name, ours, theirs in (
+            ("observations", first.observation_size, part.observation_size),
+            ("actions", first.action_size, part.action_size),
+            ("lower action bounds", first.action_low.tolist(), part.action_low.tolist()),
+            ("upper action bounds", first.action_high.tolist(), part.action_high.tolist()),
+        ):
+            if ours != theirs:
+                raise DataError(f"data set {number} has other {name} than data set 0: {theirs} instead of {ours}.")
+    if any(part.next_observations is None for part in parts):
+        names.remove("next_observations")
+    tasks = {part.info.get("task") for part in parts}
+    return {
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names},
+        "offsets": np.concatenate([[0], np.cumsum(np.concatenate([part.lengths for part in parts]))]),
+        "action_low": first.action_low,
+        "action_high": first.action_high,
+        "info": {
+            "task": tasks.pop() if len(tasks) == 1 else None,
+            "parts": [dict(part.info) for part in parts],
+        },
+    }
 
 
 def episode_numbers(selection: np.ndarray, num_episodes: int) -> Int64[np.ndarray, " selected"]:

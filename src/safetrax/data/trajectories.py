@@ -23,7 +23,7 @@ from safetrax.data.columns import (
     find_offsets,
     mark_ends,
 )
-from safetrax.data.episodes import episode_numbers, join_episodes
+from safetrax.data.episodes import concatenated, episode_numbers, join_episodes
 from safetrax.errors import DataError
 
 _PER_ROW = ("observations", "actions", "rewards", "costs", "terminated", "truncated", "next_observations")
@@ -158,6 +158,17 @@ class Trajectories:
         """
         columns, offsets = join_episodes(episodes)
         return cls.from_arrays(**columns, offsets=offsets, action_low=action_low, action_high=action_high, info=info)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Trajectories]) -> Trajectories:
+        """Several data sets, one after the other: a log and what was collected since, for instance.
+
+        next_observations stay if all have them. `info` keeps the task if all agree on it, and every source.
+
+        Raises:
+            DataError: there are none, or their sizes or action boxes differ.
+        """
+        return cls(**concatenated(parts))
 
     @cached_property
     def returns(self) -> Float64[np.ndarray, " E"]:

@@ -29,12 +29,15 @@ class Suite:
         fast: environments that are built in 50 ms and step about 10,000 times a second, so that more of them side by
             side pay; of the others, a few keep the workers busy.
         one_per_process: a second environment in the same process would break the first.
+        compiled: module that runs whole episodes as one JAX program, `world_of(env_id)` and `play`, so that an
+            evaluation needs no worker processes.
     """
 
     module: str
     remedy: str
     fast: tuple[str, ...] = ()
     one_per_process: bool = False
+    compiled: str | None = None
 
 
 SUITES = {
@@ -52,8 +55,17 @@ SUITES = {
         one_per_process=True,
     ),
 }
-# beside the benchmark: whatever else is registered
-_OTHER = {"gymnasium": Suite("safetrax.envs.gymnasium_env", 'pip install "gymnasium<1"')}
+# beside the benchmark: a world of our own, and whatever else is registered
+_GYMNASIUM = 'pip install "gymnasium<1"'
+_OTHER = {
+    "reach_avoid": Suite(
+        "safetrax.envs.reach_avoid",
+        _GYMNASIUM,
+        ("ReachAvoid-v0", "ReachAvoid-FISOR-v0", "ReachAvoid-Hazard-v0"),
+        compiled="safetrax.envs.reach_avoid.rollout",
+    ),
+    "gymnasium": Suite("safetrax.envs.gymnasium_env", _GYMNASIUM),
+}
 
 
 def build_env(suite: str, env_id: str, horizon: int, *, render: bool = False) -> gymnasium.Env[Any, Any]:

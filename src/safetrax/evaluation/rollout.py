@@ -17,10 +17,11 @@ from safetrax.envs.pool import GROUPS, EnvPool
 from safetrax.envs.protocol import Answers
 from safetrax.envs.suites import require_suite
 from safetrax.errors import ConfigError
+from safetrax.evaluation.compiled import play_compiled
 from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.evaluation.inference import BatchedActors, Feed, require_finite, require_fit
 from safetrax.evaluation.result import Evaluation
-from safetrax.policy import Policies, Policy
+from safetrax.policy import Policies, Policy, RunId
 
 __all__ = ["SEED_STRIDE", "Evaluation", "default_slots", "evaluate"]
 
@@ -52,13 +53,17 @@ def evaluate(
     number of policies, the last bits of a policy's actions may differ, as XLA multiplies matrices of other shapes in
     another order; over an episode the difference can grow.
 
+    A world that is itself a JAX program, which the reach-avoid world is, needs no workers: all steps of all episodes
+    are one program, unless `workers` are asked for. Rows of the two ways differ by rounding.
+
     Args:
         policies: one policy, or several of one structure.
         task: name of the task; need not be the one that they were trained for, but must have its sizes.
         episodes: per policy.
         seed: of the evaluation; not the training's.
-        workers: processes that step environments; by default one per usable core.
-        pool: worker processes to use, and to leave running; else some are started and ended again.
+        workers: processes that step environments; by default one per usable core, or none where none are needed.
+        pool: worker processes to use, and to leave running; else some are started and ended again. Where none are
+            needed, it is left alone.
         step: updates trained so far, for the rows.
 
     Raises:
@@ -73,6 +78,10 @@ def evaluate(
     require_fit(stack, info)
     began = time.perf_counter()
     rows: list[EpisodeRow] = []
+    compiled = require_suite(info.suite).compiled
+    if compiled is not None and workers is None:
+        rows = _play(compiled, stack, info, episodes, seed, step)
+        return Evaluation(tuple(rows), time.perf_counter() - began, sum(row.length for row in rows))
     with _borrowed(pool, info, workers) as lent:
         lent.begin(default_slots(info.name, len(stack)))
         for part in _parts(stack, lent.slots):
@@ -121,6 +130,19 @@ def _borrowed(pool: EnvPool | None, task: Task, workers: int | None) -> Iterator
         return
     with EnvPool(task.name, workers=workers) as own:
         yield own
+
+
+def _play(
+    module: str, policies: Policies, task: Task, episodes: int, seed: int, step: int | None
+) -> list[EpisodeRow]:
+    """The rows, by policy and then by episode, without workers."""
+    env_seeds = range(seed * SEED_STRIDE, seed * SEED_STRIDE + episodes)
+    columns = play_compiled(module, policies, task, seed, env_seeds)
+    return [
+        _row(run, task, seed, step, number, *(column[place, number].item() for column in columns))
+        for place, run in enumerate(policies.ids)
+        for number in range(episodes)
+    ]
 
 
 def _parts(policies: Policies, most: int) -> Iterator[Policies]:
@@ -191,16 +213,22 @@ class _Group(Lockstep):
         run = self._policies.ids[place[0]]
         returned, cost = self._sums[:, *place].tolist()
         number = int(self.numbers[place])
-        row = EpisodeRow(
-            algorithm=run.algorithm,
-            task=self.pool.task.name,
-            cost_limit=run.cost_limit,
-            seed=run.seed,
-            step=self._step,
-            episode=number,
-            env_seed=self._seed * SEED_STRIDE + number,
-            return_=returned,
-            cost=cost,
-            length=int(self.lengths[place]),
-        )
+        row = _row(run, self.pool.task, self._seed, self._step, number, returned, cost, int(self.lengths[place]))
         self.rows.append((place[0], row))
+
+
+def _row(
+    run: RunId, task: Task, seed: int, step: int | None, number: int, returned: float, cost: float, length: int
+) -> EpisodeRow:
+    return EpisodeRow(
+        algorithm=run.algorithm,
+        task=task.name,
+        cost_limit=run.cost_limit,
+        seed=run.seed,
+        step=step,
+        episode=number,
+        env_seed=seed * SEED_STRIDE + number,
+        return_=returned,
+        cost=cost,
+        length=length,
+    )

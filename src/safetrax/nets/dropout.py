@@ -31,6 +31,17 @@ def keep_mask(seed: UInt32[Array, ""], shape: tuple[int, int], rate: float) -> B
     return octets.reshape(shape) < round(256 * (1 - rate))
 
 
+def dropout(x: Float[Array, "n h"], seed: UInt32[Array, ""], rate: float) -> Float[Array, "n h"]:
+    """Zero units at random and scale the others by 1 / keep probability (Srivastava et al., 2014).
+
+    Args:
+        x: a flat batch.
+        seed: any 32-bit number; the same seed gives the same mask.
+        rate: share dropped, in [0, 1).
+    """
+    return jnp.where(keep_mask(seed, (x.shape[0], x.shape[1]), rate), x * _scale(rate), 0.0)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def relu_dropout(x: Float[Array, "n h"], seed: UInt32[Array, ""], rate: float) -> Float[Array, "n h"]:
     """ReLU, then zero units at random and scale the others by 1 / keep probability (Srivastava et al., 2014).

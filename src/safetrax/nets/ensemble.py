@@ -10,8 +10,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from safetrax.nets.mlp import MLP, Initialiser, kaiming_uniform
+from safetrax.nets.module import saveable
 
 
+@saveable
 class Ensemble(eqx.Module):
     """K networks with one output each.
 

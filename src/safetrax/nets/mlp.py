@@ -28,6 +28,12 @@ def kaiming_uniform(key: Key[Array, ""], fan_in: int, fan_out: int) -> tuple[Flo
     return weight, jax.random.uniform(bias_key, (fan_out,), minval=-bound, maxval=bound)
 
 
+def xavier_uniform(key: Key[Array, ""], fan_in: int, fan_out: int) -> tuple[Float[Array, "i o"], Float[Array, " o"]]:
+    """Weights uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio, 2010) and zero biases."""
+    bound = (6 / (fan_in + fan_out)) ** 0.5
+    return jax.random.uniform(key, (fan_in, fan_out), minval=-bound, maxval=bound), jnp.zeros(fan_out)
+
+
 @jax.custom_vjp
 def linear(x: Float[Array, "n i"], weight: Float[Array, "i o"], bias: Float[Array, " o"]) -> Float[Array, "n o"]:
     """x W + b. The bias's gradient is a product with ones: XLA's reduction over rows runs on one core of a CPU."""

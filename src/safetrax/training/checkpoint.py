@@ -41,7 +41,7 @@ def save_checkpoint(path: Path, position: Position, carry: Any, signature: Mappi
     Raises:
         RunError: the file cannot be written; the previous checkpoint stays.
     """
-    tensors = {name: np.asarray(leaf) for name, leaf in _named_leaves(carry)}
+    tensors = {name: np.asarray(leaf) for name, leaf in named_leaves(carry)}
     header = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
@@ -88,10 +88,10 @@ def load_checkpoint(path: Path, structure: Any) -> Any:
     Raises:
         RunError: an array is missing or has another shape.
     """
-    with _open(path) as file:
+    with open_checkpoint(path) as file:
         available = set(file.keys())
         leaves = []
-        for name, expected in _named_leaves(structure):
+        for name, expected in named_leaves(structure):
             if name not in available:
                 raise RunError(f"the checkpoint {path} lacks {name}; it was made by another version of the code.")
             array = file.get_tensor(name)
@@ -104,11 +104,17 @@ def load_checkpoint(path: Path, structure: Any) -> Any:
     return jax.tree.unflatten(jax.tree.structure(structure), leaves)
 
 
-def _named_leaves(tree: Any) -> list[tuple[str, Any]]:
+def named_leaves(tree: Any) -> list[tuple[str, Any]]:
+    """Every leaf with the name that a checkpoint has for it."""
     return [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree.leaves_with_path(tree)]
 
 
-def _open(path: Path) -> Any:
+def open_checkpoint(path: Path) -> Any:
+    """The file, to read from inside a `with`.
+
+    Raises:
+        RunError: there is none, or it is damaged.
+    """
     try:
         return safe_open(path, framework="numpy")
     except FileNotFoundError as error:
@@ -118,7 +124,7 @@ def _open(path: Path) -> Any:
 
 
 def _header(path: Path) -> dict[str, str]:
-    with _open(path) as file:
+    with open_checkpoint(path) as file:
         header: dict[str, str] = file.metadata() or {}
     if header.get("format") != FORMAT or header.get("version") != FORMAT_VERSION:
         raise RunError(f"{path} is not a checkpoint of this version; start again in a new folder.")

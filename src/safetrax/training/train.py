@@ -7,7 +7,7 @@ import time
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from safetrax.training.logs import CsvSink, MetricRow, MetricSink, Sink, make_si
 from safetrax.training.plan import Plan, check_counts
 from safetrax.training.program import Batching, Precision, Program, stack
 from safetrax.training.progress import Reporter, make_reporter
+from safetrax.training.warm_start import WarmStart
 
 _CHUNK_SECONDS = 1.0  # how long the device works between two looks at the clock, the log and Ctrl-C
 
@@ -70,6 +71,7 @@ def train(
     task: str | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    start_from: str | Path | None = None,
     log_every: int = 100,
     evaluate_every: int = 0,
     evaluation_episodes: int = 20,
@@ -94,6 +96,8 @@ def train(
             anything.
         out: run folder for checkpoints, metrics and policies. None: nothing is written.
         resume: go on from the checkpoint in `out`; the result is bitwise what an uninterrupted run gives.
+        start_from: folder of a finished run of the same algorithm, network sizes, limits and seeds: this one begins
+            with its networks, and with fresh optimisers and schedules.
         log_every: updates between metric rows, which are means over the updates between.
         evaluate_every: updates between evaluations in the simulator; 0: none. Never used to choose a checkpoint.
         evaluation_episodes: per policy and evaluation.
@@ -107,11 +111,15 @@ def train(
     Raises:
         DataError: the data are malformed, do not fit the task, or no episode or segment meets a limit.
         ConfigError: a setting is out of range.
-        RunError: the folder exists, cannot be written, or holds a checkpoint of another configuration.
+        RunError: the folder exists, cannot be written, or holds a checkpoint of another configuration; or
+            `start_from` does not fit.
         TrainingInterruptedError: Ctrl-C or SIGTERM; progress is saved.
     """
     check_counts(log_every=log_every, evaluate_every=evaluate_every, evaluation_episodes=evaluation_episodes)
     plan = Plan.make(algorithm, data, cost_limits, seeds, task, precision)
+    warm = None if start_from is None else WarmStart.of(start_from, plan.signature)
+    if warm is not None:
+        plan = replace(plan, signature={**plan.signature, "start_from": warm.digest})
     indices = plan.indices(algorithm, data)
     config = {
         "algorithm": plan.signature["algorithm"],
@@ -148,6 +156,7 @@ def train(
         reporter=make_reporter(algorithm.name, progress),
         log_every=log_every,
         checkpoint_seconds=checkpoint_seconds,
+        warm=warm,
     )
     if resume:
         loop.rewind(start)
@@ -174,6 +183,7 @@ class _Loop:
     reporter: Reporter
     log_every: int
     checkpoint_seconds: float
+    warm: WarmStart | None
     rows: list[MetricRow] = field(default_factory=list)
 
     def run(self, start: Position | None) -> Any:
@@ -189,7 +199,7 @@ class _Loop:
         self.reporter.start(self._before[-1], len(self.plan.ids))
         try:
             with catch_signals() as self._stop:
-                states = self.program.init(self.keys) if start is None else None
+                states = self._fresh() if start is None else None
                 for stage in range(0 if start is None else start.stage, len(stages)):
                     resumed = start if start is not None and start.stage == stage else None
                     states = self._run_stage(stage, states, resumed)
@@ -199,6 +209,10 @@ class _Loop:
                 sink.close()
             self.evaluator.close()
         return states
+
+    def _fresh(self) -> Any:
+        states = self.program.init(self.keys)
+        return states if self.warm is None else self.warm.apply(states)
 
     def _run_stage(self, stage: int, states: Any, start: Position | None) -> Any:
         length = self.program.stages[stage].updates

@@ -1,0 +1,570 @@
+"""BARS: values of the most careful policy divide the states; the policy clones in safe ones and flees from others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal, get_args
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int32, Key
+
+from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
+from safetrax.algorithms.diagnosis import lasts
+from safetrax.algorithms.diffusion_learner import (
+    PolicyNetwork,
+    draw_actions,
+    noised_actions,
+    regression_loss,
+)
+from safetrax.algorithms.learners import Learner, Tracked, discounted_limit
+from safetrax.algorithms.policies import ActionBounds
+from safetrax.algorithms.standardisation import per_step_scale
+from safetrax.data.store import TRANSITION_FIELDS, Field, Store, TransitionIndex, Transitions
+from safetrax.data.trajectories import Trajectories
+from safetrax.losses.expectile import expectile_loss
+from safetrax.losses.regions import capped_exponential, straightened_exponential, tempered_value
+from safetrax.nets.denoiser import Denoiser
+from safetrax.nets.diffusion import SCHEDULES, ScheduleName
+from safetrax.nets.diffusion_actors import DiffusionActor, MostRewarding, MostRewardingWithin, Safest
+from safetrax.nets.ensemble import Ensemble
+from safetrax.nets.mlp import MLP, xavier_uniform
+from safetrax.settings import require
+
+UnsafeName = Literal["escape", "regression", "literal"]
+UNSAFE: tuple[str, ...] = get_args(UnsafeName)
+BaselineName = Literal["value", "batch", "none"]
+BASELINES: tuple[str, ...] = get_args(BaselineName)
+TemperName = Literal["ratio", "penalty"]
+TEMPERS: tuple[str, ...] = get_args(TemperName)
+CandidateName = Literal["safest", "rewarding"]
+CANDIDATES: tuple[str, ...] = get_args(CandidateName)
+BootstrapName = Literal["average", "current"]
+BOOTSTRAPS: tuple[str, ...] = get_args(BootstrapName)
+
+
+class BARSIndex(eqx.Module):
+    """What may be drawn, and what data set and limit imply.
+
+    Attributes:
+        transitions: every episode's.
+        reward_scale: makes the range of episode returns equal to the number of steps.
+        region_limit: what the most careful policy's cost values are compared with.
+        policy_limit: what the policy's own cost values are compared with, delta.
+    """
+
+    transitions: TransitionIndex
+    reward_scale: Float[Array, ""]
+    region_limit: Float[Array, ""]
+    policy_limit: Float[Array, ""]
+
+
+class BARSState(eqx.Module):
+    """What BARS trains.
+
+    Attributes:
+        region_critic: twin Q_c of the most careful policy, and its target. Stage 1 only.
+        region_value: its V_c. Stage 1 only.
+        reward_critic: twin Q_r of the policy, and its target.
+        reward_value: V_r of the policy.
+        cost_critic: twin Q_c of the policy, and its target.
+        policy: the denoiser, and the moving average of it that is deployed.
+        previous: the denoiser some updates ago, to which the last stage is anchored.
+        anchored: updates of the last stage so far.
+        region_limit: a copy of the index's, for the actor.
+        bounds: action bounds.
+    """
+
+    region_critic: Tracked[Ensemble]
+    region_value: Learner[MLP]
+    reward_critic: Tracked[Ensemble]
+    reward_value: Learner[MLP]
+    cost_critic: Tracked[Ensemble]
+    policy: Tracked[Denoiser]
+    previous: Denoiser
+    anchored: Int32[Array, ""]
+    region_limit: Float[Array, ""]
+    bounds: ActionBounds
+
+
+class Regions(eqx.Module):
+    """What the most careful policy's values say of a batch.
+
+    Attributes:
+        safe: rows of safe states whose logged action is safe too.
+        unsafe: rows of unsafe states.
+        value: V_c.
+        advantage: Q_c - V_c of the logged action.
+    """
+
+    safe: Bool[Array, " B"]
+    unsafe: Bool[Array, " B"]
+    value: Float[Array, " B"]
+    advantage: Float[Array, " B"]
+
+
+@dataclass(frozen=True)
+class BARS(Algorithm):
+    """Behavior-aware, region-based offline safe RL (2025 submission; no code is public). Defaults: the paper's, and
+    FISOR's where it is silent.
+
+    Three stages:
+
+    * `critics`: V_c and Q_c of the most careful policy that the log supports, by expectile regression (Eqs. 5, 6).
+    * `policy`: they stay. In safe states (V_c within the limit), logged actions that are safe too (Q_c within the
+      limit) are cloned by a diffusion policy with weights exp(`reward_temperature` A_r) (Eq. 9), where A_r is the
+      policy's own Q_r, divided by its own Q_c where that exceeds delta (Eq. 7). In unsafe states, actions drawn from
+      the policy move to where Q_c is least (Eq. 10). The policy's own values follow it (Eqs. 13, 14).
+    * `anchored`: the same, and in unsafe states the policy keeps close to what it was a few updates ago (Eq. 11).
+
+    The paper leaves much open, and some of its formulas cannot be meant as printed; docs/bars.md lists every
+    decision and the setting that takes the other one.
+
+    Metrics, in `critics`: `cost_value` (mean V_c), `unsafe` (share of states above the limit), `cost_value_loss`,
+    `cost_critic_loss`, `cost` (mean cost of the batch). After it: `unsafe`, `safe` (share of transitions that are
+    cloned), `ignored` (share left out: safe state, unsafe action), `weight` (mean over the cloned), `clipped` (share
+    of them at the cap), `clone_loss`, `escape_loss`, `anchor_loss`, `escape_advantage` (mean Q_c - V_c of drawn
+    actions in unsafe states; falls below 0 when the policy finds better ones than the log's), `policy_gradient`
+    (norm), `reward_value` and `policy_cost_value` (mean Q_r and Q_c of the policy), `reward_critic_loss`,
+    `policy_cost_critic_loss`, `reward_value_loss`.
+    """
+
+    fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+
+    raw_limit: bool = False
+    """Compare discounted cost values with the episode's limit itself (as printed), not with its discounted share."""
+    continuation: float = 0.99
+    """alpha: an episode goes on with this probability, so that stage 1 discounts with alpha gamma."""
+    cost_expectile: float = 0.9
+    """V_c of stage 1 is the (1 - this) expectile of Q_c, tau."""
+    unsafe_loss: UnsafeName = "escape"
+    """In unsafe states: "escape" minimises exp(+mu_2 A_c) of drawn actions, "regression" clones logged actions with
+    weights exp(-mu_2 A_c), "literal" minimises exp(-mu_2 A_c) of drawn actions, as printed: it seeks cost."""
+    temper: TemperName = "ratio"
+    """A_r where Q_c > delta: "ratio" is Q_r / Q_c (Eq. 7), "penalty" Q_r - |Q_r| (1 - 1/Q_c), which is never more."""
+    delta: float | None = None
+    """delta of Eq. 7. None: the limit, discounted unless `raw_limit`."""
+    least_delta: float = 1.0
+    """delta is at least this: dividing by a Q_c below 1 would reward cost. 0: as printed."""
+    baseline: BaselineName = "value"
+    """Subtracted from A_r: "value" (V_r, a fifth critic), "batch" (the mean over the cloned), "none" (as printed)."""
+    clone_unsafe_actions: bool = False
+    """Weight 1 instead of 0 for unsafe actions in safe states: Eq. 9 as printed, against Algorithm 1."""
+    reward_temperature: float = 3.0
+    """mu_1."""
+    cost_temperature: float = 5.0
+    """mu_2."""
+    safe_weight: float = 1.0
+    """b_1, of the loss in safe states."""
+    unsafe_weight: float = 3.0
+    """b_2, of the loss in unsafe states."""
+    reward_weight_cap: float = 100.0
+    """Greatest weight of a cloned action."""
+    cost_weight_cap: float = 150.0
+    """Greatest exp(mu_2 A_c); beyond, the loss goes on in a straight line, so that its gradient stays."""
+    anchor_after: float = 0.5
+    """Share of `updates` before the anchor, K_trust; 1: no anchor."""
+    anchor_weight: float = 1.0
+    """Weight of the anchor within the loss in unsafe states."""
+    anchor_every: int = 5
+    """Updates between two refreshments of what the policy is anchored to, k."""
+    bootstrap: BootstrapName = "average"
+    """Which policy draws a' of Eqs. 13 and 14: the moving average, or the current one."""
+    candidates: int = 16
+    """Actions drawn per step when deployed, N."""
+    choice: CandidateName = "safest"
+    """Which of them is played: the one of least Q_c of stage 1 ("safest"), or, of those within the limit, the one of
+    greatest Q_r ("rewarding")."""
+    diffusion_steps: int = 5
+    """K."""
+    schedule: ScheduleName = "vp"
+    """Noise schedule, "vp" or "cosine"."""
+    width: int = 256
+    """Units of the denoiser's residual blocks; their hidden layers have four times as many."""
+    blocks: int = 3
+    """Residual blocks."""
+    dropout: float = 0.1
+    """Share of a block's inputs dropped while cloning."""
+    ema_rate: float = 0.001
+    """Rate at which the deployed denoiser follows."""
+    hidden: tuple[int, ...] = (256, 256)
+    """Units of each hidden layer of critics and values."""
+    discount: float = 0.99
+    """gamma."""
+    mask_ends: bool = True
+    """Values end where an episode does; off: they go on, as printed."""
+    target_rate: float = 0.005
+    """Rate at which target critics follow."""
+    learning_rate: float = 3e-4
+    """Adam's step size for critics and values."""
+    policy_learning_rate: float = 3e-4
+    """Adam's step size for the denoiser."""
+    policy_batch_size: int = 1024
+    """Transitions per policy step, uniform with replacement."""
+    unsafe_batch_size: int = 256
+    """Of these, how many in unsafe states actions are drawn for."""
+    critic_batch_size: int = 256
+    """How many of the transitions the critics learn from."""
+    critic_updates: int = 1_000_000
+    """Updates of the first stage."""
+    updates: int = 1_000_000
+    """Updates of the policy, with and without the anchor."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("unsafe_loss", UNSAFE),
+            ("temper", TEMPERS),
+            ("baseline", BASELINES),
+            ("choice", CANDIDATES),
+            ("schedule", SCHEDULES),
+            ("bootstrap", BOOTSTRAPS),
+        ):
+            require(getattr(self, name) in allowed, name, getattr(self, name), f"be one of {', '.join(allowed)}")
+        require(0 < self.cost_expectile < 1, "cost_expectile", self.cost_expectile, "lie in (0, 1)")
+        require(0 < self.continuation <= 1, "continuation", self.continuation, "lie in (0, 1]")
+        require(0 <= self.discount < 1, "discount", self.discount, "lie in [0, 1)")
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "lie in [0, 1)")
+        require(0 <= self.anchor_after <= 1, "anchor_after", self.anchor_after, "lie in [0, 1]")
+        require(self.delta is None or self.delta > 0, "delta", self.delta, "be positive or none")
+        for name in ("target_rate", "ema_rate"):
+            require(0 < getattr(self, name) <= 1, name, getattr(self, name), "lie in (0, 1]")
+        for name in ("unsafe_batch_size", "critic_batch_size"):
+            require(
+                1 <= getattr(self, name) <= self.policy_batch_size,
+                name,
+                getattr(self, name),
+                "lie between 1 and policy_batch_size",
+            )
+        for name in (
+            "reward_temperature",
+            "cost_temperature",
+            "safe_weight",
+            "unsafe_weight",
+            "least_delta",
+            "anchor_weight",
+            "blocks",
+            "critic_updates",
+            "updates",
+        ):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "not be negative")
+        for name in (
+            "reward_weight_cap",
+            "cost_weight_cap",
+            "anchor_every",
+            "candidates",
+            "diffusion_steps",
+            "width",
+            "learning_rate",
+            "policy_learning_rate",
+        ):
+            require(getattr(self, name) > 0, name, getattr(self, name), "be positive")
+
+    @classmethod
+    def preset(cls, suite: str, task: str | None = None) -> BARS:
+        """b_1 = 3 and b_2 = 1 on the two tasks where the paper finds safety easy (D.5), a shorter schedule in the
+        reach-avoid world."""
+        if task in ("AntVelocity", "HalfCheetahVelocity"):
+            return cls(safe_weight=3.0, unsafe_weight=1.0)
+        if suite == "reach_avoid":
+            return cls(candidates=8, policy_batch_size=512, critic_updates=100_000, updates=100_000)
+        return cls()
+
+    def index(self, trajectories: Trajectories, cost_limit: float) -> BARSIndex:
+        """All transitions, and the limit in the units of either value."""
+        horizon, limit = trajectories.max_length, jnp.float32(cost_limit)
+        careful = limit if self.raw_limit else discounted_limit(limit, horizon, self.continuation * self.discount)
+        own = limit if self.raw_limit else discounted_limit(limit, horizon, self.discount)
+        return BARSIndex(
+            transitions=TransitionIndex.all(trajectories),
+            reward_scale=per_step_scale(trajectories),
+            region_limit=careful,
+            policy_limit=jnp.maximum(own if self.delta is None else self.delta, self.least_delta),
+        )
+
+    def init(self, key: Key[Array, ""], spec: Spec) -> BARSState:
+        """Xavier-uniform weights, zero biases."""
+        keys = jax.random.split(key, 6)
+        observation, action = spec.observation_size, spec.action_size
+        value_sizes, critic_sizes = (observation, *self.hidden, 1), (observation + action, *self.hidden)
+
+        def critic(key: Key[Array, ""]) -> Tracked[Ensemble]:
+            return Tracked.make(Ensemble.make(key, critic_sizes, 2, initialiser=xavier_uniform), self._optimiser())
+
+        def value(key: Key[Array, ""]) -> Learner[MLP]:
+            return Learner.make(MLP.make(key, value_sizes, initialiser=xavier_uniform), self._optimiser())
+
+        policy = self._policy().init(keys[5], spec)
+        return BARSState(
+            region_critic=critic(keys[0]),
+            region_value=value(keys[1]),
+            reward_critic=critic(keys[2]),
+            reward_value=value(keys[3]),
+            cost_critic=critic(keys[4]),
+            policy=policy,
+            previous=policy.network,
+            anchored=jnp.zeros((), jnp.int32),
+            region_limit=jnp.zeros(()),
+            bounds=ActionBounds.of(spec),
+        )
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Three."""
+        free = round(self.anchor_after * self.updates)
+        return (
+            Stage("critics", self.critic_updates, self._begin, self._learn_regions),
+            Stage("policy", free, keep_state, partial(self._improve, anchored=False)),
+            Stage("anchored", self.updates - free, self._anchor, partial(self._improve, anchored=True)),
+        )
+
+    def actor(self, state: BARSState) -> DiffusionActor:
+        """The averaged denoiser."""
+        safest = Safest(state.region_critic.target)
+        choice: Safest | MostRewardingWithin = safest
+        if self.choice == "rewarding":
+            rewarding = MostRewarding(state.reward_critic.target)
+            choice = MostRewardingWithin(rewarding, safest, state.region_limit)
+        return self._policy().actor(state.policy.target, choice, self.candidates, state.bounds)
+
+    def diagnose(self, history: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
+        """Nothing safe, nothing cloned, or all alike."""
+        sentences = []
+        if lasts(history, "unsafe", lambda share: share > 0.99):
+            sentences.append(
+                "nearly every state counts as unsafe, so that reward plays no part; raise the cost limit, set "
+                "raw_limit, or add safe episodes."
+            )
+        if lasts(history, "clipped", lambda share: share > 0.99):
+            sentences.append(
+                "all weights are at their cap, so that the policy clones all safe actions alike; lower "
+                "reward_temperature."
+            )
+        if lasts(history, "policy_gradient", lambda norm: norm == 0):
+            sentences.append(
+                "the policy receives no gradient: it clones nothing, and in unsafe states, if there are any, all its "
+                "actions are at their bounds."
+            )
+        return tuple(sentences)
+
+    # Stage 1
+
+    def _begin(self, state: BARSState, store: Store, index: BARSIndex, key: Key[Array, ""]) -> BARSState:
+        begun: BARSState = eqx.tree_at(lambda s: s.region_limit, state, index.region_limit)
+        return begun
+
+    def _learn_regions(
+        self, state: BARSState, store: Store, index: BARSIndex, key: Key[Array, ""]
+    ) -> tuple[BARSState, Metrics]:
+        """Eqs. 5 and 6."""
+        batch = store.transitions(index.transitions.sample(key, self.critic_batch_size))
+        quality = state.region_critic.target.max(batch.observations, batch.actions)
+
+        def value_loss(network: MLP) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            values = network(batch.observations)[:, 0]
+            loss = jnp.mean(expectile_loss(quality - values, 1 - self.cost_expectile))
+            return loss, (loss, values)
+
+        value, (value_error, values), _ = state.region_value.step(self._optimiser(), value_loss)
+        following = value.network(batch.next_observations)[:, 0]
+        target = batch.costs + self.continuation * self._future(batch, following)
+        critic, critic_error = self._fit(state.region_critic, batch, target)
+        metrics = {
+            "cost_value": jnp.mean(values),
+            "unsafe": jnp.mean(values > index.region_limit),
+            "cost_value_loss": value_error,
+            "cost_critic_loss": critic_error,
+            "cost": jnp.mean(batch.costs),
+        }
+        return eqx.tree_at(lambda s: (s.region_critic, s.region_value), state, (critic, value)), metrics
+
+    # Stages 2 and 3
+
+    def _anchor(self, state: BARSState, store: Store, index: BARSIndex, key: Key[Array, ""]) -> BARSState:
+        """Anchor to the policy of now."""
+        fresh = (state.policy.network, jnp.zeros((), jnp.int32))
+        anchored: BARSState = eqx.tree_at(lambda s: (s.previous, s.anchored), state, fresh)
+        return anchored
+
+    def _improve(
+        self, state: BARSState, store: Store, index: BARSIndex, key: Key[Array, ""], *, anchored: bool
+    ) -> tuple[BARSState, Metrics]:
+        draw_key, critic_key, clone_key, escape_key = jax.random.split(key, 4)
+        batch = store.transitions(index.transitions.sample(draw_key, self.policy_batch_size))
+        # the critics' rows are the first, so that nothing is gathered twice
+        few: Transitions = jax.tree.map(lambda x: x[: self.critic_batch_size], batch)
+        state, metrics = self._evaluate(state, few, index, critic_key)
+        regions = self.regions(state, batch, index)
+        weight, weight_metrics = self.clone_weights(state, batch, regions, index)
+        if anchored:
+            renewed = state.anchored % self.anchor_every == 0
+            previous = jax.tree.map(
+                lambda old, new: jnp.where(renewed, new, old), state.previous, state.policy.network
+            )
+            state = eqx.tree_at(lambda s: (s.previous, s.anchored), state, (previous, state.anchored + 1))
+
+        schedule = self._policy().noise_schedule
+
+        def loss(denoiser: Denoiser) -> tuple[jax.Array, Metrics]:
+            clone, _ = regression_loss(denoiser, schedule, batch, weight, clone_key)
+            escape, parts = self._escape(denoiser, state, batch, regions, escape_key, anchored=anchored)
+            return clone + self.unsafe_weight * escape, {"clone_loss": clone, **parts}
+
+        policy, policy_metrics, gradient = state.policy.step(self._policy().optimiser(), loss)
+        metrics = {
+            **metrics,
+            **weight_metrics,
+            **policy_metrics,
+            "unsafe": jnp.mean(regions.unsafe),
+            "safe": jnp.mean(regions.safe),
+            "ignored": jnp.mean(~regions.safe & ~regions.unsafe),
+            "policy_gradient": gradient,
+        }
+        return eqx.tree_at(lambda s: s.policy, state, policy.follow(self.ema_rate)), metrics
+
+    def regions(self, state: BARSState, batch: Transitions, index: BARSIndex) -> Regions:
+        """Algorithm 1, lines 7 and 8: rows that are neither are left out."""
+        value = state.region_value.network(batch.observations)[:, 0]
+        quality = state.region_critic.target.max(batch.observations, batch.actions)
+        unsafe = value > index.region_limit
+        return Regions(
+            safe=~unsafe & (quality <= index.region_limit), unsafe=unsafe, value=value, advantage=quality - value
+        )
+
+    def clone_weights(
+        self, state: BARSState, batch: Transitions, regions: Regions, index: BARSIndex
+    ) -> tuple[Float[Array, " B"], Metrics]:
+        """b_1 times the weights of Eq. 9, and with `unsafe_loss="regression"` b_2 times those of unsafe states."""
+        pairs = (batch.observations, batch.actions)
+        reward, cost = state.reward_critic.target.min(*pairs), state.cost_critic.target.max(*pairs)
+        advantage = self._tempered(reward, cost, index)
+        count = jnp.maximum(jnp.sum(regions.safe), 1)
+        if self.baseline == "value":
+            advantage -= state.reward_value.network(batch.observations)[:, 0]
+        elif self.baseline == "batch":
+            advantage -= jnp.sum(jnp.where(regions.safe, advantage, 0.0)) / count
+        clone = capped_exponential(self.reward_temperature * advantage, self.reward_weight_cap)
+        metrics = {
+            "weight": jnp.sum(jnp.where(regions.safe, clone, 0.0)) / count,
+            "clipped": jnp.sum(regions.safe & (clone >= self.reward_weight_cap)) / count,
+        }
+        other = 1.0 if self.clone_unsafe_actions else 0.0
+        weight = self.safe_weight * jnp.where(regions.safe, clone, jnp.where(regions.unsafe, 0.0, other))
+        if self.unsafe_loss == "regression":
+            escape = capped_exponential(-self.cost_temperature * regions.advantage, self.cost_weight_cap)
+            weight += self.unsafe_weight * jnp.where(regions.unsafe, escape, 0.0)
+        return weight, metrics
+
+    def _escape(
+        self,
+        denoiser: Denoiser,
+        state: BARSState,
+        batch: Transitions,
+        regions: Regions,
+        key: Key[Array, ""],
+        *,
+        anchored: bool,
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """Eqs. 10 and 11 as `unsafe_loss` reads them, on unsafe rows drawn from the batch."""
+        nothing = jnp.zeros(())
+        if self.unsafe_loss == "regression" and not anchored:  # that one is cloned
+            return nothing, {"escape_loss": nothing, "anchor_loss": nothing, "escape_advantage": nothing}
+        rows = jnp.argsort(~regions.unsafe)[
+            : self.unsafe_batch_size
+        ]  # unsafe ones first; the batch is in random order
+        mask, observations = regions.unsafe[rows], batch.observations[rows]
+
+        def mean(x: Float[Array, " U"]) -> Float[Array, ""]:
+            """Over the whole batch, safe rows counting as 0."""
+            return jnp.mean(regions.unsafe) * jnp.sum(jnp.where(mask, x, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
+
+        action_key, noise_key = jax.random.split(key)
+        schedule = self._policy().noise_schedule
+        actions = draw_actions(denoiser, schedule, observations, action_key, batch.actions.shape[1])
+        advantage = state.region_critic.target.max(observations, actions) - regions.value[rows]
+        tempered = self.cost_temperature * advantage
+        weight = capped_exponential(-tempered, self.cost_weight_cap)
+        escape, anchor = nothing, nothing
+        if self.unsafe_loss == "escape":
+            escape = mean(straightened_exponential(tempered, self.cost_weight_cap))
+        elif self.unsafe_loss == "literal" and not anchored:
+            escape = mean(weight)
+        if anchored:
+            noised = noised_actions(schedule, jax.lax.stop_gradient(actions), noise_key)
+            inputs = (observations, noised.actions, noised.steps)
+            distance = jnp.sum(jnp.square(denoiser(*inputs) - state.previous(*inputs)), axis=-1)
+            factor = weight if self.unsafe_loss == "literal" else jax.lax.stop_gradient(weight)
+            anchor = self.anchor_weight * mean(factor * distance)
+        average = jnp.sum(jnp.where(mask, advantage, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
+        metrics = {"escape_loss": escape, "anchor_loss": anchor, "escape_advantage": average}
+        return escape + anchor, metrics
+
+    def _evaluate(
+        self, state: BARSState, batch: Transitions, index: BARSIndex, key: Key[Array, ""]
+    ) -> tuple[BARSState, Metrics]:
+        """Eqs. 13 and 14, and V_r: the mean A_r of the actions that the policy draws."""
+        policy = state.policy.target if self.bootstrap == "average" else state.policy.network
+        states = batch.next_observations
+        if self.baseline == "value":  # an episode's first state follows none
+            states = jnp.concatenate([states, batch.observations])
+        actions = draw_actions(policy, self._policy().noise_schedule, states, key, batch.actions.shape[1])
+        reward, cost = state.reward_critic.target.min(states, actions), state.cost_critic.target.max(states, actions)
+        next_reward, next_cost = (x[: batch.rewards.shape[0]] for x in (reward, cost))
+
+        reward_target = index.reward_scale * batch.rewards + self._future(batch, next_reward)
+        reward_critic, reward_error = self._fit(state.reward_critic, batch, reward_target)
+        cost_critic, cost_error = self._fit(state.cost_critic, batch, batch.costs + self._future(batch, next_cost))
+        tempered = self._tempered(reward, cost, index)
+
+        def value_loss(network: MLP) -> tuple[jax.Array, jax.Array]:
+            loss = jnp.mean(jnp.square(network(states)[:, 0] - tempered))
+            return loss, loss
+
+        reward_value, value_error, _ = state.reward_value.step(self._optimiser(), value_loss)
+        state = eqx.tree_at(
+            lambda s: (s.reward_critic, s.cost_critic, s.reward_value),
+            state,
+            (reward_critic, cost_critic, reward_value),
+        )
+        return state, {
+            "reward_value": jnp.mean(next_reward),
+            "policy_cost_value": jnp.mean(next_cost),
+            "reward_critic_loss": reward_error,
+            "policy_cost_critic_loss": cost_error,
+            "reward_value_loss": value_error,
+        }
+
+    def _tempered(self, reward: Float[Array, "*b"], cost: Float[Array, "*b"], index: BARSIndex) -> Float[Array, "*b"]:
+        return tempered_value(reward, cost, index.policy_limit, penalty=self.temper == "penalty")
+
+    def _fit(
+        self, critic: Tracked[Ensemble], batch: Transitions, target: Float[Array, " B"]
+    ) -> tuple[Tracked[Ensemble], Float[Array, ""]]:
+        """A step towards the target, and the target network's step; also gives the loss."""
+
+        def loss(network: Ensemble) -> tuple[jax.Array, jax.Array]:
+            value = jnp.mean(jnp.square(network(batch.observations, batch.actions) - target))
+            return value, value
+
+        critic, value, _ = critic.step(self._optimiser(), loss)
+        return critic.follow(self.target_rate), value
+
+    def _future(self, batch: Transitions, following: Float[Array, " B"]) -> Float[Array, " B"]:
+        """gamma times the value of what follows."""
+        return self.discount * (jnp.where(batch.done, 0.0, following) if self.mask_ends else following)
+
+    def _policy(self) -> PolicyNetwork:
+        return PolicyNetwork(
+            steps=self.diffusion_steps,
+            schedule=self.schedule,
+            width=self.width,
+            blocks=self.blocks,
+            dropout=self.dropout,
+            learning_rate=self.policy_learning_rate,
+            decay_steps=None,
+        )
+
+    def _optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.learning_rate)

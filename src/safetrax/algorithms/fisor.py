@@ -1,0 +1,387 @@
+"""FISOR: which states can still avoid every violation, and a diffusion policy cloned accordingly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Key
+
+from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
+from safetrax.algorithms.diagnosis import lasts
+from safetrax.algorithms.diffusion_learner import PolicyNetwork, regression_loss
+from safetrax.algorithms.learners import Learner, Tracked, discounted_limit
+from safetrax.algorithms.policies import ActionBounds
+from safetrax.algorithms.standardisation import per_step_scale
+from safetrax.data.store import TRANSITION_FIELDS, Field, Store, TransitionIndex, Transitions
+from safetrax.data.trajectories import Trajectories
+from safetrax.losses.expectile import expectile_loss
+from safetrax.losses.feasibility import constraint_value, feasibility_target, feasibility_weights
+from safetrax.nets.denoiser import Denoiser
+from safetrax.nets.diffusion import SCHEDULES, ScheduleName
+from safetrax.nets.diffusion_actors import DiffusionActor, MostRewarding, Safest
+from safetrax.nets.ensemble import Ensemble
+from safetrax.nets.mlp import MLP, xavier_uniform
+from safetrax.settings import require
+
+ConstraintName = Literal["feasibility", "cost"]
+CONSTRAINTS: tuple[str, ...] = get_args(ConstraintName)
+CandidateName = Literal["safest", "rewarding"]
+CANDIDATES: tuple[str, ...] = get_args(CandidateName)
+
+
+class FISORIndex(eqx.Module):
+    """What may be drawn, and what data set and limit imply.
+
+    Attributes:
+        transitions: every episode's.
+        reward_scale: makes the range of episode returns equal to the number of steps.
+        threshold: of the cost values, q; 0 where feasibility is learnt.
+    """
+
+    transitions: TransitionIndex
+    reward_scale: Float[Array, ""]
+    threshold: Float[Array, ""]
+
+
+class FISORState(eqx.Module):
+    """What FISOR trains.
+
+    Attributes:
+        policy: the denoiser, and the moving average of it that is deployed.
+        reward_critic: twin Q_r and its target.
+        reward_value: V_r.
+        cost_critic: twin Q_h and its target.
+        cost_value: V_h.
+        bounds: action bounds.
+    """
+
+    policy: Tracked[Denoiser]
+    reward_critic: Tracked[Ensemble]
+    reward_value: Learner[MLP]
+    cost_critic: Tracked[Ensemble]
+    cost_value: Learner[MLP]
+    bounds: ActionBounds
+
+
+@dataclass(frozen=True)
+class FISOR(Algorithm):
+    """Feasibility-guided safe offline RL (Zheng et al., ICLR 2024, arXiv:2401.10700). Defaults: its code.
+
+    A hard constraint: no violation at all where that is possible. One stage; an update makes, in this order:
+
+    * `policy_steps` steps of a diffusion policy, each on its own part of the batch: regression on the noise of logged
+      actions with weights exp(`cost_temperature` (V_h - Q_h)) in infeasible states (V_h > 0),
+      exp(`reward_temperature` (Q_r - V_r)) for feasible actions in feasible states, 0 for actions that leave the
+      feasible set (Eqs. 9, 11);
+    * on the first `critic_batch_size` transitions: V_r, an upper expectile of the least target Q_r; Q_r on
+      r + gamma V_r(s'); V_h, a lower expectile of the greatest target Q_h; Q_h on the feasibility target of
+      `safetrax.losses.feasibility` (Eqs. 5, 6).
+
+    The limit does not matter to the training: it is a yardstick of the evaluation. With `constraint="cost"` Q_h and
+    V_h are discounted costs instead, compared with the discounted limit q; then one run per limit is trained.
+
+    Deviations from the code: rewards are scaled with the benchmark's returns where the task is known, else with those
+    of the log; the Fourier features' layers are Xavier-initialised like all others.
+
+    Metrics: `reward_value` and `cost_value` (mean V_r, V_h), `infeasible` (share of states with V_h above the
+    threshold), `abandoned` (share of transitions that leave the feasible set, so that they weigh 0), `weight` (mean),
+    `clipped` (share of weights at a cap), `policy_loss`, `policy_gradient` (norm), `reward_value_loss`,
+    `reward_critic_loss`, `cost_value_loss`, `cost_critic_loss`, `cost` (mean cost of the batch).
+    """
+
+    fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+
+    constraint: ConstraintName = "feasibility"
+    """What is learnt of costs: "feasibility" (whether they can be avoided) or "cost" (how much there will be)."""
+    violation: float = 25.0
+    """Constraint value of a step with a cost; a step without has -1."""
+    cost_temperature: float = 5.0
+    """Inverse temperature of the weights in infeasible states."""
+    reward_temperature: float = 3.0
+    """Inverse temperature of the weights in feasible states."""
+    cost_weight_cap: float = 150.0
+    """Greatest weight in infeasible states."""
+    cost_weight_floor: float = 0.0
+    """Least weight in infeasible states."""
+    reward_weight_cap: float = 100.0
+    """Greatest weight in feasible states."""
+    reward_expectile: float = 0.9
+    """V_r is this expectile of Q_r."""
+    cost_expectile: float = 0.9
+    """V_h is the (1 - this) expectile of Q_h."""
+    candidates: int = 16
+    """Actions drawn per step when deployed, N."""
+    choice: CandidateName = "safest"
+    """Which of them is played: the one of least Q_h ("safest") or of greatest Q_r ("rewarding")."""
+    diffusion_steps: int = 5
+    """K."""
+    schedule: ScheduleName = "vp"
+    """Noise schedule, "vp" or "cosine"."""
+    width: int = 256
+    """Units of the denoiser's residual blocks; their hidden layers have four times as many."""
+    blocks: int = 3
+    """Residual blocks."""
+    dropout: float = 0.1
+    """Share of a block's inputs dropped in training."""
+    ema_rate: float = 0.001
+    """Rate at which the deployed denoiser follows."""
+    hidden: tuple[int, ...] = (256, 256)
+    """Units of each hidden layer of critics and values."""
+    discount: float = 0.99
+    """gamma."""
+    target_rate: float = 0.005
+    """Rate at which target critics follow."""
+    learning_rate: float = 3e-4
+    """Adam's step size for critics and values."""
+    policy_learning_rate: float = 3e-4
+    """Adam's first step size for the denoiser; it falls to zero along a half cosine."""
+    policy_decay: float = 1.5
+    """Length of that cosine as a multiple of all policy steps: 1.5 ends at a quarter of the first step size."""
+    policy_batch_size: int = 1024
+    """Transitions per policy step, uniform with replacement."""
+    policy_steps: int = 2
+    """Policy steps per update."""
+    critic_batch_size: int = 256
+    """How many of the first policy step's transitions the critics learn from."""
+    updates: int = 1_000_000
+    """Updates of everything."""
+
+    def __post_init__(self) -> None:
+        require(self.constraint in CONSTRAINTS, "constraint", self.constraint, f"be one of {', '.join(CONSTRAINTS)}")
+        require(self.choice in CANDIDATES, "choice", self.choice, f"be one of {', '.join(CANDIDATES)}")
+        require(self.schedule in SCHEDULES, "schedule", self.schedule, f"be one of {', '.join(SCHEDULES)}")
+        for name in ("reward_expectile", "cost_expectile"):
+            require(0 < getattr(self, name) < 1, name, getattr(self, name), "lie in (0, 1)")
+        require(0 <= self.discount < 1, "discount", self.discount, "lie in [0, 1)")
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "lie in [0, 1)")
+        for name in ("target_rate", "ema_rate"):
+            require(0 < getattr(self, name) <= 1, name, getattr(self, name), "lie in (0, 1]")
+        require(
+            0 <= self.cost_weight_floor <= self.cost_weight_cap,
+            "cost_weight_floor",
+            self.cost_weight_floor,
+            "lie between 0 and cost_weight_cap",
+        )
+        require(self.policy_decay >= 1, "policy_decay", self.policy_decay, "be at least 1")
+        require(
+            1 <= self.critic_batch_size <= self.policy_batch_size,
+            "critic_batch_size",
+            self.critic_batch_size,
+            "lie between 1 and policy_batch_size",
+        )
+        for name in ("cost_temperature", "reward_temperature", "updates", "blocks"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "not be negative")
+        for name in (
+            "violation",
+            "cost_weight_cap",
+            "reward_weight_cap",
+            "candidates",
+            "diffusion_steps",
+            "width",
+            "learning_rate",
+            "policy_learning_rate",
+            "policy_steps",
+        ):
+            require(getattr(self, name) > 0, name, getattr(self, name), "be positive")
+
+    @property
+    def name(self) -> str:
+        """FISOR, or FISOR-Cost."""
+        return "FISOR" if self.constraint == "feasibility" else "FISOR-Cost"
+
+    @property
+    def uses_cost_limit(self) -> bool:
+        """With discounted costs only."""
+        return self.constraint == "cost"
+
+    @classmethod
+    def preset(cls, suite: str, task: str | None = None) -> FISOR:
+        """A floor under the weights on MetaDrive (the code's branch), other temperatures in the reach-avoid world."""
+        if suite == "metadrive":
+            return cls(cost_weight_floor=1.0)
+        if suite == "reach_avoid":
+            return cls(
+                cost_temperature=2.0, reward_temperature=5.0, candidates=8, policy_batch_size=512, updates=100_000
+            )
+        return cls()
+
+    def index(self, trajectories: Trajectories, cost_limit: float) -> FISORIndex:
+        """All transitions; q with discounted costs."""
+        limit = discounted_limit(cost_limit, trajectories.max_length, self.discount)
+        return FISORIndex(
+            transitions=TransitionIndex.all(trajectories),
+            reward_scale=per_step_scale(trajectories),
+            threshold=limit if self.constraint == "cost" else jnp.zeros(()),
+        )
+
+    def init(self, key: Key[Array, ""], spec: Spec) -> FISORState:
+        """Xavier-uniform weights, zero biases."""
+        keys = jax.random.split(key, 5)
+        observation, action = spec.observation_size, spec.action_size
+        value_sizes, critic_sizes = (observation, *self.hidden, 1), (observation + action, *self.hidden)
+        adam = self._optimiser()
+        return FISORState(
+            policy=self._policy().init(keys[0], spec),
+            reward_critic=Tracked.make(Ensemble.make(keys[1], critic_sizes, 2, initialiser=xavier_uniform), adam),
+            reward_value=Learner.make(MLP.make(keys[2], value_sizes, initialiser=xavier_uniform), adam),
+            cost_critic=Tracked.make(Ensemble.make(keys[3], critic_sizes, 2, initialiser=xavier_uniform), adam),
+            cost_value=Learner.make(MLP.make(keys[4], value_sizes, initialiser=xavier_uniform), adam),
+            bounds=ActionBounds.of(spec),
+        )
+
+    def stages(self) -> tuple[Stage, ...]:
+        """One."""
+        return (Stage("train", self.updates, keep_state, self._update),)
+
+    def actor(self, state: FISORState) -> DiffusionActor:
+        """The averaged denoiser and the target critics."""
+        choice: Safest | MostRewarding
+        if self.choice == "safest":
+            choice = Safest(state.cost_critic.target)
+        else:
+            choice = MostRewarding(state.reward_critic.target)
+        return self._policy().actor(state.policy.target, choice, self.candidates, state.bounds)
+
+    def diagnose(self, history: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
+        """Nothing feasible, nothing cloned, or all alike."""
+        sentences = []
+        if lasts(history, "infeasible", lambda share: share > 0.99):
+            remedy = "raise the cost limit" if self.uses_cost_limit else "lower violation, so that it looks less far"
+            sentences.append(
+                "nearly every state counts as infeasible, so that reward plays no part; "
+                f"{remedy}, or add safe episodes."
+            )
+        if lasts(history, "clipped", lambda share: share > 0.99):
+            sentences.append(
+                "all weights are at their cap, so that the policy clones all actions alike; lower the temperatures."
+            )
+        if lasts(history, "policy_gradient", lambda norm: norm == 0):
+            sentences.append(
+                "the policy receives no gradient: every weight is zero; lower cost_temperature or set "
+                "cost_weight_floor."
+            )
+        return tuple(sentences)
+
+    # One update
+
+    def _update(
+        self, state: FISORState, store: Store, index: FISORIndex, key: Key[Array, ""]
+    ) -> tuple[FISORState, Metrics]:
+        draw_key, *policy_keys = jax.random.split(key, 1 + self.policy_steps)
+        rows = index.transitions.sample(draw_key, self.policy_steps * self.policy_batch_size)
+        # the critics, and so the weights, are the same in all policy steps
+        for number, policy_key in enumerate(policy_keys):
+            part = rows[number * self.policy_batch_size : (number + 1) * self.policy_batch_size]
+            state, metrics = self._improve(state, store.transitions(part), index, policy_key)
+        state, critic_metrics = self._evaluate(state, store.transitions(rows[: self.critic_batch_size]), index)
+        return state, {**metrics, **critic_metrics}
+
+    def _improve(
+        self, state: FISORState, batch: Transitions, index: FISORIndex, key: Key[Array, ""]
+    ) -> tuple[FISORState, Metrics]:
+        """One policy step (Eq. 11)."""
+        pairs = (batch.observations, batch.actions)
+        value = state.cost_value.network(batch.observations)[:, 0] - index.threshold
+        action_value = state.cost_critic.target.max(*pairs) - index.threshold
+        advantage = state.reward_critic.target.min(*pairs) - state.reward_value.network(batch.observations)[:, 0]
+        weight = feasibility_weights(
+            value,
+            action_value,
+            advantage,
+            cost_temperature=self.cost_temperature,
+            reward_temperature=self.reward_temperature,
+            cost_bounds=(self.cost_weight_floor, self.cost_weight_cap),
+            reward_cap=self.reward_weight_cap,
+        )
+        network = self._policy()
+        policy, loss, gradient = state.policy.step(
+            network.optimiser(),
+            lambda denoiser: regression_loss(denoiser, network.noise_schedule, batch, weight, key),
+        )
+        infeasible = value > 0
+        cap = jnp.where(infeasible, self.cost_weight_cap, self.reward_weight_cap)
+        metrics = {
+            "infeasible": jnp.mean(infeasible),
+            "abandoned": jnp.mean(~infeasible & (action_value > 0)),
+            "weight": jnp.mean(weight),
+            "clipped": jnp.mean(weight >= cap),
+            "policy_loss": loss,
+            "policy_gradient": gradient,
+        }
+        policy = policy.follow(self.ema_rate)
+        return eqx.tree_at(lambda s: s.policy, state, policy), metrics
+
+    def _evaluate(self, state: FISORState, batch: Transitions, index: FISORIndex) -> tuple[FISORState, Metrics]:
+        """One step of every critic and value, each with what came before it."""
+        adam, pairs = self._optimiser(), (batch.observations, batch.actions)
+
+        def value_loss(network: MLP, target: jax.Array, expectile: float) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+            values = network(batch.observations)[:, 0]
+            loss = jnp.mean(expectile_loss(target - values, expectile))
+            return loss, (loss, values)
+
+        def critic_loss(network: Ensemble, target: jax.Array) -> tuple[jax.Array, jax.Array]:
+            loss = jnp.mean(jnp.square(network(*pairs) - target))
+            return loss, loss
+
+        reward_q = state.reward_critic.target.min(*pairs)
+        reward_value, (reward_value_loss, reward_v), _ = state.reward_value.step(
+            adam, lambda network: value_loss(network, reward_q, self.reward_expectile)
+        )
+        following = jnp.where(batch.done, 0.0, reward_value.network(batch.next_observations)[:, 0])
+        reward_target = index.reward_scale * batch.rewards + self.discount * following
+        reward_critic, reward_critic_loss, _ = state.reward_critic.step(
+            adam, lambda network: critic_loss(network, reward_target)
+        )
+
+        cost_q = state.cost_critic.target.max(*pairs)
+        cost_value, (cost_value_loss, cost_v), _ = state.cost_value.step(
+            adam, lambda network: value_loss(network, cost_q, 1 - self.cost_expectile)
+        )
+        next_value = cost_value.network(batch.next_observations)[:, 0]
+        if self.constraint == "feasibility":
+            constraint = constraint_value(batch.costs, self.violation)
+            cost_target = feasibility_target(constraint, next_value, batch.done, self.discount)
+        else:
+            cost_target = batch.costs + self.discount * jnp.where(batch.done, 0.0, next_value)
+        cost_critic, cost_critic_loss, _ = state.cost_critic.step(
+            adam, lambda network: critic_loss(network, cost_target)
+        )
+        metrics = {
+            "reward_value": jnp.mean(reward_v),
+            "cost_value": jnp.mean(cost_v),
+            "reward_value_loss": reward_value_loss,
+            "reward_critic_loss": reward_critic_loss,
+            "cost_value_loss": cost_value_loss,
+            "cost_critic_loss": cost_critic_loss,
+            "cost": jnp.mean(batch.costs),
+        }
+        state = FISORState(
+            policy=state.policy,
+            reward_critic=reward_critic.follow(self.target_rate),
+            reward_value=reward_value,
+            cost_critic=cost_critic.follow(self.target_rate),
+            cost_value=cost_value,
+            bounds=state.bounds,
+        )
+        return state, metrics
+
+    def _policy(self) -> PolicyNetwork:
+        return PolicyNetwork(
+            steps=self.diffusion_steps,
+            schedule=self.schedule,
+            width=self.width,
+            blocks=self.blocks,
+            dropout=self.dropout,
+            learning_rate=self.policy_learning_rate,
+            decay_steps=round(self.policy_decay * max(self.updates * self.policy_steps, 1)),
+        )
+
+    def _optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.learning_rate)
