@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from quick import new_key
+from quick import new_key, quick
 
 from safetrax.algorithms.base import Algorithm, Spec
 from safetrax.data.store import Store
@@ -32,10 +32,11 @@ def taught(algorithm: Algorithm, data: Trajectories, limit: float) -> tuple[Any,
     """The state after all stages, and the mean metrics of the last stage's last tenth."""
     store, index = Store.make(data, algorithm.fields), algorithm.index(data, limit)
     init, stages = _compiled(algorithm, Spec.of(data))
-    state = init(new_key(0))
     metrics: dict[str, Any] = {}
-    for number, stage in enumerate(stages):
-        state, metrics = stage(state, store, index, new_key(1 + number))
+    with quick():
+        state = init(new_key(0))
+        for number, stage in enumerate(stages):
+            state, metrics = stage(state, store, index, new_key(1 + number))
     return state, {name: float(np.mean(values[-(len(values) // 10 + 1) :])) for name, values in metrics.items()}
 
 
@@ -45,4 +46,5 @@ _act = jax.jit(lambda actor, observations, keys: actor.act((), observations, key
 def actions(algorithm: Algorithm, state: Any, observation: np.ndarray, episodes: int = 200) -> np.ndarray:
     """What is played in that state, one row per episode."""
     observations = jnp.tile(jnp.asarray(observation, jnp.float32), (episodes, 1))
-    return np.asarray(_act(algorithm.actor(state), observations, jax.random.split(new_key(9), episodes)))
+    with quick():
+        return np.asarray(_act(algorithm.actor(state), observations, jax.random.split(new_key(9), episodes)))

@@ -17,9 +17,9 @@ from safetrax.envs.reach_avoid.world import BARS_START, FISOR_START, ReachAvoid
 from safetrax.errors import ConfigError
 from safetrax.nets.actors import Actor
 
-_LEAST_RATIO, _LEAST_TRANSITIONS = 1.0, 1000
+_LEAST_RATIO, _LEAST_TRANSITIONS, _LEAST_COSTLY = 1.0, 1000, 10
+_ENOUGH = 0.95  # of the costly steps asked for: what the next episodes cost may not fit into the rest
 _PATIENCE = 150  # steps after which an expert's episode would not be kept anyway
-_ENOUGH = 0.9  # share of the costly steps asked for, where the next episode would make it more than all
 _BLOCK = 64  # episodes that are run at once
 
 Episode = dict[str, np.ndarray]
@@ -32,12 +32,12 @@ def reach_avoid_data(safe_to_unsafe: float = 19.0, transitions: int = 60_000, se
     BARS's qualities are 19 (high), 10 (medium) and 5 (low). Half of the expert's episodes begin at BARS's and FISOR's
     starts, the others anywhere outside of the hazards; those that reach the goal without cost are kept. Half of the
     random driver's begin inside a hazard, the others anywhere. Episodes are whole and in random order, so that both
-    numbers are met to about one episode. The result is a function of the arguments; `info["task"]` is `ReachAvoid`,
-    and next observations are there. docs/reach-avoid.md has the numbers.
+    numbers are met to about an episode or a twentieth. The result is a function of the arguments; `info["task"]` is
+    `ReachAvoid`, and next observations are there.
 
     Args:
         safe_to_unsafe: ratio of the numbers of steps, at least 1.
-        transitions: about as many steps in all, at least 1,000.
+        transitions: about as many steps in all, at least 1,000, with at least ten costly ones.
         seed: of all draws.
 
     Raises:
@@ -45,7 +45,7 @@ def reach_avoid_data(safe_to_unsafe: float = 19.0, transitions: int = 60_000, se
     """
     _check(safe_to_unsafe, transitions, seed)
     world = ReachAvoid()
-    careless, free, costly = _careless(world, transitions / (1 + safe_to_unsafe), safe_to_unsafe, seed)
+    careless, free, costly = _careless(world, _costly(safe_to_unsafe, transitions), safe_to_unsafe, seed)
     expert = _expert(world, safe_to_unsafe * costly - free, seed)
     both = [*expert, *careless]
     order = np.random.default_rng([seed, 2]).permutation(len(both))
@@ -80,26 +80,35 @@ def _check(safe_to_unsafe: float, transitions: int, seed: int) -> None:
         raise ConfigError(f"safe_to_unsafe is {safe_to_unsafe:g}, but must be a number of at least {_LEAST_RATIO:g}.")
     if transitions < _LEAST_TRANSITIONS:
         raise ConfigError(f"transitions is {transitions}, but must be at least {_LEAST_TRANSITIONS}.")
+    if _costly(safe_to_unsafe, transitions) < _LEAST_COSTLY:
+        raise ConfigError(
+            f"{transitions} transitions at a safe_to_unsafe of {safe_to_unsafe:g} would have fewer than "
+            f"{_LEAST_COSTLY} costly ones; ask for more transitions or a lower ratio."
+        )
     if seed < 0:
         raise ConfigError(f"seed is {seed}, but must be at least 0.")
 
 
-def _careless(world: ReachAvoid, most: float, ratio: float, seed: int) -> tuple[list[Episode], float, float]:
-    """The random driver's episodes with about `most` costly steps, and how many cost-free and costly ones there are.
+def _costly(safe_to_unsafe: float, transitions: int) -> int:
+    """Costly steps asked for."""
+    return round(transitions / (1 + safe_to_unsafe))
 
-    Episodes that would raise the ratio of the two above the one asked for are left out.
+
+def _careless(world: ReachAvoid, wanted: int, ratio: float, seed: int) -> tuple[list[Episode], float, float]:
+    """The random driver's episodes with `wanted` costly steps, and how many cost-free and costly ones there are.
+
+    Episodes are left out that cost more than is left to be had, or that would raise the ratio above the wanted one.
     """
     kept: list[Episode] = []
     free = costly = 0.0
     for episode in _episodes(world, Wanderer.make(), _careless_start, seed, 1):
         cost = float(episode["costs"].sum())
-        if kept and costly + cost > most:  # a long stay in a hazard may be more than is left
-            if costly >= _ENOUGH * most:
-                return kept, free, costly
-            continue
-        if free + len(episode["costs"]) - cost <= ratio * (costly + cost):
+        unpaid = free + len(episode["costs"]) - cost
+        if costly + cost <= wanted and unpaid <= ratio * (costly + cost):
             kept.append(episode)
-            free, costly = free + len(episode["costs"]) - cost, costly + cost
+            free, costly = unpaid, costly + cost
+        if costly >= _ENOUGH * wanted:
+            return kept, free, costly
     raise AssertionError("episodes do not end")
 
 
