@@ -54,10 +54,12 @@ METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 # Values spread over 1 / (target_rate (1 - discount)) updates: 20,000 as published, more than there are here.
 FAST_TARGETS = {"target_rate": 0.05}
 
-# A quarter of the published denoiser's parameters; what is deployed follows within the schedule.
+# A fifteenth of the published denoiser's parameters; what is deployed follows within the schedule.
 DIFFUSION = {
-    "width": 128,
-    "policy_batch_size": 256,
+    "width": 64,
+    "hidden": (128, 128),
+    "policy_batch_size": 128,
+    "critic_batch_size": 128,
     "ema_rate": 0.005,
     "learning_rate": 1e-3,
     "policy_learning_rate": 1e-3,
@@ -68,8 +70,8 @@ DIFFUSION = {
 SHORT: Mapping[str, Mapping[str, Any]] = {
     "BC": {"updates": 10_000},
     "LSPC": {"updates": 5_000, "batch_size": 256, **FAST_TARGETS},
-    "FISOR": {**DIFFUSION, "updates": 6_000, "policy_steps": 1, **FAST_TARGETS},
-    "BARS": {**DIFFUSION, "critic_updates": 4_000, "updates": 4_000, "unsafe_batch_size": 64, **FAST_TARGETS},
+    "FISOR": {**DIFFUSION, "updates": 10_000, "policy_steps": 1, **FAST_TARGETS},
+    "BARS": {**DIFFUSION, "critic_updates": 6_000, "updates": 3_000, "unsafe_batch_size": 32, **FAST_TARGETS},
     "CPQ": {
         "updates": 2_000,
         "batch_size": 64,

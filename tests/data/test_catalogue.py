@@ -106,6 +106,17 @@ def test_task_of_file(file_name: str, expected: str | None) -> None:
     assert (task.name if task else None) == expected
 
 
+@pytest.mark.parametrize("name", ["ReachAvoid", "ReachAvoid-FISOR", "ReachAvoid-Hazard"])
+def test_the_reach_avoid_world_is_known_but_no_part_of_the_benchmark(name: str) -> None:
+    task = get_task(name.lower())
+    assert (task.name, task.env_id, task.suite) == (name, f"{name}-v0", "reach_avoid")
+    assert (task.horizon, task.observation_size, task.action_size) == (300, 11, 2)
+    assert 0 == task.reward_min < task.reward_max
+    assert get_task(task.env_id) is task
+    assert task_of_file(f"{name}-v0-mine.hdf5") is task_of_file(task.dataset_file) is task
+    assert task not in tasks()
+
+
 def test_unknown_tasks_and_suites() -> None:
     with pytest.raises(TaskError, match="there is no task 'BalRun'; did you mean BallRun"):
         get_task("BalRun")

@@ -252,7 +252,9 @@ def test_the_expert_arrives_and_pays_only_what_it_must(driven: Record):
     assert (costs[16:24] > 4).all()
     assert (costs[16:24] < 9).all()
     assert not costs[24:][np.asarray(WORLD.feasible(driven.states[0, 24:]))].any()
-    assert arrived[24:].mean() >= 0.75  # some cannot but leave the arena
+    outside = np.abs(last_states(driven)[:, :2]).max(axis=1) > WORLD.arena
+    assert (arrived | outside).all()  # it stands still nowhere, though some starts leave the arena whatever one does
+    assert outside.mean() < 0.2
     for i, name in enumerate(("ReachAvoid", "ReachAvoid-FISOR", "ReachAvoid-Hazard")):
         assert returns[8 * i : 8 * i + 8].mean() == pytest.approx(st.get_task(name).reward_max, abs=0.02)
 
@@ -265,8 +267,7 @@ def test_a_record_is_what_the_world_does(driven: Record):
             state = step.state
             assert np.allclose(state, driven.states[t + 1, episode], atol=1e-4)
             assert float(step.reward) == pytest.approx(driven.rewards[t, episode], abs=1e-4)
-        ends = driven.terminated[:, episode].nonzero()[0].tolist()
-        assert ends == [length - 1] or (not ends and length == WORLD.horizon)
+        assert driven.terminated[:, episode].nonzero()[0].tolist() == [length - 1]
         assert not driven.rewards[length:, episode].any()
 
 
@@ -297,12 +298,16 @@ def test_data_have_the_ratio_and_the_size_that_was_asked_for(data):
     for ratio, made in data.items():
         costly = int((made.costs > 0).sum())
         assert (made.num_transitions - costly) / costly == pytest.approx(ratio, rel=0.02)
-        assert made.num_transitions == pytest.approx(8000, rel=0.2)
+        assert made.num_transitions == pytest.approx(8000, rel=0.06)
         assert made.info["task"] == "ReachAvoid"
         assert not [finding for finding in validate(made) if finding.severity == "error"]
         arrivals = made.rewards[made.offsets[1:] - 1] > 0.9
         assert made.terminated[made.offsets[1:] - 1][arrivals].all()
-        assert not made.cost_returns[: made.num_episodes][arrivals].all()
+        first = made.observations[made.offsets[:-1]]
+        near = [
+            (np.abs(first[:, :3] - np.float32(start[:3])) < 0.03).all(axis=1) for start in (BARS_START, FISOR_START)
+        ]
+        assert all(arrivals[fixed].mean() > 0.9 and not made.cost_returns[fixed].any() for fixed in near)
     share = {ratio: (made.cost_returns > 0).mean() for ratio, made in data.items()}
     assert share[5.0] > share[19.0]
 
@@ -338,6 +343,7 @@ def test_data_are_a_function_of_their_arguments_and_can_be_saved(data, tmp_path)
         ({"safe_to_unsafe": float("nan")}, "safe_to_unsafe is nan"),
         ({"transitions": 10}, "transitions is 10, but must be at least 1000"),
         ({"seed": -1}, "seed is -1, but must be at least 0"),
+        ({"safe_to_unsafe": 500, "transitions": 2000}, "2000 transitions at a safe_to_unsafe of 500 would have"),
     ],
 )
 def test_impossible_data_are_refused_at_once(arguments, words):
