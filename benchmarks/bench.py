@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from loading import loading
-from operations import update_operations
+from operations import operations, update_operations
 from safetrax.algorithms import CLASSES, TraC
 from safetrax.algorithms.base import Algorithm, Spec
 from safetrax.data.store import Store
@@ -182,6 +183,32 @@ def evaluation(task: str = "BallRun") -> tuple[float, float, int]:
     return raw, rate, workers
 
 
+def reach_avoid(gemm: float) -> dict[str, float]:
+    """The compiled world: episodes per second under a small network, and of a diffusion policy of published size
+    (16 candidates of 5 steps) the useful operations over those of a product."""
+    from safetrax.algorithms import BC, FISOR
+    from safetrax.envs.reach_avoid.dataset import reach_avoid_data
+    from safetrax.evaluation.rollout import evaluate
+    from safetrax.training.train import train
+
+    data = reach_avoid_data(10, transitions=2_000)
+    rates = {}
+    for name, algorithm, episodes in (
+        ("clone", BC(updates=300, hidden=(64, 64)), 2048),
+        ("fisor", FISOR(updates=1), 64),
+    ):
+        policies = train(algorithm, data, cost_limits=(LIMIT,), seeds=(0,)).policies
+        seconds = best_seconds(partial(evaluate, policies, "ReachAvoid", episodes=episodes), tries=3)
+        steps = evaluate(policies, "ReachAvoid", episodes=episodes).environment_steps
+        rates[f"{name}_episodes_per_s"] = episodes / seconds
+        rates[f"{name}_steps_per_s"] = steps / seconds
+    actor = policies[0].actor
+    one = actor.reset(1), jnp.zeros((1, 11)), jax.random.split(jax.random.key(0), 1)
+    per_step = operations(actor.act, *one)
+    rates["diffusion_gemm_ratio"] = rates["fisor_steps_per_s"] * per_step / gemm
+    return rates
+
+
 def collection_rate(task: str = "BallRun") -> float:
     """Steps per second of a collection with two learning agents, their updates included, once all is compiled."""
     import tempfile
@@ -226,6 +253,11 @@ def main() -> None:
     print(f"BallRun: raw {raw:.0f} steps/s of one environment; 9 policies x 20 episodes: {rate:.0f} steps/s")
     collected = collection_rate()
     print(f"collecting in BallRun with two learning agents: {collected:.0f} steps/s")
+    world = reach_avoid(gemm)
+    print(
+        f"reach-avoid world, compiled: {world['clone_episodes_per_s']:.0f} episodes/s of a small network "
+        f"({world['clone_steps_per_s']:.0f} steps/s), {world['fisor_steps_per_s']:.0f} steps/s of a diffusion policy"
+    )
     seconds = import_seconds()
     print(f"import of every public name: {seconds:.2f} s")
     large = loading()
@@ -241,6 +273,8 @@ def main() -> None:
                 "index_bytes_per_transition": round(size, 2),
                 "eval_ratio": round(rate / (workers * raw), 3),
                 "collect_ratio": round(collected / (workers * raw), 3),
+                "reach_avoid_episodes_per_s": round(world["clone_episodes_per_s"], 1),
+                "diffusion_gemm_ratio": round(world["diffusion_gemm_ratio"], 3),
                 "import_s": round(seconds, 2),
                 **large,
                 **{f"{key}_updates_per_s": round(rate, 1) for key, (rate, _) in rates.items()},

@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from conftest import toy_episodes
-from safetrax.algorithms.standardisation import RewardIndex, Standardiser, value_warnings
+from safetrax.algorithms.standardisation import RewardIndex, Standardiser, per_step_scale, value_warnings
+from safetrax.data.catalogue import get_task
 from safetrax.data.store import TRANSITION_FIELDS, Store
 from safetrax.data.trajectories import Trajectories
 
@@ -74,3 +77,19 @@ def test_impossible_values_are_named():
     assert value_warnings({"value_ratio": [1.5] * 9}) == ()
     (sentence,) = value_warnings({"value_ratio": [1.0, 11, 12, 15, 20, 30]})
     assert "no policy can earn" in sentence
+
+
+def test_rewards_per_step_follow_the_returns_of_the_benchmark_or_of_the_log():
+    def episode(length: int, reward: float) -> dict[str, np.ndarray]:
+        zeros = np.zeros((length, 2), np.float32)
+        steps = np.ones(length, np.float32)
+        return {"observations": zeros, "actions": zeros, "rewards": reward * steps, "costs": 0 * steps}
+
+    log = Trajectories.from_episodes([episode(4, 1.0), episode(5, 2.0), episode(2, -1.0)])
+    assert float(per_step_scale(log)) == pytest.approx(5 / 12)  # returns from -2 to 10 in up to 5 steps
+    task = get_task("BallRun")
+    known = replace(log, info={**log.info, "task": "BallRun"})
+    expected = task.horizon / (task.reward_max - task.reward_min)
+    assert float(per_step_scale(known)) == pytest.approx(expected)
+    equal = Trajectories.from_episodes([episode(3, 0.1), episode(1, 0.3)])
+    assert float(per_step_scale(equal)) == 1
