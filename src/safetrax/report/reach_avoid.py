@@ -49,7 +49,11 @@ def trajectory_map(
     columns = -(-len(groups) // rows)
     with matplotlib.rc_context(STYLE):
         figure, panels = make_panels(
-            rows, columns, width=_SIDE * columns + 0.4, height=_SIDE * rows + 0.75, share=True
+            rows,
+            columns,
+            width=_SIDE * columns + 0.4,
+            height=_SIDE * rows + (0.95 if columns == 1 else 0.75),
+            share=True,
         )
         for panel, (title, data) in zip(panels, groups.items(), strict=False):
             _arena(panel, world)
@@ -61,7 +65,7 @@ def trajectory_map(
         handles.append(Line2D([], [], color=_INK, marker="o", markersize=3, linestyle="", label="start"))
         handles.append(Patch(facecolor=_HAZARD, edgecolor=VERMILION, label="hazard"))
         handles.append(Patch(facecolor=GREEN, alpha=0.55, label="goal"))
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 3 * columns))
         return save(figure, path)
 
 
@@ -119,7 +123,7 @@ def feasible_region(
             axis, axis, learned, cmap=_SAFE_TO_UNSAFE, norm=_norm(learned, threshold), zorder=0, rasterized=True
         )
         figure.colorbar(shades, ax=panels[0], shrink=0.9, label="learned value")
-        panels[0].set_title(f"learned: safe up to {threshold:g}")
+        panels[0].set_title(f"learned: safe up to {threshold:.3g}")
         panels[1].contourf(axis, axis, margin, [-np.inf, 0.0], colors=[_LOST], zorder=0)
         panels[1].set_title(f"true: the same for {agreement:.1%}")
         _label(panels, 2, 2)
