@@ -34,7 +34,8 @@ RATIOS = (19, 10, 5)
 ABLATIONS = ("BARS, no anchor", "BARS, regression")  # on the poorest data only
 MIXES = ((8, 1), (1, 1), (1, 3))
 SEEDS = (0, 1, 2)
-STARTS = ("ReachAvoid", "ReachAvoid-FISOR", "ReachAvoid-Hazard")
+# With what counts as safe: inside the hazard the expert itself pays 7.
+STARTS = {"ReachAvoid": 5.0, "ReachAvoid-FISOR": 5.0, "ReachAvoid-Hazard": 10.0}
 WORLD_LIMIT, CIRCLE_LIMIT = 5.0, 20.0
 WORLD_EPISODES, CIRCLE_EPISODES, COLLECTED = 50, 20, 200
 SLICE = {"v": 1.5, "theta": 0.0}  # of the pictures of feasible regions
@@ -123,7 +124,7 @@ class Trial:
         reward = per_seed(rows, lambda row: (row.return_ - entry.reward_min) / span)
         cost = per_seed(rows, lambda row: row.cost)
         text = f"{mean_and_error(reward, 2)} / {mean_and_error(cost, 1)}"
-        return f"**{text}**" if cost.mean() <= self.limit else text
+        return f"**{text}**" if cost.mean() <= STARTS.get(task, self.limit) else text
 
 
 def per_seed(rows: Sequence[EpisodeRow], value: Callable[[EpisodeRow], float]) -> np.ndarray:
@@ -225,13 +226,13 @@ def collecting(out: Path, names: Sequence[str]) -> str:
             continue
         first = Trial(out / f"reach-avoid-{RATIOS[-1]}-{slug(name)}", algorithm, WORLD_LIMIT)
         first.train(log)
-        lines.append([name, "the log", cost_of(log), first.cell(STARTS[0], WORLD_EPISODES)])
+        lines.append([name, "the log", cost_of(log), first.cell("ReachAvoid", WORLD_EPISODES)])
         earlier = {"log": first, "more": first}
         data = log
         for number in (1, 2):
             file = out / f"collected-{slug(name)}-{number}.hdf5"
             if not file.exists():
-                st.collect(STARTS[0], file, policies=earlier["more"].policies(), episodes=COLLECTED, seed=number)
+                st.collect("ReachAvoid", file, policies=earlier["more"].policies(), episodes=COLLECTED, seed=number)
             collected = st.load(file, next_observations=True)
             data = st.Trajectories.concatenate([data, collected])
             for kind, rows in (("more", data), ("log", log)):
@@ -239,9 +240,9 @@ def collecting(out: Path, names: Sequence[str]) -> str:
                 trial.train(rows, start_from=earlier[kind].folder)
                 source = f"and {COLLECTED} of its episodes" if kind == "more" else "the log again"
                 cost = cost_of(collected) if kind == "more" else cost_of(log)
-                lines.append([name, f"{number}. {source}", cost, trial.cell(STARTS[0], WORLD_EPISODES)])
+                lines.append([name, f"{number}. {source}", cost, trial.cell("ReachAvoid", WORLD_EPISODES)])
                 earlier[kind] = trial
-    return table(["method", "trained on", "cost of an episode in it", STARTS[0]], lines)
+    return table(["method", "trained on", "cost of an episode in it", "ReachAvoid"], lines)
 
 
 def cost_of(data: st.Trajectories) -> str:

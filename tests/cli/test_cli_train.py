@@ -11,11 +11,11 @@ from safetensors.numpy import load_file
 
 from conftest import toy_episodes
 from safetrax.cli import session
-from safetrax.cli.choices import CHOICES
 from safetrax.cli.main import main
 from safetrax.data import write_hdf5
 from safetrax.errors import SimulatorError
 from safetrax.evaluation.episodes import read_episodes
+from safetrax.methods import CHOICES
 from safetrax.training.folder import RunFolder
 from safetrax.training.train import TrainingInterruptedError
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
 from safetrax.errors import SafeTraXWarning
@@ -32,14 +31,6 @@ def complain(sentence: str, *, kind: str = "") -> None:
     """Print one line `safetrax: <sentence>` to standard error, whatever line breaks the sentence has."""
     line = " ".join(sentence.split())
     print(f"safetrax: {kind}{line}", file=sys.stderr, flush=True)
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """`did you mean X?` if something known begins with that word or is spelt alike, else a list of what is known."""
-    names = list(known)
-    begun = [name for name in names if word and name.startswith(f"{word.casefold()}-")]
-    found = begun or difflib.get_close_matches(word.casefold(), names, n=1, cutoff=0.5)
-    return f"did you mean {found[0]}?" if found else f"choose one of {', '.join(names)}."
 
 
 @contextlib.contextmanager

@@ -14,13 +14,13 @@ import tyro
 from jaxtyping import Float, Int64
 from rich.table import Table
 
-from safetrax.cli.console import nearest
 from safetrax.cli.parsing import attribute_docs
 from safetrax.cli.plain import plain_table
 from safetrax.data.filters import FILTERS, Filter
 from safetrax.data.segments import within_limit
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError
+from safetrax.words import nearest
 
 FILTERS_FLAG = tyro.conf.arg(metavar="NAME[:VALUE][,KEY=VALUE] ...", help_behavior_hint="(default: none)")
 """How `--filters` looks in the help."""

@@ -12,13 +12,16 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from safetrax import __version__
-from safetrax.cli.console import complain, nearest, one_line_warnings
+from safetrax.cli.console import complain, one_line_warnings
 from safetrax.errors import ConfigError, SafeTraXError
+from safetrax.words import nearest
 
 # Each verb is the module of that name with a function `run(argv) -> exit code`, imported when it is asked for.
 VERBS = {
     "train": "train one policy per cost limit and seed on a data set",
     "evaluate": "roll trained policies out in their simulator, and tabulate reward and cost",
+    "benchmark": "train and evaluate a grid of algorithms, tasks, limits and seeds; resumable",
+    "leaderboard": "published results, and your own beside them, with what differs",
     "inspect": "look at a data set before training on it: sizes, faults, labels, a picture",
     "tasks": "list the benchmark's tasks: sizes, limits, simulators and data sets on this machine",
     "download": "get DSRL's data sets, or check those that are on disk",
@@ -26,7 +29,7 @@ VERBS = {
     "doctor": "check what is installed, and say how to install what is not",
 }
 
-_VERB_LINES = "\n".join(f"  {name:<10}{line}" for name, line in VERBS.items())
+_VERB_LINES = "\n".join(f"  {name:<12}{line}" for name, line in VERBS.items())
 HELP = f"""usage: safetrax VERB [flags]
 
 Offline safe reinforcement learning: from a log of trajectories to an evaluated policy.

@@ -14,8 +14,8 @@ import typing
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-from safetrax.cli.console import nearest
 from safetrax.errors import ConfigError
+from safetrax.words import nearest
 
 T = TypeVar("T")
 

@@ -100,6 +100,19 @@ def benchmark_table(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] | N
     return [_cell(group, cost_limits) for group in groups.values()]
 
 
+def last_steps(rows: Iterable[EpisodeRow]) -> list[EpisodeRow]:
+    """Of each run, the episodes after most updates: those of the trained policy."""
+    kept = list(rows)
+    last: dict[tuple[object, ...], int] = {}
+    for row in kept:
+        last[_run(row)] = max(last.get(_run(row), -1), -1 if row.step is None else row.step)
+    return [row for row in kept if (-1 if row.step is None else row.step) == last[_run(row)]]
+
+
+def _run(row: EpisodeRow) -> tuple[object, ...]:
+    return row.algorithm, row.task, row.cost_limit, row.seed
+
+
 def _cell(rows: list[EpisodeRow], cost_limits: Sequence[float] | None) -> Summary:
     """A table's cell; rows of one (algorithm, task)."""
     return _summary(list(_at_limits(rows, cost_limits)), shared=all(row.cost_limit is None for row in rows))

@@ -91,9 +91,11 @@ class RunFolder:
             RunError: it is damaged.
         """
         try:
-            config: dict[str, Any] = json.loads(self.config_file.read_text(encoding="utf-8"))
+            config: Any = json.loads(self.config_file.read_text(encoding="utf-8"))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise RunError(f"{self.config_file} is damaged ({error}).") from error
+        if not isinstance(config, dict):
+            raise RunError(f"{self.config_file} is damaged (it holds no settings).")
         return config
 
     def save_policies(self, policies: Policies) -> None:

@@ -93,8 +93,10 @@ class Lines(Reporter):
         print(f"[{self._title}] {text}", file=sys.stderr, flush=True)
 
 
-def make_reporter(title: str, show: bool) -> Reporter:
-    """A bar in a terminal, lines elsewhere, nothing if not asked for."""
+def make_reporter(title: str, show: bool | Reporter) -> Reporter:
+    """A bar in a terminal, lines elsewhere, nothing if not asked for; or the reporter given."""
+    if isinstance(show, Reporter):
+        return show
     if not show:
         return Reporter()
     return Bar(title) if sys.stderr.isatty() else Lines(title)

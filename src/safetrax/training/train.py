@@ -77,7 +77,7 @@ def train(
     evaluation_episodes: int = 20,
     checkpoint_seconds: float = 60.0,
     log_to: Sequence[Sink] = (),
-    progress: bool = False,
+    progress: bool | Reporter = False,
     batching: Batching = "auto",
     precision: Precision = "float32",
     record: Mapping[str, Any] | None = None,
@@ -103,7 +103,7 @@ def train(
         evaluation_episodes: per policy and evaluation.
         checkpoint_seconds: time between checkpoints; one is also written at the end of each stage.
         log_to: further places for metrics: "tensorboard", "wandb".
-        progress: show progress on standard error.
+        progress: show progress on standard error, or tell it to this reporter.
         batching: how runs share the device, see `safetrax.training.program.over_runs`.
         precision: of matrix products on a GPU; "tensorfloat32" is faster there and coarser.
         record: further facts to save with the configuration, for instance where the data file lies.

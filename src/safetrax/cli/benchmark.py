@@ -1,0 +1,363 @@
+"""`safetrax benchmark`: a grid of algorithms, tasks, limits and seeds, resumable; and how far it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from safetrax.cli.console import complain, say
+from safetrax.cli.parsing import parse
+from safetrax.cli.plain import plain_table
+from safetrax.errors import ConfigError
+
+if TYPE_CHECKING:
+    from safetrax.benchmark.folder import BenchmarkFolder
+    from safetrax.benchmark.grid import Grid, Job
+    from safetrax.benchmark.status import Status
+
+_PROG = "safetrax benchmark"
+_ABOUT = """Train and evaluate a grid: algorithms x tasks x cost limits x seeds.
+
+The same command goes on where it stopped. All limits and seeds of an algorithm on a task are one job, trained in one
+compiled program; a job that fails is recorded, and the others go on.
+
+safetrax benchmark status FOLDER   what is done, running and failed, and the time left
+safetrax benchmark names           protocols, ablations and suites
+
+example:
+  safetrax benchmark --algorithms trac bc-safe --tasks bullet --data DATA --out runs/first"""
+_LINES_SECONDS = 30.0  # between two lines where there is no terminal
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkOptions:
+    """What to compare, and where."""
+
+    grid: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[GRID.toml]")] = ()
+    """A file with the same settings: algorithms, tasks, ablations, data, protocol, ...; flags come before it."""
+    out: Annotated[str, tyro.conf.arg(metavar="FOLDER")]
+    """Where results, runs and the state of each job are kept."""
+    algorithms: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="(default: none)")
+    ] = ()
+    """As in safetrax train, such as trac and bc-safe."""
+    tasks: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="NAME|SUITE ...", help_behavior_hint="(default: none)")
+    ] = ()
+    """Tasks, or suites for all of theirs: bullet, safety_gymnasium, metadrive."""
+    ablations: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="(default: none)")
+    ] = ()
+    """Such as trac-eta; safetrax benchmark names lists them."""
+    data: Annotated[
+        str | None, tyro.conf.arg(metavar="FOLDER|demo", help_behavior_hint="(default: where download puts them)")
+    ] = None
+    """Folder of the data sets, each named after its task as DSRL's are."""
+    protocol: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: dsrl)")] = None
+    """Limits, seeds and episodes."""
+    cost_limits: Annotated[
+        tuple[float, ...], tyro.conf.arg(metavar="COST ...", help_behavior_hint="(default: the protocol's)")
+    ] = ()
+    """Instead of the protocol's."""
+    seeds: Annotated[
+        tuple[int, ...], tyro.conf.arg(metavar="INT ...", help_behavior_hint="(default: the protocol's)")
+    ] = ()
+    """Instead of the protocol's."""
+    episodes: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the protocol's)")] = (
+        None
+    )
+    """Instead of the protocol's, per policy."""
+    evaluate_every: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 0)")] = None
+    """Updates between evaluations while training, for learning curves; 0: none."""
+    set: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(metavar="ALGORITHM[@TASK].SETTING=VALUE ...", help_behavior_hint="(default: the presets)"),
+    ] = ()
+    """Settings that differ from the published ones, such as trac.updates=2000."""
+    retry: bool = False
+    """Run failed jobs again."""
+    workers: Annotated[
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: one per processor, or per card)")
+    ] = None
+    """Jobs side by side on this computer."""
+    gpus: int = 0
+    """Graphics cards of this computer to use; with Ray, cards per job."""
+    executor: Literal["local", "ray"] = "local"
+    """Where jobs run."""
+    ray_address: Annotated[
+        str | None, tyro.conf.arg(metavar="ADDRESS", help_behavior_hint="(default: a cluster on this computer)")
+    ] = None
+    """Join this Ray cluster: host:port, or auto for the one of this computer."""
+    job_cpus: float = 1.0
+    """With Ray: processors per job."""
+    job_memory: float = 2.0
+    """With Ray: GiB of memory per job, beside its data set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusOptions:
+    """Which benchmark."""
+
+    folder: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FOLDER")]
+    """Its folder."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+
+def run(argv: list[str]) -> int:
+    """Run a grid, or say how far one is; the exit code."""
+    if argv[:1] == ["status"]:
+        return _status(argv[1:])
+    if argv[:1] == ["names"]:
+        return _names()
+    options = parse(BenchmarkOptions, argv, prog=_PROG, description=_ABOUT)
+    return _run(options)
+
+
+def parse_settings(words: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Settings by algorithm, or algorithm@task, out of words such as `trac.updates=2000`.
+
+    Raises:
+        ConfigError: a word has another form.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for word in words:
+        left, equals, text = word.partition("=")
+        owner, dot, name = left.rpartition(".")
+        if not (equals and dot and owner and name and text):
+            raise ConfigError(
+                f"--set cannot take {word!r}; write ALGORITHM.SETTING=VALUE, such as trac.updates=2000."
+            )
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = {"True": True, "False": False}.get(text, text)  # a word needs no quotes
+        found.setdefault(owner, {})[name.replace("-", "_")] = value
+    return found
+
+
+def _run(options: BenchmarkOptions) -> int:
+    from safetrax.benchmark.folder import BenchmarkFolder
+    from safetrax.benchmark.local import lanes
+    from safetrax.benchmark.results import require_pyarrow
+
+    require_pyarrow()
+    jobs = _grid(options).jobs()
+    if options.executor == "ray":
+        from safetrax.benchmark.cluster import Needs, require_ray
+
+        require_ray()
+        needs = Needs(options.job_cpus, options.gpus, options.job_memory)
+    elif options.ray_address is not None:
+        raise ConfigError("--ray-address belongs to --executor ray.")
+    places = lanes(options.workers, options.gpus if options.executor == "local" else 0, len(jobs))
+    _require_simulators(jobs)
+    folder = BenchmarkFolder.make(options.out, jobs)
+    with folder.locked():
+        todo = _todo(folder, jobs, options.retry)
+        screen = _Screen(folder, jobs, len(places))
+        if todo and options.executor == "ray":
+            from safetrax.benchmark.cluster import run_on_ray
+
+            run_on_ray(
+                folder, todo, needs, address=options.ray_address, workers=options.workers, report=screen.refresh
+            )
+        elif todo:
+            from safetrax.benchmark.local import run_locally
+
+            run_locally(folder, todo, places, report=screen.refresh)
+    return _close(folder, jobs)
+
+
+def _grid(options: BenchmarkOptions) -> Grid:
+    """What the file says, and the flags over it."""
+    from safetrax.benchmark.grid import Grid
+
+    if len(options.grid) > 1:
+        raise ConfigError(f"{_PROG} takes one grid file, not {len(options.grid)}.")
+    grid = Grid.read(options.grid[0]) if options.grid else Grid()
+    over = {
+        name: value
+        for name in ("algorithms", "tasks", "ablations", "data", "protocol", "cost_limits", "seeds", "episodes")
+        if (value := getattr(options, name)) not in ((), None)
+    }
+    if options.evaluate_every is not None:
+        over["evaluate_every"] = options.evaluate_every
+    settings = {key: dict(value) for key, value in grid.settings.items()}
+    for key, value in parse_settings(options.set).items():
+        settings.setdefault(key, {}).update(value)
+    return dataclasses.replace(grid, **over, settings=settings)
+
+
+def _require_simulators(jobs: Sequence[Job]) -> None:
+    """All of them before the first job begins."""
+    from safetrax.envs.make import require_simulator
+
+    for task in dict.fromkeys(job.task for job in jobs):
+        require_simulator(task)
+
+
+def _todo(folder: BenchmarkFolder, jobs: Sequence[Job], retry: bool) -> list[Job]:
+    """Jobs that are not done, without the failed ones unless asked for."""
+    from safetrax.benchmark.results import read_seconds
+
+    states = {state.job.name: state for state in folder.states()}
+    failed = [job for job in jobs if states[job.name].name == "failed"]
+    for job in jobs:
+        if states[job.name].name == "done":
+            read_seconds(folder.results_file(job.name))  # a damaged one is said now
+    if failed and not retry:
+        complain(f"{len(failed)} failed jobs stay as they are; --retry runs them again.", kind="warning: ")
+    skipped = {"done"} if retry else {"done", "failed"}
+    todo = [job for job in jobs if states[job.name].name not in skipped]
+    say(
+        f"{len(jobs)} jobs, {len(jobs) - len(todo)} of them done or failed before; results in {folder.results_folder}"
+    )
+    return todo
+
+
+class _Screen:
+    """A line about all jobs: kept fresh in a terminal, now and then elsewhere."""
+
+    def __init__(self, folder: BenchmarkFolder, jobs: Sequence[Job], lanes: int) -> None:
+        self._folder, self._jobs, self._lanes = folder, {job.name for job in jobs}, lanes
+        self._terminal = sys.stderr.isatty()
+        self._seconds = 2.0 if self._terminal else _LINES_SECONDS
+        self._last = 0.0
+
+    def refresh(self) -> None:
+        """Say it, if the last time is long enough ago."""
+        from safetrax.benchmark.status import status
+
+        now = time.monotonic()
+        if now - self._last < self._seconds:
+            return
+        self._last = now
+        line = _line(status(self._folder, lanes=self._lanes))
+        print(
+            f"\r{line}\033[K" if self._terminal else line,
+            end="" if self._terminal else "\n",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _line(status: Status) -> str:
+    counts = ", ".join(f"{count} {name}" for name, count in status.count().items())
+    running = "; ".join(
+        f"{state.job.name} {state.updates / state.total:.0%}" if state.total else state.job.name
+        for state in status.states
+        if state.name == "running"
+    )
+    return ", ".join(filter(None, [counts, _left(status), running]))
+
+
+def _left(status: Status) -> str:
+    if status.seconds_left is None:
+        return "time left unknown"
+    return f"{duration(status.seconds_left)} left" if status.seconds_left else ""
+
+
+def duration(seconds: float) -> str:
+    """For instance `3 h 05 min`, `12 min` or `40 s`."""
+    minutes, hours = round(seconds / 60), int(seconds // 3600)
+    if seconds >= 3570:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min" if seconds >= 90 and not hours else f"{seconds:.0f} s"
+
+
+def _close(folder: BenchmarkFolder, jobs: Sequence[Job]) -> int:
+    """The last words: a table of the results, what failed, and the exit code."""
+    from safetrax.benchmark.results import all_rows, read_result
+    from safetrax.benchmark.status import status
+    from safetrax.cli.tables import NOTE, results_table
+    from safetrax.evaluation.statistics import last_steps
+
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    states = {state.job.name: state for state in status(folder).states}
+    done = [job for job in jobs if states[job.name].name == "done"]
+    results = [read_result(folder.results_file(job.name)) for job in done]
+    for task in dict.fromkeys(job.task for job in done):
+        rows = last_steps(all_rows([result for result in results if result.job.task == task]))
+        limits = next(job.cost_limits for job in done if job.task == task)
+        say(results_table(rows, limits, title=task))
+    if done:
+        say(NOTE)
+    failed = [states[job.name] for job in jobs if states[job.name].name == "failed"]
+    for state in failed:
+        complain(f"{state.job.name} failed: {state.error}")
+    say(f"{len(done)} of {len(jobs)} jobs are done; results {folder.results_folder}")
+    return 2 if failed else 0
+
+
+def _status(argv: list[str]) -> int:
+    options = parse(StatusOptions, argv, prog=f"{_PROG} status", description="How far a benchmark is.")
+    from safetrax.benchmark.folder import BenchmarkFolder
+    from safetrax.benchmark.status import status
+
+    found = status(BenchmarkFolder.open(options.folder))
+    if options.json:
+        import json
+
+        jobs = [
+            {"job": state.job.name, **{key: value for key, value in vars(state).items() if key != "job"}}
+            for state in found.states
+        ]
+        values: Mapping[str, Any] = {
+            "jobs": [{**job, "state": job.pop("name")} for job in jobs],
+            "counts": found.count(),
+            "seconds_left": found.seconds_left,
+            "damaged": list(found.damaged),
+        }
+        print(json.dumps(values, indent=2))
+        return 0
+    table = plain_table()
+    for name in ("job", "state", "updates", "since", "where"):
+        table.add_column(name)
+    now = time.time()
+    for state in found.states:
+        share = f"{state.updates:,} of {state.total:,}" if state.total and state.name != "done" else ""
+        since = duration(now - state.started) if state.started and state.name in ("running", "stopped") else ""
+        table.add_row(state.job.name, state.name, share, since, state.place)
+    say(table)
+    for state in found.states:
+        if state.name == "failed":
+            say(f"{state.job.name} failed: {state.error}")
+    for sentence in found.damaged:
+        complain(sentence)
+    say(", ".join(filter(None, [*(f"{count} {name}" for name, count in found.count().items()), _left(found)])))
+    return 2 if found.damaged else 0
+
+
+def _names() -> int:
+    """Everything that a grid takes by name."""
+    from safetrax.benchmark.ablations import ABLATIONS
+    from safetrax.benchmark.protocols import PROTOCOLS
+    from safetrax.data.catalogue import SUITES, tasks
+    from safetrax.methods import CHOICES
+
+    table = plain_table("ablations")
+    for column in ("name", "compares", "as in", "on"):
+        table.add_column(column)
+    for name, ablation in ABLATIONS.items():
+        table.add_row(name, ", ".join(ablation.variants), ablation.source, ", ".join(ablation.tasks))
+    say(table)
+    table = plain_table("protocols")
+    for column in ("name", "limits", "seeds", "episodes", "of"):
+        table.add_column(column)
+    for name, protocol in PROTOCOLS.items():
+        limits = {suite: "/".join(f"{limit:g}" for limit in protocol.limits(tasks(suite)[0])) for suite in SUITES}
+        text = ", ".join(f"{suite} {each}" for suite, each in limits.items())
+        table.add_row(name, text, " ".join(map(str, protocol.seeds)), str(protocol.episodes), protocol.source)
+    say(table)
+    say("suites      " + ", ".join(f"{suite} ({len(tasks(suite))} tasks)" for suite in SUITES))
+    say("algorithms  " + ", ".join(CHOICES))
+    return 0
