@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 from safetrax.algorithms import BC, LSPC, Algorithm, TraC
+from safetrax.benchmark.folder import BenchmarkFolder
+from safetrax.benchmark.grid import Job
 from safetrax.benchmark.leaderboard import Entry, Leaderboard, leaderboard
 from safetrax.benchmark.own_results import limits_difference, own_results
 from safetrax.benchmark.rendering import HEADINGS, Notes, cells, figure, to_json, to_markdown
+from safetrax.benchmark.results import JobResult, write_result
 from safetrax.data.catalogue import get_task
 from safetrax.data.download.records import new_record, write_record
 from safetrax.data.places import dataset_path
@@ -537,3 +540,25 @@ def test_json(tmp_path):
     assert (paper["reward"], paper["cost"], paper["safe"], paper["best"]) == (0.27, 0.47, True, True)
     assert [source["key"] for source in value["sources"]] == ["trac", "trac-repository"]
     assert value["sources"][0]["faults"]
+
+
+def test_a_benchmark_folder_is_read_as_a_whole(tmp_path):
+    task = get_task("BallRun")
+    span = task.reward_max - task.reward_min
+    jobs = [
+        Job(f"BallRun-{word}", word, "", {}, "BallRun", "demo", (10.0,), (0,), 2, 0) for word in ("trac", "bc-safe")
+    ]
+    folder = BenchmarkFolder.make(tmp_path / "b", jobs)
+    with pytest.raises(RunError, match="no job of the benchmark"):
+        own_results([folder.path])
+    for job, algorithm, reward in zip(jobs, ("TraC", "BC-Safe"), (0.5, 0.25), strict=True):
+        rows = tuple(
+            EpisodeRow(algorithm, "BallRun", 10.0, 0, step, n, n, task.reward_min + value * span, 1.0, 100)
+            for step, value in ((5, 9.0), (10, reward))
+            for n in range(2)
+        )
+        write_result(folder.results_file(job.name), JobResult(job, rows, {}, {"training": 1.0}, 1, ()))
+    found = {result.summary.algorithm: result for result in own_results([folder.path])}
+    assert found["TraC"].summary.normalised_return.mean == pytest.approx(0.5)
+    assert found["BC-Safe"].summary.normalised_return.mean == pytest.approx(0.25)
+    assert found["TraC"].title == str(folder.path)

@@ -16,8 +16,8 @@ from typing import IO
 from safetrax.benchmark.folder import BenchmarkFolder
 from safetrax.benchmark.grid import Job
 from safetrax.benchmark.worker import DONE, FAILED, INTERRUPTED
-from safetrax.errors import ConfigError
 from safetrax.files import explain_os_errors
+from safetrax.settings import require
 
 Report = Callable[[], None]
 _POLL_SECONDS = 0.2
@@ -29,18 +29,20 @@ class Lane:
     """A place for one job at a time.
 
     Attributes:
-        cpus: processors that it may use; empty: all.
+        threads: of a job.
+        cpus: processors that it is kept to; empty: any.
         gpu: number of its graphics card; None: none.
         shared: whether other lanes have the same card.
     """
 
+    threads: int
     cpus: tuple[int, ...]
     gpu: int | None
     shared: bool = False
 
     def environment(self) -> dict[str, str]:
         """Of the process."""
-        values = {**os.environ, **thread_environment(len(self.cpus))} if self.cpus else dict(os.environ)
+        values = {**os.environ, **thread_environment(self.threads)}
         if self.gpu is not None:
             values["CUDA_VISIBLE_DEVICES"] = str(self.gpu)
             if self.shared:
@@ -68,22 +70,33 @@ def thread_environment(cpus: float) -> dict[str, str]:
     return values
 
 
-def lanes(workers: int | None, gpus: int, jobs: int) -> list[Lane]:
-    """Where jobs run side by side: one per graphics card, or one per processor, unless `workers` says otherwise.
+def lanes(workers: int | None, gpus: int, jobs: int, job_cpus: int = 1) -> list[Lane]:
+    """Where jobs run side by side: one per graphics card, else as many as there are processors for.
 
-    A job that has one processor to itself is more work done per second than one job on all of them.
+    Two jobs with a processor each are more work done per second than one job with both. Rounding depends on the
+    number of processors of a job, and on nothing else here.
+
+    Args:
+        workers: jobs side by side; None: as above. More than there are processors for share them.
+        gpus: graphics cards; 0: none are used.
+        jobs: how many there are to do.
+        job_cpus: processors of each.
 
     Raises:
         ConfigError: a number is out of range.
     """
-    if workers is not None and workers < 1:
-        raise ConfigError(f"workers is {workers}, but must be at least 1.")
-    if gpus < 0:
-        raise ConfigError(f"gpus is {gpus}, but must be at least 0.")
+    require(workers is None or workers >= 1, "workers", workers, "be at least 1")
+    require(gpus >= 0, "gpus", gpus, "be at least 0")
+    require(job_cpus >= 1, "job_cpus", job_cpus, "be at least 1")
     cpus = _processors()
-    count = max(1, min(jobs, workers or gpus or len(cpus)))
-    shares = [tuple(cpus[i::count]) for i in range(count)] if count <= len(cpus) else [()] * count
-    return [Lane(share, i % gpus if gpus else None, gpus > 0 and count > gpus) for i, share in enumerate(shares)]
+    fit = max(1, len(cpus) // job_cpus)
+    count = max(1, min(jobs, workers or gpus or fit))
+    shares = [tuple(cpus[i * job_cpus : (i + 1) * job_cpus]) if i < fit else () for i in range(count)]
+    if count > fit:
+        shares = [()] * count
+    return [
+        Lane(job_cpus, share, i % gpus if gpus else None, gpus > 0 and count > gpus) for i, share in enumerate(shares)
+    ]
 
 
 def run_locally(
@@ -124,7 +137,7 @@ def _start(folder: BenchmarkFolder, job: Job, lane: Lane) -> _Running:
     with explain_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         log = path.open("ab")
-    words = [sys.executable, "-m", "safetrax.benchmark.worker", str(folder.path), job.name, str(len(lane.cpus) or 1)]
+    words = [sys.executable, "-m", "safetrax.benchmark.worker", str(folder.path), job.name, str(lane.threads)]
     process = subprocess.Popen(
         words,
         env=lane.environment(),

@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from safetrax.benchmark.folder import BenchmarkFolder
+from safetrax.benchmark.results import read_results
 from safetrax.data.catalogue import SUITES, Task, get_task
 from safetrax.data.download.records import read_record
 from safetrax.data.places import dataset_path
 from safetrax.errors import DataError, RunError, SafeTraXError
 from safetrax.evaluation.episodes import EpisodeRow, read_episodes
-from safetrax.evaluation.statistics import Summary, benchmark_table
+from safetrax.evaluation.statistics import Summary, benchmark_table, last_steps
 
 SEEDS = 3  # of DSRL's protocol
 EPISODES = 20
@@ -58,7 +60,10 @@ class _Run:
         signature = self.config.get("signature")
         if not isinstance(signature, dict):
             return self.title
-        return json.dumps({key: value for key, value in signature.items() if key != "runs"}, sort_keys=True)
+        # two variants of an ablation may have the same settings, and are two algorithms none the less
+        return " ".join(sorted({row.algorithm for row in self.rows})) + json.dumps(
+            {key: value for key, value in signature.items() if key != "runs"}, sort_keys=True
+        )
 
 
 def own_results(paths: Iterable[str | Path]) -> tuple[OwnResult, ...]:
@@ -67,7 +72,7 @@ def own_results(paths: Iterable[str | Path]) -> tuple[OwnResult, ...]:
     Folders whose runs differ in limits and seeds only are one result. Of each run the last evaluated update counts.
 
     Args:
-        paths: run folders, or CSV files of episodes as `safetrax evaluate --out` writes them.
+        paths: run folders, folders of benchmarks, or CSV files of episodes as `safetrax evaluate --out` writes them.
 
     Raises:
         RunError: a path is missing or no run folder, its configuration is damaged, or it has no episodes.
@@ -75,9 +80,9 @@ def own_results(paths: Iterable[str | Path]) -> tuple[OwnResult, ...]:
         TaskError: an episode names an unknown task.
     """
     found = []
-    for run in _merged([_read(Path(path)) for path in dict.fromkeys(str(path) for path in paths)]):
+    for run in _merged([run for path in dict.fromkeys(map(str, paths)) for run in _read(Path(path))]):
         groups: dict[tuple[str, str], list[EpisodeRow]] = defaultdict(list)
-        for row in _last_updates(run.rows):
+        for row in last_steps(run.rows):
             groups[row.algorithm, get_task(row.task).name].append(replace(row, task=get_task(row.task).name))
         for (_, task), rows in groups.items():
             (summary,) = benchmark_table(rows)
@@ -103,14 +108,19 @@ def limits_text(limits: Sequence[float]) -> str:
     return ", ".join(f"{limit:g}" for limit in limits) or "?"
 
 
-def _read(path: Path) -> _Run:
+def _read(path: Path) -> list[_Run]:
     if not path.exists():
         raise RunError(f"there is no run folder and no episodes file at {path}; check the path.")
     if not path.is_dir():
         rows = read_episodes(path)
         if not rows:
             raise RunError(f"{path} holds no episodes; run safetrax evaluate with --out {path} first.")
-        return _Run(str(path), {}, tuple(rows))
+        return [_Run(str(path), {}, tuple(rows))]
+    if BenchmarkFolder(path).grid_file.is_file():
+        found = read_results(BenchmarkFolder(path).results_folder)
+        if not found:
+            raise RunError(f"no job of the benchmark {path} is done yet; safetrax benchmark status {path} says more.")
+        return [_Run(str(path), result.config, result.rows) for result in found]
     from safetrax.training.folder import RunFolder
 
     folder = RunFolder.open(path)
@@ -118,7 +128,7 @@ def _read(path: Path) -> _Run:
     rows = read_episodes(folder.episodes_file) if folder.episodes_file.exists() else []
     if not rows:
         raise RunError(f"the run in {path} has no evaluation episodes; run safetrax evaluate {path} first.")
-    return _Run(str(path), config, tuple(rows))
+    return [_Run(str(path), config, tuple(rows))]
 
 
 def _merged(runs: Iterable[_Run]) -> list[_Run]:
@@ -127,7 +137,8 @@ def _merged(runs: Iterable[_Run]) -> list[_Run]:
     for run in runs:
         for place, other in enumerate(merged):
             if other.signature == run.signature and not other.identities & run.identities:
-                merged[place] = replace(other, title=f"{other.title}, {run.title}", rows=other.rows + run.rows)
+                title = other.title if run.title == other.title else f"{other.title}, {run.title}"
+                merged[place] = replace(other, title=title, rows=other.rows + run.rows)
                 break
         else:
             merged.append(run)
@@ -136,18 +147,6 @@ def _merged(runs: Iterable[_Run]) -> list[_Run]:
 
 def _identity(row: EpisodeRow) -> tuple[object, ...]:
     return row.algorithm, row.task, row.cost_limit, row.seed
-
-
-def _last_updates(rows: Iterable[EpisodeRow]) -> list[EpisodeRow]:
-    """Of each run the episodes after the most updates; after an unknown number only where there are no others."""
-    runs: dict[tuple[object, ...], list[EpisodeRow]] = defaultdict(list)
-    for row in rows:
-        runs[_identity(row)].append(row)
-    kept = []
-    for run in runs.values():
-        last = max((row.step for row in run if row.step is not None), default=None)
-        kept += [row for row in run if row.step == last]
-    return kept
 
 
 def _differences(

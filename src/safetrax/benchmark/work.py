@@ -108,12 +108,14 @@ class _Beats(Reporter):
     folder: BenchmarkFolder
     state: State
     tell: Callable[[State], None] | None
+    stage: str = ""
     written: float = 0.0
 
     def advance(self, stage: str, done: int) -> None:
         """Note it."""
         self.state = replace(self.state, updates=done)
-        if time.monotonic() - self.written >= _BEAT_SECONDS:
+        if stage != self.stage or time.monotonic() - self.written >= _BEAT_SECONDS:
+            self.stage = stage
             self.write()
 
     def evaluated(self, text: str) -> None:

@@ -95,8 +95,8 @@ class BenchmarkOptions:
         str | None, tyro.conf.arg(metavar="ADDRESS", help_behavior_hint="(default: a cluster on this computer)")
     ] = None
     """Join this Ray cluster: host:port, or auto for the one of this computer."""
-    job_cpus: float = 1.0
-    """With Ray: processors per job."""
+    job_cpus: int = 1
+    """Processors per job. Results are the same, to the last bit, for the same number of them."""
     job_memory: float = 2.0
     """With Ray: GiB of memory per job, beside its data set."""
 
@@ -157,7 +157,8 @@ def _run(options: BenchmarkOptions) -> int:
         needs = Needs(options.job_cpus, options.gpus, options.job_memory)
     elif options.ray_address is not None:
         raise ConfigError("--ray-address belongs to --executor ray.")
-    places = lanes(options.workers, options.gpus if options.executor == "local" else 0, len(jobs))
+    gpus = options.gpus if options.executor == "local" else 0
+    places = lanes(options.workers, gpus, len(jobs), options.job_cpus)
     _require_simulators(jobs)
     folder = BenchmarkFolder.make(options.out, jobs)
     with folder.locked():
