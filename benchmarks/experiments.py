@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 import safetrax as st
+from results import DIFFUSION, FAST_TARGETS
 from safetrax.algorithms.base import Algorithm, Spec
 from safetrax.data.filters import QualityMix
 from safetrax.data.store import Store
@@ -40,17 +41,7 @@ WORLD_LIMIT, CIRCLE_LIMIT = 5.0, 20.0
 WORLD_EPISODES, CIRCLE_EPISODES, COLLECTED = 50, 20, 200
 SLICE = {"v": 1.5, "theta": 0.0}  # of the pictures of feasible regions
 
-# Small networks and batches; rates and averages for thousands of updates instead of millions.
-SMALL: Mapping[str, Any] = {
-    "width": 64,
-    "hidden": (128, 128),
-    "policy_batch_size": 128,
-    "critic_batch_size": 128,
-    "ema_rate": 0.005,
-    "learning_rate": 1e-3,
-    "policy_learning_rate": 1e-3,
-    "target_rate": 0.05,
-}
+SMALL: Mapping[str, Any] = {**DIFFUSION, **FAST_TARGETS}
 FISOR: Mapping[str, Any] = {**SMALL, "policy_steps": 1, "updates": 10_000}
 BARS: Mapping[str, Any] = {**SMALL, "critic_updates": 6_000, "updates": 3_000, "unsafe_batch_size": 32}
 TRAC: Mapping[str, Any] = {
@@ -71,7 +62,7 @@ def methods(suite: str) -> dict[str, Algorithm]:
         "BARS, no anchor": replace(bars, anchor_after=1.0),
         "BARS, regression": replace(bars, unsafe_loss="regression"),
         "BARS, raw limit": replace(bars, raw_limit=True),
-        "TraC": replace(st.TraC.preset("bullet"), **TRAC, segment_ratio=0.25 if suite == "reach_avoid" else 0.5),
+        "TraC": replace(st.TraC.preset("bullet"), **TRAC, segment_ratio=0.1 if suite == "reach_avoid" else 0.5),
     }
 
 
