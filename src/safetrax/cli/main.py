@@ -22,6 +22,7 @@ VERBS = {
     "evaluate": "roll trained policies out in their simulator, and tabulate reward and cost",
     "benchmark": "train and evaluate a grid of algorithms, tasks, limits and seeds; resumable",
     "leaderboard": "published results, and your own beside them, with what differs",
+    "report": "one HTML page of results, figures, configurations and warnings",
     "inspect": "look at a data set before training on it: sizes, faults, labels, a picture",
     "tasks": "list the benchmark's tasks: sizes, limits, simulators and data sets on this machine",
     "download": "get DSRL's data sets, or check those that are on disk",
