@@ -596,7 +596,7 @@ def test_the_limit_decides_between_escape_the_safe_arm_and_the_risky_one(cost_li
     limits are 0.25, 0.82 and 4.9. If V_c is above it, the policy escapes beyond the log's cheapest arm."""
     state, metrics = taught(QUICK, wide(two_arms(5, 400)), cost_limit)
     assert float(state.region_value.network(jnp.ones((1, 3)))[0, 0]) == pytest.approx(0.357, abs=0.06)
-    assert metrics["unsafe"] == pytest.approx(arm == -1, abs=1e-6)
+    assert metrics["unsafe"] == pytest.approx(float(arm == -1), abs=1e-6)
     assert metrics["ignored"] == pytest.approx(0.5 if arm == SAFE else 0, abs=0.05)
     assert np.median(actions(QUICK, state, np.ones(3))) == pytest.approx(arm, abs=0.1)
 

@@ -206,11 +206,21 @@ def _connected(ray: Any, address: str | None, workers: int | None) -> Iterator[N
         ray.shutdown()
 
 
-def _require_listener(address: str) -> None:
-    """Ray itself tries for a minute."""
+def host_and_port(address: str) -> tuple[str, str]:
+    """The two parts of an address.
+
+    Raises:
+        ConfigError: it has another form.
+    """
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not (host and colon and port.isdigit()):
         raise ConfigError(f"--ray-address is {address!r}, but must be host:port, or auto.")
+    return host, port
+
+
+def _require_listener(address: str) -> None:
+    """Ray itself tries for a minute."""
+    host, port = host_and_port(address)
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:

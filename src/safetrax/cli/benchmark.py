@@ -151,8 +151,10 @@ def _run(options: BenchmarkOptions) -> int:
     require_pyarrow()
     jobs = _grid(options).jobs()
     if options.executor == "ray":
-        from safetrax.benchmark.cluster import Needs, require_ray
+        from safetrax.benchmark.cluster import Needs, host_and_port, require_ray
 
+        if options.ray_address not in (None, "auto"):
+            host_and_port(options.ray_address)
         require_ray()
         needs = Needs(options.job_cpus, options.gpus, options.job_memory)
     elif options.ray_address is not None:
