@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +109,8 @@ class _Driver:
     def __init__(self, ray: Any, folder: BenchmarkFolder, needs: Needs, jobs: list[Job]) -> None:
         self._ray, self._folder, self._needs, self._waiting = ray, folder, needs, jobs
         self._running: dict[Any, Job] = {}
+        self._keys = {job.name: _key(job) for job in jobs}
+        self._left = Counter(self._keys.values())  # jobs that still need a data set
         self._data: dict[_DataKey, Any] = {}
 
     def run(self, report: Callable[[], None]) -> None:
@@ -135,7 +138,7 @@ class _Driver:
 
     def _submit(self, job: Job) -> None:
         remote, environment = self._ray.remote, {"env_vars": thread_environment(self._needs.cpus)}
-        key = _key(job)
+        key = self._keys[job.name]
         if key not in self._data:
             load = remote(_load).options(num_cpus=1, max_retries=_RETRIES, runtime_env=environment)
             self._data[key] = load.remote(*key)
@@ -153,8 +156,10 @@ class _Driver:
             self._folder.fail(
                 job, f"its process or node died {_RETRIES + 1} times: {str(error).partition(chr(10))[0]}"
             )
-        if _key(job) not in map(_key, [*self._waiting, *self._running.values()]):
-            self._data.pop(_key(job), None)
+        key = self._keys[job.name]
+        self._left[key] -= 1
+        if not self._left[key]:
+            del self._data[key]
 
 
 def _load(data: str, task: str, next_observations: bool) -> Any:

@@ -16,7 +16,7 @@ from safetrax.data.catalogue import SUITES, Task, get_task
 from safetrax.data.download.records import read_record
 from safetrax.data.places import dataset_path
 from safetrax.errors import DataError, RunError, SafeTraXError
-from safetrax.evaluation.episodes import EpisodeRow, read_episodes
+from safetrax.evaluation.episodes import EpisodeRow, RunKey, read_episodes
 from safetrax.evaluation.statistics import Summary, benchmark_table, last_steps
 
 SEEDS = 3  # of DSRL's protocol
@@ -51,8 +51,8 @@ class _Run:
     rows: tuple[EpisodeRow, ...]
 
     @property
-    def identities(self) -> set[tuple[object, ...]]:
-        return {_identity(row) for row in self.rows}
+    def identities(self) -> set[RunKey]:
+        return {row.run for row in self.rows}
 
     @property
     def signature(self) -> str:
@@ -145,10 +145,6 @@ def _merged(runs: Iterable[_Run]) -> list[_Run]:
     return merged
 
 
-def _identity(row: EpisodeRow) -> tuple[object, ...]:
-    return row.algorithm, row.task, row.cost_limit, row.seed
-
-
 def _differences(
     config: Mapping[str, Any], task: Task, rows: Sequence[EpisodeRow], summary: Summary
 ) -> Iterable[str]:
@@ -169,7 +165,7 @@ def _differences(
 
 
 def _data_differences(config: Mapping[str, Any], task: Task) -> Iterable[str]:
-    data = _table(config.get("data"))
+    data = config_table(config.get("data"))
     trained = config.get("task")
     if trained is not None and trained != task.name:
         yield f"Trained for {trained}, evaluated on {task.name}."
@@ -177,23 +173,23 @@ def _data_differences(config: Mapping[str, Any], task: Task) -> Iterable[str]:
     if task.suite not in SUITES:
         return  # then nothing is published, and there is no file to differ from
     parts = data.get("parts") or [data]
-    sources = [str(source) for part in parts if (source := _table(part).get("source"))]
+    sources = [str(source) for part in parts if (source := config_table(part).get("source"))]
     if not sources:
         yield f"Which data it was trained on is not recorded; the published figures are for {task.dataset_file}."
     elif sources != [task.dataset_file]:
         yield f"Trained on {' and '.join(dict.fromkeys(sources))}, not on DSRL's {task.dataset_file}."
-    elif not _is_downloaded(config, task):
+    elif not is_downloaded(config, task):
         yield (
             f"Trained on a file that is named {task.dataset_file} as DSRL's is, but no download on this machine "
             "confirms that it is DSRL's."
         )
-    filters = [str(_table(entry).get("name")) for entry in data.get("filters", ())]
+    filters = [str(config_table(entry).get("name")) for entry in data.get("filters", ())]
     if filters:
         yield f"Its data were filtered before training: {', '.join(filters)}."
 
 
 def _training_differences(config: Mapping[str, Any], task: Task, rows: Sequence[EpisodeRow]) -> Iterable[str]:
-    if "start_from" in _table(config.get("signature")):
+    if "start_from" in config_table(config.get("signature")):
         yield "Its training began with the networks of another run."
     steps = [row.step for row in rows if row.step is not None]
     step, planned = min(steps, default=None), config.get("updates")
@@ -205,7 +201,7 @@ def _training_differences(config: Mapping[str, Any], task: Task, rows: Sequence[
         yield f"Evaluated after {step:,} updates, where the published settings have {published:,}."
     if step is not None and isinstance(planned, int) and step < planned:
         yield f"Its training goes on to {planned:,} updates; its last policy is not evaluated."
-    changed = [] if preset is None else _changed_settings(preset, _table(config.get("algorithm")))
+    changed = [] if preset is None else _changed_settings(preset, config_table(config.get("algorithm")))
     if changed:
         more = len(changed) - _SHOWN_SETTINGS
         shown = "; ".join(changed[:_SHOWN_SETTINGS]) + (f"; and {more} more" if more > 0 else "")
@@ -216,7 +212,7 @@ def _preset(config: Mapping[str, Any], task: Task) -> Any:
     """The published settings of the run's algorithm; None if the package does not know the algorithm."""
     from safetrax.algorithms import CLASSES
 
-    algorithm = CLASSES.get(str(_table(config.get("algorithm")).get("class")))
+    algorithm = CLASSES.get(str(config_table(config.get("algorithm")).get("class")))
     return None if algorithm is None else algorithm.preset(task.suite, task.name)
 
 
@@ -245,27 +241,27 @@ def _fewest_seeds(rows: Iterable[EpisodeRow]) -> int:
 
 def _fewest_episodes(rows: Iterable[EpisodeRow]) -> int:
     """Episodes of the policy that has the fewest."""
-    episodes: dict[tuple[object, ...], int] = defaultdict(int)
+    episodes: dict[RunKey, int] = defaultdict(int)
     for row in rows:
-        episodes[_identity(row)] += 1
+        episodes[row.run] += 1
     return min(episodes.values())
 
 
 def _data_key(run: _Run, task: Task) -> str:
     """Equal for results that were obtained on the same data."""
-    data = _table(run.config.get("data"))
-    if not data.get("filters") and run.config.get("task") == task.name and _is_downloaded(run.config, task):
+    data = config_table(run.config.get("data"))
+    if not data.get("filters") and run.config.get("task") == task.name and is_downloaded(run.config, task):
         return DSRL_DATA
-    fingerprint = _table(run.config.get("signature")).get("data")
+    fingerprint = config_table(run.config.get("signature")).get("data")
     return str(fingerprint or data.get("sha256") or run.title)
 
 
-def _is_downloaded(config: Mapping[str, Any], task: Task) -> bool:
+def is_downloaded(config: Mapping[str, Any], task: Task) -> bool:
     """Whether the data are the file that was downloaded under DSRL's name: nobody publishes its hash, so a record of
     the download has to tell."""
-    digest = _table(config.get("data")).get("sha256")
+    digest = config_table(config.get("data")).get("sha256")
     places = [dataset_path(task)]
-    recorded = _table(config.get("record")).get("data_path")
+    recorded = config_table(config.get("record")).get("data_path")
     if isinstance(recorded, str):
         places.append(Path(recorded))
     for place in places:
@@ -276,7 +272,7 @@ def _is_downloaded(config: Mapping[str, Any], task: Task) -> bool:
     return False
 
 
-def _table(value: Any) -> Mapping[str, Any]:
+def config_table(value: Any) -> Mapping[str, Any]:
     """A table of a configuration that others may have written or edited."""
     return value if isinstance(value, dict) else {}
 

@@ -6,6 +6,8 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 from safetrax.benchmark.folder import BenchmarkFolder, State
 from safetrax.benchmark.results import read_seconds
@@ -52,12 +54,23 @@ def status(folder: BenchmarkFolder, *, lanes: int | None = None, now: float | No
     for state in states:
         if state.name == "done":
             try:
-                seconds = read_seconds(folder.results_file(state.job.name))
+                seconds = _seconds_of(folder.results_file(state.job.name))
             except DataError as error:
                 damaged.append(str(error))
                 continue
             spent.setdefault(state.job.algorithm, []).append(seconds)
     return Status(states, _seconds_left(states, spent, lanes, now), tuple(damaged))
+
+
+def _seconds_of(path: Path) -> float:
+    """Of a done job. Its file does not change, so that looking again every other second costs no reading."""
+    changed = path.stat().st_mtime_ns if path.exists() else 0
+    return _read_once(path, changed)
+
+
+@cache
+def _read_once(path: Path, changed: int) -> float:
+    return read_seconds(path)
 
 
 def _seconds_left(

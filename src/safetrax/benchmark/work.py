@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import traceback
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from safetrax.benchmark.folder import BenchmarkFolder, State
@@ -24,7 +23,6 @@ def perform(
     *,
     workers: int = 1,
     data: Trajectories | None = None,
-    tell: Callable[[State], None] | None = None,
 ) -> bool:
     """Train, or go on; evaluate; write the results. A failure is recorded, not raised.
 
@@ -33,7 +31,6 @@ def perform(
         folder: where everything is kept.
         workers: processes that step environments.
         data: the job's data set, if it is in memory already.
-        tell: is called with every state that is recorded.
 
     Returns:
         Whether it is done.
@@ -46,7 +43,7 @@ def perform(
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", SafeTraXWarning)
-            result = _result(job, folder, workers, data, tell)
+            result = _result(job, folder, workers, data)
         said = [str(entry.message) for entry in caught if issubclass(entry.category, SafeTraXWarning)]
         write_result(folder.results_file(job.name), replace(result, warnings=tuple(dict.fromkeys(said))))
         folder.state_file(job.name).unlink(missing_ok=True)
@@ -67,15 +64,13 @@ def _result(
     folder: BenchmarkFolder,
     workers: int,
     data: Trajectories | None,
-    tell: Callable[[State], None] | None,
 ) -> JobResult:
     from safetrax.data import load
     from safetrax.evaluation.rollout import evaluate
     from safetrax.training.train import train
 
     algorithm = algorithm_of(job)
-    beats = _Beats(folder, folder.begin(job, algorithm.total_updates), tell)
-    beats.write()
+    beats = _Beats(folder, folder.begin(job, algorithm.total_updates))
     if data is None:
         data = load(job.data, task=job.task, next_observations="next_observations" in algorithm.fields)
     out = folder.run_folder(job.name)
@@ -107,7 +102,6 @@ class _Beats(Reporter):
 
     folder: BenchmarkFolder
     state: State
-    tell: Callable[[State], None] | None
     stage: str = ""
     written: float = 0.0
 
@@ -127,5 +121,3 @@ class _Beats(Reporter):
         self.state = replace(self.state, beat=time.time())
         self.folder.write_state(self.state)
         self.written = time.monotonic()
-        if self.tell is not None:
-            self.tell(self.state)

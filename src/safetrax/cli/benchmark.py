@@ -165,7 +165,7 @@ def _run(options: BenchmarkOptions) -> int:
     folder = BenchmarkFolder.make(options.out, jobs)
     with folder.locked():
         todo = _todo(folder, jobs, options.retry)
-        screen = _Screen(folder, jobs, len(places))
+        screen = _Screen(folder, len(places))
         if todo and options.executor == "ray":
             from safetrax.benchmark.cluster import run_on_ray
 
@@ -229,8 +229,8 @@ def _todo(folder: BenchmarkFolder, jobs: Sequence[Job], retry: bool) -> list[Job
 class _Screen:
     """A line about all jobs: kept fresh in a terminal, now and then elsewhere."""
 
-    def __init__(self, folder: BenchmarkFolder, jobs: Sequence[Job], lanes: int) -> None:
-        self._folder, self._jobs, self._lanes = folder, {job.name for job in jobs}, lanes
+    def __init__(self, folder: BenchmarkFolder, lanes: int) -> None:
+        self._folder, self._lanes = folder, lanes
         self._terminal = sys.stderr.isatty()
         self._seconds = 2.0 if self._terminal else _LINES_SECONDS
         self._last = 0.0
@@ -279,13 +279,12 @@ def duration(seconds: float) -> str:
 def _close(folder: BenchmarkFolder, jobs: Sequence[Job]) -> int:
     """The last words: a table of the results, what failed, and the exit code."""
     from safetrax.benchmark.results import all_rows, read_result
-    from safetrax.benchmark.status import status
     from safetrax.cli.tables import NOTE, results_table
     from safetrax.evaluation.statistics import last_steps
 
     if sys.stderr.isatty():
         print(file=sys.stderr)
-    states = {state.job.name: state for state in status(folder).states}
+    states = {state.job.name: state for state in folder.states()}
     done = [job for job in jobs if states[job.name].name == "done"]
     results = [read_result(folder.results_file(job.name)) for job in done]
     for task in dict.fromkeys(job.task for job in done):

@@ -17,6 +17,10 @@ COLUMNS = (
 )  # fmt: skip
 
 
+RunKey = tuple[str, str, float | None, int]
+"""Algorithm, task, cost limit (None where it is ignored) and training seed."""
+
+
 @dataclass(frozen=True)
 class EpisodeRow:
     """One evaluated episode. As CSV, an absent number is an empty cell and `return_` is called `return`.
@@ -44,6 +48,11 @@ class EpisodeRow:
     return_: float
     cost: float
     length: int
+
+    @property
+    def run(self) -> RunKey:
+        """The run that it is an episode of."""
+        return self.algorithm, self.task, self.cost_limit, self.seed
 
 
 def write_episodes(path: str | Path, rows: Iterable[EpisodeRow]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from safetrax.data.catalogue import get_task
 from safetrax.errors import ConfigError
-from safetrax.evaluation.episodes import EpisodeRow
+from safetrax.evaluation.episodes import EpisodeRow, RunKey
 from safetrax.evaluation.scores import is_safe, normalised_cost, normalised_return
 
 
@@ -103,14 +103,10 @@ def benchmark_table(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] | N
 def last_steps(rows: Iterable[EpisodeRow]) -> list[EpisodeRow]:
     """Of each run, the episodes after most updates: those of the trained policy."""
     kept = list(rows)
-    last: dict[tuple[object, ...], int] = {}
+    last: dict[RunKey, int] = {}
     for row in kept:
-        last[_run(row)] = max(last.get(_run(row), -1), -1 if row.step is None else row.step)
-    return [row for row in kept if (-1 if row.step is None else row.step) == last[_run(row)]]
-
-
-def _run(row: EpisodeRow) -> tuple[object, ...]:
-    return row.algorithm, row.task, row.cost_limit, row.seed
+        last[row.run] = max(last.get(row.run, -1), -1 if row.step is None else row.step)
+    return [row for row in kept if (-1 if row.step is None else row.step) == last[row.run]]
 
 
 def _cell(rows: list[EpisodeRow], cost_limits: Sequence[float] | None) -> Summary:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetrax.benchmark.own_results import EPISODES, SEEDS, limits_difference, limits_text
+from safetrax.benchmark.own_results import (
+    EPISODES,
+    SEEDS,
+    config_table,
+    is_downloaded,
+    limits_difference,
+    limits_text,
+)
 from safetrax.data.catalogue import SUITES, Task, get_task
-from safetrax.data.download.records import read_record
-from safetrax.data.places import dataset_path
-from safetrax.errors import DataError
+from safetrax.evaluation.episodes import RunKey
 from safetrax.evaluation.statistics import Estimate
 from safetrax.methods import CHOICES
-from safetrax.report.page.sources import Caution, RunKey, Training, changed, run_key, table
+from safetrax.report.page.sources import Caution, Training, changed
 
 if TYPE_CHECKING:
     from safetrax.report.page.data import Cell
@@ -104,7 +107,7 @@ def _counts(trainings: Sequence[Training]) -> Iterator[Caution]:
     for training in trainings:
         for row in training.rows:
             seeds[row.algorithm, row.task][row.cost_limit].add(row.seed)
-            episodes[run_key(row)] += 1
+            episodes[row.run] += 1
     fewest_seeds = {key: min(map(len, found.values())) for key, found in seeds.items()}
     fewest_episodes: dict[tuple[str, str], int] = {}
     for (algorithm, task, _, _), count in episodes.items():
@@ -144,7 +147,7 @@ def _trainings(trainings: Sequence[Training]) -> Iterator[Caution]:
     ]
     if foreign:
         yield Caution("Evaluated on another task than trained for.", tuple(foreign))
-    warm = [training.name for training in trainings if "start_from" in table(training.config.get("signature"))]
+    warm = [training.name for training in trainings if "start_from" in config_table(training.config.get("signature"))]
     if warm:
         yield Caution("The training began with the networks of another run.", tuple(warm))
     differing: dict[str, list[str]] = defaultdict(list)
@@ -221,18 +224,12 @@ def _data(trainings: Sequence[Training]) -> Iterator[Caution]:
 
 def _foreign(training: Training, task: Task) -> tuple[str, str] | None:
     """A sentence and the file's name, unless the data certainly are DSRL's file."""
-    source, digest = training.data.get("source"), training.data.get("sha256")
+    source = training.data.get("source")
     if not source:
         return _NO_DATA, f"DSRL's are {task.dataset_file}"
     if source != task.dataset_file:
         return _OTHER_DATA, f"{source} instead of {task.dataset_file}"
-    places = [dataset_path(task)] + ([Path(training.data_path)] if training.data_path else [])
-    for place in places:
-        with suppress(DataError, OSError):
-            record = read_record(place)
-            if record is not None and record.url is not None and record.sha256 == digest:
-                return None
-    return _UNCONFIRMED, source
+    return None if is_downloaded(training.config, task) else (_UNCONFIRMED, source)
 
 
 def _few_episodes(logged: Iterable[Logged]) -> Iterator[Caution]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from safetrax.benchmark.own_results import config_table
 from safetrax.benchmark.rendering import figure
 from safetrax.evaluation.aggregates import Aggregate
 from safetrax.evaluation.bootstrap import Bounded
@@ -19,7 +20,7 @@ from safetrax.evaluation.statistics import Estimate, Summary
 from safetrax.report.page.curves import Line, Panel
 from safetrax.report.page.data import Cell, Group, Report, suite_name
 from safetrax.report.page.logged import Logged
-from safetrax.report.page.sources import Training, run_key, table
+from safetrax.report.page.sources import Training
 
 MOST_BYTES = 5_000_000  # of the whole page: a picture that would make it larger is left out
 _GIF_STARTS = (b"GIF87a", b"GIF89a")
@@ -220,9 +221,9 @@ def _runs(trainings: Sequence[Training]) -> dict[str, Any]:
     settings, versions = _Distinct(), _Distinct()
     runs = []
     for training in trainings:
-        made = dict(table(training.config.get("made_with")))
+        made = dict(config_table(training.config.get("made_with")))
         command = made.pop("command", None)
-        signature = table(training.config.get("signature"))
+        signature = config_table(training.config.get("signature"))
         runs.append(
             {
                 "name": training.name,
@@ -231,7 +232,7 @@ def _runs(trainings: Sequence[Training]) -> dict[str, Any]:
                 "tasks": list(training.tasks),
                 "trainedFor": training.trained_for,
                 "limits": list(training.cost_limits),
-                "seeds": sorted({run_key(row)[3] for row in training.rows}),
+                "seeds": sorted({row.seed for row in training.rows}),
                 "updates": training.planned,
                 "precision": signature.get("precision"),
                 "source": training.data.get("source"),

@@ -12,16 +12,14 @@ from typing import Any
 
 from safetrax.benchmark.folder import BenchmarkFolder, State
 from safetrax.benchmark.grid import Job
+from safetrax.benchmark.own_results import config_table
 from safetrax.benchmark.results import ENDING, JobResult, read_result
 from safetrax.data.catalogue import get_task
 from safetrax.errors import ConfigError, DataError, RunError
-from safetrax.evaluation.episodes import EpisodeRow, read_episodes
+from safetrax.evaluation.episodes import EpisodeRow, RunKey, read_episodes
 from safetrax.evaluation.statistics import last_steps
 
 _MOST_NAMED = 3  # settings in a sentence
-
-RunKey = tuple[str, str, float | None, int]
-"""Algorithm, task, cost limit (None where it is ignored) and seed."""
 
 
 @dataclass(frozen=True)
@@ -97,17 +95,17 @@ class Training:
     @property
     def settings(self) -> Mapping[str, Any]:
         """The algorithm's, with its class."""
-        return table(self.config.get("algorithm"))
+        return config_table(self.config.get("algorithm"))
 
     @property
     def data(self) -> Mapping[str, Any]:
         """What is known of the data set."""
-        return table(self.config.get("data"))
+        return config_table(self.config.get("data"))
 
     @property
     def data_path(self) -> str | None:
         """What `safetrax.load` read."""
-        path = table(self.config.get("record")).get("data_path")
+        path = config_table(self.config.get("record")).get("data_path")
         return path if isinstance(path, str) else None
 
     @property
@@ -120,7 +118,7 @@ class Training:
     def filters(self) -> tuple[str, ...]:
         """Names of what its data went through before the training."""
         found = self.data.get("filters")
-        return tuple(str(table(entry).get("name")) for entry in found) if isinstance(found, list) else ()
+        return tuple(str(config_table(entry).get("name")) for entry in found) if isinstance(found, list) else ()
 
     @property
     def planned(self) -> int | None:
@@ -174,11 +172,6 @@ def read_sources(paths: Iterable[str | Path]) -> Sources:
     return Sources(kept, (*cautions, *repeated))
 
 
-def table(value: Any) -> Mapping[str, Any]:
-    """A table of a configuration that others may have written or edited."""
-    return value if isinstance(value, dict) else {}
-
-
 def limit_text(limit: float | None) -> str:
     """For instance `limit 20`."""
     return "no limit" if limit is None else f"limit {limit:g}"
@@ -212,7 +205,7 @@ def _of_job(folder: BenchmarkFolder, job: Job) -> Training:
         name=job.name,
         place=str(file),
         folder=folder.run_folder(job.name),
-        config=table(result.config),
+        config=config_table(result.config),
         rows=rows,
         history=history,
         label=job.label,
@@ -232,7 +225,7 @@ def _check_complete(file: Path, job: Job, result: JobResult, rows: Sequence[Epis
         raise DataError(f"the results {file} hold no episodes; {remedy}")
     counts: dict[RunKey, int] = defaultdict(int)
     for row in rows:
-        counts[run_key(row)] += 1
+        counts[row.run] += 1
     for algorithm in dict.fromkeys(row.algorithm for row in rows):
         own = {key: count for key, count in counts.items() if key[0] == algorithm}
         limits: set[float | None] = {None} if all(key[2] is None for key in own) else {*job.cost_limits}
@@ -277,13 +270,13 @@ def _run_folder(path: Path) -> Training:
     if not found:
         raise RunError(f"the run in {path} has no evaluation episodes; run safetrax evaluate {path} first.")
     rows, history = _last_and_history(_named(found))
-    limits = table(config).get("cost_limits")
+    limits = config_table(config).get("cost_limits")
     limits = limits if isinstance(limits, list) else ()
     return Training(
         name=path.resolve().name,
         place=str(path),
         folder=path,
-        config=table(config),
+        config=config_table(config),
         rows=rows,
         history=history,
         cost_limits=tuple(float(limit) for limit in limits if isinstance(limit, int | float)),
@@ -301,12 +294,12 @@ def _named(rows: Iterable[EpisodeRow]) -> list[EpisodeRow]:
 
 def _last_and_history(rows: Sequence[EpisodeRow]) -> tuple[tuple[EpisodeRow, ...], tuple[Evaluated, ...]]:
     """Keeping all episodes of all steps would fill the memory with what only the curves need, as means."""
-    known = {run_key(row) for row in rows if row.step is not None}
-    kept = [row for row in rows if row.step is not None or run_key(row) not in known]
+    known = {row.run for row in rows if row.step is not None}
+    kept = [row for row in rows if row.step is not None or row.run not in known]
     sums: dict[tuple[RunKey, int], list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
     for row in kept:
         if row.step is not None:
-            total = sums[run_key(row), row.step]
+            total = sums[row.run, row.step]
             total[0] += 1
             total[1] += row.return_
             total[2] += row.cost
@@ -314,11 +307,6 @@ def _last_and_history(rows: Sequence[EpisodeRow]) -> tuple[tuple[EpisodeRow, ...
         Evaluated(run, step, returned / count, cost / count) for (run, step), (count, returned, cost) in sums.items()
     ]
     return tuple(last_steps(kept)), tuple(sorted(history, key=lambda entry: entry.step))
-
-
-def run_key(row: EpisodeRow) -> RunKey:
-    """The run that an episode is of."""
-    return row.algorithm, row.task, row.cost_limit, row.seed
 
 
 def _each_once(trainings: Sequence[Training]) -> tuple[tuple[Training, ...], list[Caution]]:
@@ -331,7 +319,7 @@ def _each_once(trainings: Sequence[Training]) -> tuple[tuple[Training, ...], lis
     kept: list[Training] = []
     repeated: list[str] = []
     for training in trainings:
-        runs = dict.fromkeys(run_key(row) for row in training.rows)
+        runs = dict.fromkeys(row.run for row in training.rows)
         known = [run for run in runs if run in owners]
         for run in known:
             _require_alike(run, owners[run], training)
@@ -341,7 +329,7 @@ def _each_once(trainings: Sequence[Training]) -> tuple[tuple[Training, ...], lis
             gone = set(known)
             training = replace(
                 training,
-                rows=tuple(row for row in training.rows if run_key(row) not in gone),
+                rows=tuple(row for row in training.rows if row.run not in gone),
                 history=tuple(entry for entry in training.history if entry.run not in gone),
             )
         owners |= {run: training for run in runs if run not in owners}
