@@ -7,8 +7,11 @@ from collections.abc import Iterable
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`did you mean X?` if something known begins with that word or is spelt alike, else a list of what is known."""
+    """`did you mean X?` if something known begins with that word or is spelt alike, else a list of what is known.
+    Capitals do not matter."""
     names = list(known)
-    begun = [name for name in names if word and name.startswith(f"{word.casefold()}-")]
-    found = begun or difflib.get_close_matches(word.casefold(), names, n=1, cutoff=0.5)
+    by_case = {name.casefold(): name for name in names}
+    begun = [name for case, name in by_case.items() if word and case.startswith(f"{word.casefold()}-")]
+    near = difflib.get_close_matches(word.casefold(), by_case, n=1, cutoff=0.5)
+    found = begun or [by_case[case] for case in near]
     return f"did you mean {found[0]}?" if found else f"choose one of {', '.join(names)}."

@@ -13,15 +13,7 @@ from hypothesis import strategies as st
 
 from safetrax.data.catalogue import get_task
 from safetrax.errors import ConfigError, TaskError
-from safetrax.evaluation.aggregates import (
-    RunScore,
-    aggregates,
-    compare,
-    on_common_tasks,
-    performance_profiles,
-    run_scores,
-    task_aggregates,
-)
+from safetrax.evaluation.aggregates import aggregates, performance_profiles, task_aggregates
 from safetrax.evaluation.bootstrap import (
     Bootstrap,
     Bounded,
@@ -30,7 +22,9 @@ from safetrax.evaluation.bootstrap import (
     weighted_interquartile_mean,
     wilson_interval,
 )
+from safetrax.evaluation.comparisons import compare
 from safetrax.evaluation.episodes import EpisodeRow
+from safetrax.evaluation.run_scores import RunScore, on_common_tasks, run_scores
 from safetrax.evaluation.statistics import benchmark_table
 
 finite = st.floats(-100, 100)
@@ -421,7 +415,7 @@ def test_what_aggregates_refuse():
     some = scores_of([0.1, 0.2], algorithm="TraC") + scores_of([0.1, 0.2], algorithm="FISOR")
     with pytest.raises(ConfigError, match="no algorithm 'trak' among the scores; did you mean TraC"):
         aggregates(some, algorithms=["trak"])
-    with pytest.raises(ConfigError, match="no algorithm 'xyz' among the scores; there are TraC, FISOR"):
+    with pytest.raises(ConfigError, match="no algorithm 'xyz' among the scores; choose one of TraC, FISOR"):
         task_aggregates(some, algorithms=["xyz"])
     with pytest.raises(ConfigError, match="no algorithm 'TraC' among the scores; there are none"):
         performance_profiles([], algorithms=["TraC"])

@@ -17,13 +17,11 @@ from safetrax.evaluation.aggregates import (
     Aggregate,
     Profile,
     ProfileKind,
-    RunScore,
     aggregates,
-    on_common_tasks,
     performance_profiles,
-    run_scores,
 )
 from safetrax.evaluation.episodes import EpisodeRow
+from safetrax.evaluation.run_scores import RunScore, on_common_tasks, run_scores
 from safetrax.evaluation.scores import SAFE_UP_TO
 from safetrax.evaluation.statistics import Estimate, Summary, benchmark_table, summarise
 from safetrax.report.page.cautions import cautions
