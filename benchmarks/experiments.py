@@ -2,6 +2,7 @@
 
     python benchmarks/experiments.py reach-avoid --out runs/experiments
     python benchmarks/experiments.py ball-circle --data FOLDER --out runs/experiments
+    python benchmarks/experiments.py long --out runs/experiments
     python benchmarks/experiments.py collect --out runs/experiments
 
 Each prints a table in Markdown and keeps its runs, which are resumed where they stopped; `reach-avoid` also draws.
@@ -39,6 +40,8 @@ SEEDS = (0, 1, 2)
 STARTS = {"ReachAvoid": 5.0, "ReachAvoid-FISOR": 5.0, "ReachAvoid-Hazard": 10.0}
 WORLD_LIMIT, CIRCLE_LIMIT = 5.0, 20.0
 WORLD_EPISODES, CIRCLE_EPISODES, COLLECTED = 50, 20, 200
+UPDATES = ("critic_updates", "pretrain_updates", "updates")
+LONGER = 10  # times as many updates, in `long`
 SLICE = {"v": 1.5, "theta": 0.0}  # of the pictures of feasible regions
 
 SMALL: Mapping[str, Any] = {**DIFFUSION, **FAST_TARGETS}
@@ -156,7 +159,7 @@ def reach_avoid(out: Path, names: Sequence[str]) -> str:
             if driven:
                 trajectory_map(driven, out / f"{start.lower()}-{ratio}.png")
         for name, trial in drives.items():
-            region_picture(out, ratio, name, trial, data)
+            region_picture(out, f"{ratio}:1", name, trial, data)
     return table(["data", "method", *STARTS], lines)
 
 
@@ -166,7 +169,7 @@ def world_pictures(out: Path, ratio: int, groups: Mapping[str, st.Trajectories])
     trajectory_map(groups, out / f"log-{ratio}.png")
 
 
-def region_picture(out: Path, ratio: int, name: str, trial: Trial, data: st.Trajectories) -> None:
+def region_picture(out: Path, log: str, name: str, trial: Trial, data: st.Trajectories) -> None:
     """What the first seed takes for feasible or safe, beside what is feasible; the share that agrees is printed."""
     if name not in ("FISOR", "BARS"):
         return
@@ -177,9 +180,9 @@ def region_picture(out: Path, ratio: int, name: str, trial: Trial, data: st.Traj
         value, threshold = state.cost_value.network, 0.0
     else:
         value, threshold = state.region_value.network, float(index.region_limit)
-    path = out / f"region-{ratio}-{slug(name)}.png"
+    path = out / f"region-{log.removesuffix(':1')}-{slug(name)}.png"
     share = feasible_region(lambda o: value(o)[:, 0], path, threshold=threshold, **SLICE)
-    print(f"{name} at {ratio}:1 and the true region agree on {share:.1%} of the positions ({path})")
+    print(f"{name} at {log} and the true region agree on {share:.1%} of the positions ({path})")
 
 
 def final_state(trial: Trial, data: st.Trajectories) -> Any:
@@ -206,6 +209,21 @@ def ball_circle(out: Path, folder: Path, names: Sequence[str]) -> str:
                 cell = trial.cell("BallCircle", CIRCLE_EPISODES)
                 lines.append([f"{mix[0]}:{mix[1]}", f"{free:.1f}:1", name, cell])
     return table(["episodes", "steps", "method", f"BallCircle, limit {CIRCLE_LIMIT:g}"], lines)
+
+
+def long(out: Path, names: Sequence[str]) -> str:
+    """The poorest log, and many more updates: as many as the world's presets have."""
+    data = st.reach_avoid_data(safe_to_unsafe=RATIOS[-1])
+    lines = []
+    for name, algorithm in methods("reach_avoid").items():
+        if name not in names or name in ABLATIONS:
+            continue
+        changes = {field: LONGER * getattr(algorithm, field) for field in UPDATES if hasattr(algorithm, field)}
+        trial = Trial(out / f"long-{slug(name)}", replace(algorithm, **changes), WORLD_LIMIT)
+        trial.train(data)
+        lines.append([name, *(trial.cell(start, WORLD_EPISODES) for start in STARTS)])
+        region_picture(out, "long", name, trial, data)
+    return table(["method", *STARTS], lines)
 
 
 def collecting(out: Path, names: Sequence[str]) -> str:
@@ -248,13 +266,15 @@ def slug(name: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiment", choices=("reach-avoid", "ball-circle", "collect"))
+    parser.add_argument("experiment", choices=("reach-avoid", "ball-circle", "long", "collect"))
     parser.add_argument("--out", type=Path, default=Path("runs/experiments"), help="where runs and pictures go")
     parser.add_argument("--data", type=Path, help="folder of HDF5 files, for ball-circle")
     parser.add_argument("--methods", nargs="*", default=list(methods("bullet")), choices=list(methods("bullet")))
     args = parser.parse_args()
     if args.experiment == "reach-avoid":
         print(reach_avoid(args.out, args.methods))
+    elif args.experiment == "long":
+        print(long(args.out, args.methods))
     elif args.experiment == "collect":
         print(collecting(args.out, args.methods))
     elif args.data is None:
