@@ -28,7 +28,7 @@ $(VENV)/installed-dev: pyproject.toml
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps $(SIMULATORS)
 	@touch $@ $(VENV)/installed-user
 
-demo: $(VENV)/installed-user  ## BC-All, BC-Safe and TraC on real data and real physics: a table and two pictures
+demo: $(VENV)/installed-user  ## BC-All, BC-Safe and TraC on real data and real physics: a table, pictures and a report page
 	$(RUN) examples/demo.py
 
 test: $(VENV)/installed-dev check  ## format, lint, types and all tests but the slow ones

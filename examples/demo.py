@@ -7,13 +7,16 @@ three cost limits and three seeds each, evaluated for 20 episodes per policy in 
 from __future__ import annotations
 
 import argparse
+import shutil
 import time
 from pathlib import Path
 
 import safetrax as st
 from safetrax.evaluation.result import format_summaries
-from safetrax.evaluation.statistics import benchmark_table, summarise
+from safetrax.evaluation.statistics import benchmark_table, last_steps, summarise
+from safetrax.evaluation.video import record_gif
 from safetrax.report.curves import learning_curves
+from safetrax.report.page import report_page
 from safetrax.report.plots import cost_return_scatter
 
 LIMITS, SEEDS, TASK = (10, 20, 40), (0, 1, 2), "BallRun"
@@ -33,7 +36,7 @@ ALGORITHMS = (st.BC(mode="all", updates=3000), st.BC(mode="safe", updates=3000),
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--out", type=Path, default=Path("demo-output"), help="folder for the pictures and the policies"
+        "--out", type=Path, default=Path("demo-output"), help="folder for the report, the pictures and the policies"
     )
     args = parser.parse_args()
     start = time.perf_counter()
@@ -42,31 +45,34 @@ def main() -> None:
     print(data)
     cost_return_scatter(data, LIMITS, args.out / "scatter.png")
 
-    rows, while_training, metrics = [], [], []
+    shutil.rmtree(args.out / "runs", ignore_errors=True)  # of an earlier demo
+    rows, metrics, folders = [], [], []
     for algorithm in ALGORITHMS:
+        folders.append(args.out / "runs" / algorithm.name.lower())
         run = st.train(
             algorithm,
             data,
             cost_limits=LIMITS,
             seeds=SEEDS,
             task=TASK,
+            out=folders[-1],
             evaluate_every=algorithm.total_updates // 4,
-            evaluation_episodes=5,
             progress=True,
+            record={"data_path": "demo"},
         )
-        result = st.evaluate(run.policies, TASK, episodes=20, step=algorithm.total_updates)
-        rows += result.rows
+        rows += run.episodes
         metrics += run.metrics
-        while_training += [row for row in run.episodes if row.step != algorithm.total_updates]
-        for policy in run.policies:
-            policy.save(args.out / "policies" / f"{policy.id}.safetensors")
+    record_gif(run.policies[0], TASK, folders[-1] / "episode.gif")
 
+    trained = last_steps(rows)  # the policies at the end, not those on the way
     print(f"\n{TASK}, 20 episodes of each of {len(SEEDS)} seeds; a normalised cost of at most 1 is safe\n")
-    print(format_summaries(summarise(rows, LIMITS)))
+    print(format_summaries(summarise(trained, LIMITS)))
     print("\nMeans over the limits, as papers report them\n")
-    print(format_summaries(benchmark_table(rows, LIMITS)))
-    learning_curves(metrics, while_training + rows, args.out / "learning-curves.png", task=TASK)
-    print(f"\nPictures and policies: {args.out}/  ({time.perf_counter() - start:.0f} s)")
+    print(format_summaries(benchmark_table(trained, LIMITS)))
+    learning_curves(metrics, rows, args.out / "learning-curves.png", task=TASK)
+    report_page(folders, args.out / "report.html", title="The demo of SafeTraX", figures=False)
+    print(f"\nEverything on one page: {args.out}/report.html; runs and policies: {args.out}/runs/")
+    print(f"{time.perf_counter() - start:.0f} s")
 
 
 if __name__ == "__main__":
