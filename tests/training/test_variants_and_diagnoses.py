@@ -161,13 +161,14 @@ class Watched(BC):
     """Clones in two stages; from the third mean of the second on says two things, one of them each time anew."""
 
     seen: ClassVar[list[tuple[str, int]]] = []
+    settles: int = 0
 
     def stages(self):
         def second(*arguments):
             state, metrics = self._update(*arguments)
             return state, {"second": metrics["loss"]}
 
-        return Stage("first", 4, keep_state, self._update), Stage("second", 5, keep_state, second)
+        return Stage("first", 4, keep_state, self._update), Stage("second", 5, keep_state, second, self.settles)
 
     def diagnose(self, history):
         ((metric, means),) = history.items()
@@ -190,11 +191,11 @@ def watched(toy, monkeypatch):
     monkeypatch.setattr(module, "Program", same_program)
     Watched.seen.clear()
 
-    def go(**settings: Any) -> Counter[str]:
+    def go(settles: int = 0, **settings: Any) -> Counter[str]:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             with contextlib.suppress(TrainingInterruptedError):
-                train(Watched(hidden=(4,), batch_size=4), toy, seeds=(0, 1), log_every=1, **settings)
+                train(Watched(hidden=(4,), batch_size=4, settles=settles), toy, seeds=(0, 1), log_every=1, **settings)
         return Counter(str(entry.message) for entry in caught if issubclass(entry.category, SafeTraXWarning))
 
     return go
@@ -204,6 +205,15 @@ def test_a_sentence_is_said_once_of_every_run(watched):
     assert watched() == EXPECTED
     logs = [("loss", count) for count in range(1, 5)] + [("second", count) for count in range(1, 6)]
     assert Watched.seen == [log for log in logs for _ in (0, 1)]  # each stage has a history of its own
+
+
+@pytest.mark.parametrize(("settles", "counts"), [(4, [4, 5]), (5, [5]), (9, [5])])
+def test_a_stage_is_diagnosed_when_it_has_settled_or_ends(watched, settles, counts):
+    said = watched(settles=settles)
+    assert {text for text in said if "seed-0" in text} == {
+        f"BC-All_seed-0: {text}" for text in (SENTENCE, *(f"{count} means are known." for count in counts))
+    }
+    assert [count for metric, count in Watched.seen if metric == "second"] == [n for n in counts for _ in (0, 1)]
 
 
 def test_a_resumed_run_is_diagnosed_with_what_was_logged_before(watched, run_folder, monkeypatch):

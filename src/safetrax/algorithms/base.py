@@ -70,12 +70,15 @@ class Stage:
         begin: `(state, store, index, key) -> state`, once. It may change the state's structure: freeze a network,
             start a new optimiser, cache what the data set implies, generate data for the stage.
         update: `(state, store, index, key) -> (state, metrics)`, one gradient step. Metrics are scalars.
+        settles: updates before which what is logged is the beginning of a run and no sign of its fate; until then, or
+            the end of the stage, `Algorithm.diagnose` is not asked.
     """
 
     name: str
     updates: int
     begin: Callable[[State, Store, Index, Key[Array, ""]], State]
     update: Callable[[State, Store, Index, Key[Array, ""]], tuple[State, Metrics]]
+    settles: int = 0
 
 
 @dataclass(frozen=True)

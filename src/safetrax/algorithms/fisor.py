@@ -236,8 +236,10 @@ class FISOR(Algorithm):
         )
 
     def stages(self) -> tuple[Stage, ...]:
-        """One."""
-        return (Stage("train", self.updates, keep_state, self._update),)
+        """One. At first the few violations make every state look infeasible; to unlearn that takes the time in which
+        values spread, 1 / (`target_rate` (1 - `discount`)) updates."""
+        settles = round(1 / (self.target_rate * (1 - self.discount)))
+        return (Stage("train", self.updates, keep_state, self._update, settles),)
 
     def actor(self, state: FISORState) -> DiffusionActor:
         """The averaged denoiser and the target critics."""

@@ -262,9 +262,9 @@ class _Loop:
     def _log(self, stage: int, update: int, carry: Any) -> Any:
         states, sums = carry
         count, self._logged = update - self._logged, update
-        name, total = self.program.stages[stage].name, self._before[stage] + update
+        present, total = self.program.stages[stage], self._before[stage] + update
         rows = [
-            MetricRow(name, total, run.algorithm, run.cost_limit, run.seed, metric, float(value) / count)
+            MetricRow(present.name, total, run.algorithm, run.cost_limit, run.seed, metric, float(value) / count)
             for metric, values in sums.items()
             for run, value in zip(self.plan.ids, np.asarray(values), strict=True)
         ]
@@ -274,8 +274,9 @@ class _Loop:
         self._remember(rows)
         for row in rows:
             self._warn_if_diverged(row)
-        for run in self.plan.ids:
-            self._diagnose(run, name)
+        if update >= min(present.settles, present.updates):
+            for run in self.plan.ids:
+                self._diagnose(run, present.name)
         return states, jax.tree.map(jnp.zeros_like, sums)
 
     def _warn_if_diverged(self, row: MetricRow) -> None:
