@@ -252,8 +252,10 @@ def _data_key(run: _Run, task: Task) -> str:
     data = config_table(run.config.get("data"))
     if not data.get("filters") and run.config.get("task") == task.name and is_downloaded(run.config, task):
         return DSRL_DATA
-    fingerprint = config_table(run.config.get("signature")).get("data")
-    return str(fingerprint or data.get("sha256") or run.title)
+    if data.get("sha256"):  # the arrays' own fingerprint depends on which of them a method reads
+        filters = json.dumps(data["filters"], sort_keys=True) if data.get("filters") else ""
+        return f"{data['sha256']} {filters}".strip()
+    return str(config_table(run.config.get("signature")).get("data") or run.title)
 
 
 def is_downloaded(config: Mapping[str, Any], task: Task) -> bool:
