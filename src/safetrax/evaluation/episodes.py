@@ -55,6 +55,17 @@ class EpisodeRow:
         return self.algorithm, self.task, self.cost_limit, self.seed
 
 
+def limit_text(limit: float | None) -> str:
+    """For instance `limit 20`."""
+    return "no limit" if limit is None else f"limit {limit:g}"
+
+
+def run_text(run: RunKey) -> str:
+    """A run, for a message."""
+    algorithm, task, limit, seed = run
+    return f"{algorithm} on {task}, {limit_text(limit)}, seed {seed}"
+
+
 def write_episodes(path: str | Path, rows: Iterable[EpisodeRow]) -> None:
     """Write a CSV file with a header, atomically. Numbers are read back exactly.
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from safetrax.data.catalogue import get_task
 from safetrax.errors import ConfigError
-from safetrax.evaluation.episodes import EpisodeRow, RunKey
+from safetrax.evaluation.episodes import EpisodeRow, RunKey, run_text
 from safetrax.evaluation.scores import is_safe, normalised_cost, normalised_return
 from safetrax.words import nearest
 
@@ -57,6 +57,11 @@ class RunScore:
     normalised_return: float
     normalised_cost: float
     safe_episodes: float
+
+    @property
+    def run(self) -> RunKey:
+        """The run that is scored, at the limit that it is scored at."""
+        return self.algorithm, self.task, self.cost_limit, self.seed
 
     @property
     def safe(self) -> bool:
@@ -103,11 +108,11 @@ def _chosen(steps: dict[int | None, list[EpisodeRow]], limit: float, step: int |
     if isinstance(step, int):
         if step not in steps:
             have = listed(steps)
-            raise ConfigError(f"{run_text(first, first.cost_limit)} has no episodes of step {step}, but of {have}.")
+            raise ConfigError(f"{run_text(first.run)} has no episodes of step {step}, but of {have}.")
         return _score(steps[step], limit, f"step {step}")
     if None in steps and len(steps) > 1:
         raise ConfigError(
-            f"some episodes of {run_text(first, first.cost_limit)} name no training step, others do "
+            f"some episodes of {run_text(first.run)} name no training step, others do "
             f"({listed(steps)}); choose a step, or keep the rows of one of them."
         )
     if step == LAST:
@@ -124,11 +129,10 @@ def _score(rows: list[EpisodeRow], limit: float, checkpoint: str) -> RunScore:
     returns = np.array([row.return_ for row in rows], np.float64)
     costs = np.array([row.cost for row in rows], np.float64)
     if not (np.isfinite(returns).all() and np.isfinite(costs).all()):
-        raise ConfigError(
-            f"an episode of {run_text(first, first.cost_limit)} has a return or cost that is not finite."
-        )
+        raise ConfigError(f"an episode of {run_text(first.run)} has a return or cost that is not finite.")
     if not (math.isfinite(limit) and limit >= 0):
-        raise ConfigError(f"the cost limit of {run_text(first, limit)} is {limit:g}, but must not be negative.")
+        run = run_text((first.algorithm, first.task, limit, first.seed))
+        raise ConfigError(f"the cost limit of {run} is {limit:g}, but must not be negative.")
     scaled = normalised_cost(costs, limit)
     return RunScore(
         algorithm=first.algorithm,
@@ -176,11 +180,6 @@ def by_algorithm(scores: Iterable[RunScore], algorithms: Sequence[str] | None) -
             hint = nearest(name, groups) if groups else "there are none."
             raise ConfigError(f"there is no algorithm {name!r} among the scores; {hint}")
     return {name: groups[name] for name in (groups if algorithms is None else algorithms)}
-
-
-def run_text(row: EpisodeRow | RunScore, limit: float | None) -> str:
-    """A run, for a message."""
-    return f"{row.algorithm} on {row.task}, {'no limit' if limit is None else f'limit {limit:g}'}, seed {row.seed}"
 
 
 def listed(names: Iterable[object]) -> str:

@@ -13,15 +13,16 @@ import numpy as np
 from jaxtyping import Float
 
 from safetrax.data.catalogue import get_task
+from safetrax.evaluation.episodes import limit_text
 from safetrax.evaluation.scores import normalised_cost, normalised_return
-from safetrax.report.page.sources import Caution, Evaluated, Training, limit_text
+from safetrax.report.page.sources import Caution, Evaluated, Training
+from safetrax.training.logs import COLUMNS
 
 MOST_POINTS = 150  # of a line
 ALL_LIMITS = "all limits"  # the label of a method that ignores the limit
 _FEWEST_POINTS = 20
 _ALL_POINTS = 60_000  # of all lines together, which bounds the page at about one megabyte of them
 _MOST_METRICS = 6  # of a stage
-_COLUMNS = ["stage", "update", "algorithm", "cost_limit", "seed", "metric", "value"]
 
 _Points = dict[str, dict[int, dict[int, list[float]]]]  # label, update, seed
 
@@ -132,8 +133,8 @@ def _read_metrics(file: Path, label: str, found: dict[tuple[str, str, str], _Poi
     """
     text = file.read_text(encoding="utf-8")
     lines = csv.reader(text[: text.rfind("\n") + 1].splitlines())
-    if next(lines, None) != _COLUMNS:
-        raise ValueError(f"its first line is not {','.join(_COLUMNS)}")
+    if tuple(next(lines, ())) != COLUMNS:
+        raise ValueError(f"its first line is not {','.join(COLUMNS)}")
     limits = {"": ALL_LIMITS}
     for stage, update, name, limit, seed, metric, value in lines:
         if limit not in limits:

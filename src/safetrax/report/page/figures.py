@@ -92,8 +92,7 @@ def _planes(report: Report) -> Figure:
     for panel, algorithm in zip(panels, report.algorithms, strict=True):
         own = [cell for cell in report.cells if cell.algorithm == algorithm]
         panel.set(xlim=(0.0, right), ylim=(bottom, top), title=algorithm)
-        panel.axvspan(0.0, 1.0, color=SAFE_SHADE, zorder=0, linewidth=0)
-        panel.axvline(1.0, color="#333333", linewidth=1.1, linestyle="--", zorder=1)
+        mark_threshold(panel, vertical=True)
         for cell in own:
             _point(panel, cell)
     for place, panel in enumerate(panels):

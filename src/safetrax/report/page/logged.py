@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from jaxtyping import Float
 from safetrax.data import load
 from safetrax.data.catalogue import get_task
 from safetrax.data.demo_data import DEMO, demo_path
-from safetrax.data.download.records import read_record
+from safetrax.data.download.records import read_record, sha256_of
 from safetrax.data.formats.keys import find_keys
 from safetrax.data.places import dataset_path
 from safetrax.data.trajectories import Trajectories
@@ -27,7 +26,6 @@ MOST_EPISODES = 2000  # drawn of a data set
 _ALL_EPISODES = 60_000  # drawn of all data sets together
 _FEWEST_EPISODES = 300
 _MOST_BYTES = 256 * 2**20  # of a file that has to be read as a whole
-_BLOCK = 1 << 20
 _COLUMNS = ("rewards", "costs", "terminated", "truncated")
 
 
@@ -163,10 +161,6 @@ def _sha256(path: Path) -> str:
         record = read_record(path)
         if record is not None and record.size == path.stat().st_size:
             return record.sha256
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
+        return sha256_of(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}).") from error
-    return digest.hexdigest()

@@ -16,7 +16,7 @@ from safetrax.benchmark.own_results import config_table
 from safetrax.benchmark.results import ENDING, JobResult, read_result
 from safetrax.data.catalogue import get_task
 from safetrax.errors import ConfigError, DataError, RunError
-from safetrax.evaluation.episodes import EpisodeRow, RunKey, read_episodes
+from safetrax.evaluation.episodes import EpisodeRow, RunKey, limit_text, read_episodes, run_text
 from safetrax.evaluation.statistics import last_steps
 
 _MOST_NAMED = 3  # settings in a sentence
@@ -172,11 +172,6 @@ def read_sources(paths: Iterable[str | Path]) -> Sources:
     return Sources(kept, (*cautions, *repeated))
 
 
-def limit_text(limit: float | None) -> str:
-    """For instance `limit 20`."""
-    return "no limit" if limit is None else f"limit {limit:g}"
-
-
 def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """Which settings differ, for a sentence: `eta 1.0 instead of 0.25`."""
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
@@ -325,7 +320,7 @@ def _each_once(trainings: Sequence[Training]) -> tuple[tuple[Training, ...], lis
             _require_alike(run, owners[run], training)
         if known:
             first = owners[known[0]]
-            repeated.append(f"{_run_text(known[0])}: {first.place}, {training.place}")
+            repeated.append(f"{run_text(known[0])}: {first.place}, {training.place}")
             gone = set(known)
             training = replace(
                 training,
@@ -344,11 +339,6 @@ def _require_alike(run: RunKey, first: Training, second: Training) -> None:
         return
     how = changed(first.settings, second.settings) or "in what is recorded of data or updates"
     raise ConfigError(
-        f"{first.place} and {second.place} both hold {_run_text(run)}, but with different configurations ({how}); "
+        f"{first.place} and {second.place} both hold {run_text(run)}, but with different configurations ({how}); "
         "report on them one at a time."
     )
-
-
-def _run_text(run: RunKey) -> str:
-    algorithm, task, limit, seed = run
-    return f"{algorithm} on {task}, {limit_text(limit)}, seed {seed}"
