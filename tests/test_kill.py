@@ -41,10 +41,14 @@ TRAC = [
 COLLECT = """
 import sys
 from safetrax.collection import collect
+from safetrax.errors import RunError
 from safetrax.collection.ppo import PPO
 small = PPO(hidden=(16,), iteration_steps=400, minibatch=100, epochs=2)
-collect("BallRun", "log.hdf5", episodes=20, steps=4000, settings=small, seed=1, workers=1, save_seconds=0.0,
-        resume=sys.argv[1:] == ["resume"])
+try:
+    collect("BallRun", "log.hdf5", episodes=20, steps=4000, settings=small, seed=1, workers=1, save_seconds=0.0,
+            resume=sys.argv[1:] == ["resume"])
+except RunError as error:
+    assert "exists already" in str(error)
 """
 # in front of the command: kill this process at its n-th operation on a file below the working directory; say how many
 COUNTING = """
@@ -73,13 +77,13 @@ class Work:
 
     Attributes:
         prepare: what is in the folder before it.
-        command: its words in a folder, from nothing or to go on; None: it had ended already.
+        command: its words in a folder, from nothing or to go on.
         content: what it made, to be compared.
         foreign: whether others keep files of their own in the folder of temporary files, as Ray its logs.
     """
 
     prepare: Callable[[Path], None]
-    command: Callable[[Path], list[str] | None]
+    command: Callable[[Path], list[str]]
     content: Callable[[Path], object]
     foreign: bool = False
 
@@ -107,13 +111,11 @@ class Bench:
         return folder
 
     def start(self, folder: Path, **more: str) -> subprocess.Popen[bytes]:
-        words = self.work.command(folder)
-        assert words is not None
         environment = {
             **os.environ, "KILL_MARK": self.mark, "KILL_AT": "-1", "KILL_COUNTER": str(self.operations), **more,
             **({} if self.work.foreign else {"TMPDIR": str(folder.parent / "tmp")}),
         }  # fmt: skip
-        code, *rest = words
+        code, *rest = self.work.command(folder)
         return subprocess.Popen(
             [sys.executable, "-c", COUNTING + code, *rest],
             cwd=folder,
@@ -124,8 +126,6 @@ class Bench:
         )
 
     def finish(self, folder: Path, **more: str) -> None:
-        if self.work.command(folder) is None:
-            return
         code = self.start(folder, **more).wait(600)
         assert code == 0, (folder.parent / "said").read_text()
 
@@ -240,10 +240,8 @@ def evaluation(place: Path) -> Work:
 
 
 def collection() -> Work:
-    def command(folder: Path) -> list[str] | None:
-        if (folder / "log.hdf5.unfinished").exists():
-            return [COLLECT, "resume"]
-        return None if (folder / "log.hdf5").exists() else [COLLECT]
+    def command(folder: Path) -> list[str]:
+        return [COLLECT, "resume"] if (folder / "log.hdf5.unfinished").exists() else [COLLECT]
 
     return Work(lambda folder: None, command, lambda folder: (folder / "log.hdf5").read_bytes())
 

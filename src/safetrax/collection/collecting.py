@@ -39,7 +39,7 @@ from safetrax.envs.pool import EnvPool
 from safetrax.envs.suites import load_suite
 from safetrax.errors import ConfigError, RunError, SafeTraXError
 from safetrax.evaluation.inference import require_fit
-from safetrax.files import check_writable, locked, sweep
+from safetrax.files import locked, sweep
 from safetrax.policy import Policies, Policy
 from safetrax.training.interrupt import catch_signals
 
@@ -152,9 +152,10 @@ def collect(
         require_fit(stacked, task)
     source, buffer = make_source(plan, task, box, stacked), make_buffer(plan)
     signature = signature_of(plan, task, stacked)
-    _check_files(out, resume, signature)
+    if not out.name.endswith((".hdf5", ".h5")):
+        raise ConfigError(f"the data set is written in HDF5, so {out.name} should end in .hdf5.")
     with locked(out.with_name(f".{out.name}.lock"), out):
-        _check_files(out, resume, signature)  # another one may just have finished
+        _check_files(out, resume, signature)
         for path in (out, state_path(out)):
             sweep(path.parent, path.name)
         first = 0
@@ -248,9 +249,6 @@ def _check_files(out: Path, resume: bool, signature: Mapping[str, Any]) -> None:
         raise RunError(f"{out} exists already; choose another name or move it away.")
     if state.exists() and not resume:
         raise RunError(f"{state} holds an unfinished collection; go on with resume, or delete it to begin anew.")
-    if not out.name.endswith((".hdf5", ".h5")):
-        raise ConfigError(f"the data set is written in HDF5, so {out.name} should end in .hdf5.")
-    check_writable(out)
 
 
 def _is_of(out: Path, signature: Mapping[str, Any]) -> bool:

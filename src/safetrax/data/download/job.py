@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -132,7 +133,11 @@ class _Job:
             there = self.target.exists()
             if not there and not offline:
                 self.target.parent.mkdir(parents=True, exist_ok=True)
+        lock = self.target.with_name(f".{self.target.name}.lock")
         if there:
+            if lock.exists():  # of somebody who has just finished, or was killed then
+                with contextlib.suppress(RunError), locked(lock, self.target, self._say_waiting):
+                    pass
             return self._verify()
         if offline:
             known = f" (from {self.urls[0]})" if self.urls else ""
@@ -140,7 +145,7 @@ class _Job:
                 f"the data set of {self.task.name} is not on this machine: put {self.target.name}{known} into the "
                 f"folder {self.target.parent}, or leave out --offline."
             )
-        with locked(self.target.with_name(f".{self.target.name}.lock"), self.target, self._say_waiting):
+        with locked(lock, self.target, self._say_waiting):
             for name in (self.target.name, record_path(self.target).name, f"{self.target.name}.part.json"):
                 sweep(self.target.parent, name)
             # somebody else may have finished it meanwhile
