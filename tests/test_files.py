@@ -164,7 +164,11 @@ def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch):
 
 def test_tensors_are_checked_against_their_hash(tmp_path):
     path = tmp_path / "a.safetensors"
-    tensors = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "s": np.array(2, np.float32), "none": np.zeros((0, 3))}
+    tensors = {
+        "w": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "s": np.array(2, np.float32),
+        "none": np.zeros((0, 3)),
+    }
     write_tensors(path, tensors, {"kind": "test"})
     header, read = read_tensors(path)
     assert header == {"kind": "test"}
