@@ -120,7 +120,7 @@ except RunError as error:
     print(error)
 """
         said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        assert "another safetrax benchmark works in" in said
+        assert "another safetrax command works in" in said
         assert str(os.getpid()) in said
     with folder.locked():
         pass

@@ -21,16 +21,16 @@ from urllib.request import Request
 import h5py
 import numpy as np
 import pytest
-from bad_server import Answer, serving
 from rich.console import Console
 
+from bad_server import Answer, serving
 from safetrax.data.catalogue import Task, get_task, tasks
 from safetrax.data.download import download, transfer
 from safetrax.data.download.listener import Bar, Lines, Listener, size_text
-from safetrax.data.download.lock import locked
 from safetrax.data.download.part import Origin, Part
 from safetrax.data.download.records import new_record, read_record, record_path, write_record
 from safetrax.errors import ConfigError, DataError, RunError, TaskError
+from safetrax.files import locked
 
 TASK = "BallCircle"
 NAME = get_task(TASK).dataset_file
@@ -620,7 +620,7 @@ def test_a_lock_has_one_holder_though_its_file_comes_and_goes(tmp_path):
 
     def hold() -> None:
         for _ in range(10):
-            with locked(tmp_path / "lock", lambda: None):
+            with locked(tmp_path / "lock", tmp_path, lambda: None):
                 inside.append(1)
                 time.sleep(0.001)
                 most.append(len(inside))

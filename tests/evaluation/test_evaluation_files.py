@@ -35,7 +35,6 @@ def test_appending_makes_one_header(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("", "line 1: the columns are ''"),
         ("a,b\n", "line 1: the columns are 'a,b'"),
         (HEADER + "TraC,BallRun,10,0,,0,0,1.0,2.0,100\nTraC,BallRun,10,0", "line 3: 4 cells, expected 10"),
         (HEADER + "TraC,BallRun,10,0,,0,0,much,2.0,100\n", "line 2: return is 'much', expected a number"),
@@ -50,6 +49,11 @@ def test_faults_name_the_line(tmp_path: Path, text: str, fault: str):
         read_episodes(path)
     assert str(path) in str(caught.value)
     assert fault in str(caught.value)
+
+
+def test_an_empty_file_has_no_rows(tmp_path: Path):
+    (tmp_path / "rows.csv").write_text("")
+    assert read_episodes(tmp_path / "rows.csv") == []
 
 
 def test_missing_and_binary_files(tmp_path: Path):

@@ -18,6 +18,7 @@ from safetrax.data.places import dataset_path
 from safetrax.errors import DataError, RunError, SafeTraXError
 from safetrax.evaluation.episodes import EpisodeRow, RunKey, read_episodes
 from safetrax.evaluation.statistics import Summary, benchmark_table, last_steps
+from safetrax.words import exact
 
 SEEDS = 3  # of DSRL's protocol
 EPISODES = 20
@@ -105,7 +106,7 @@ def limits_difference(limits: Sequence[float], task: Task) -> str | None:
 
 def limits_text(limits: Sequence[float]) -> str:
     """For instance `10, 20, 40`; a question mark for none."""
-    return ", ".join(f"{limit:g}" for limit in limits) or "?"
+    return ", ".join(map(exact, limits)) or "?"
 
 
 def _read(path: Path) -> list[_Run]:

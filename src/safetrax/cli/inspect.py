@@ -22,6 +22,7 @@ from safetrax.data import Trajectories, get_task, load, validate, write_hdf5
 from safetrax.data.filters import Filter, filter_steps
 from safetrax.data.segments import check_cost_limits, segment_length, within_limit
 from safetrax.errors import ConfigError, DataError
+from safetrax.words import exact
 
 if TYPE_CHECKING:
     from safetrax.algorithms.trac import TraC
@@ -195,7 +196,7 @@ def _labels(data: Trajectories, limits: tuple[float, ...], rule: TraC) -> Table:
         safe = within_limit(data.cost_returns, limit)
         best = f"{data.returns[safe].max():.6g}" if safe.any() else "-"
         share = f"{safe.sum():,} ({safe.mean():.1%})"
-        table.add_row(f"{limit:g}", share, best, *_segment_counts(data, limit, rule))
+        table.add_row(exact(limit), share, best, *_segment_counts(data, limit, rule))
     return table
 
 
@@ -214,7 +215,7 @@ def _say_next(options: InspectOptions, filters: Sequence[Filter], task: str | No
     named = task if saved else options.task  # the name of a new file does not tell the task
     flags = "" if named is None else f" --task {named}"
     if options.cost_limits:
-        flags += f" --cost-limits {' '.join(f'{limit:g}' for limit in options.cost_limits)}"
+        flags += f" --cost-limits {' '.join(map(exact, options.cost_limits))}"
     if filters and not saved:
         flags += f" --filters {' '.join(map(str, filters))}"
     say(f"next      safetrax train trac --data {shlex.quote(options.save or options.data)}{flags}")

@@ -111,7 +111,6 @@ class Session:
             result = evaluate(
                 run.policies, task, episodes=self.options.evaluation_episodes, step=self.algorithm.total_updates
             )
-            merge_episodes(folder.episodes_file, result.rows)
             say(results_table(result.rows, limits, title=task), NOTE)
         except SafeTraXError as error:
             complain(f"the policies are trained and saved, but their evaluation failed: {error}", kind="warning: ")
@@ -119,6 +118,7 @@ class Session:
         except KeyboardInterrupt:
             complain("the evaluation was interrupted; the policies are trained and saved.", kind="warning: ")
             return False
+        merge_episodes(folder.episodes_file, result.rows)
         return True
 
 
@@ -144,15 +144,17 @@ def _obstacle(task: str | None) -> str | None:
 
 
 def merge_episodes(path: Path, rows: tuple[EpisodeRow, ...]) -> None:
-    """Add rows to a file; where it holds the same episode of the same policy already, the new row replaces it.
+    """Add rows to a run's episodes; where it has the same episode of the same policy, the new row replaces it.
 
     Raises:
         RunError: the file cannot be written.
         DataError: it is no episodes file.
     """
     new = {_identity(row) for row in rows}
-    old = [row for row in read_episodes(path) if _identity(row) not in new] if path.exists() else []
-    write_episodes(path, [*old, *rows])
+    folder = RunFolder(path.parent)
+    with folder.locked(lambda: complain(f"another command writes into {folder.path}; waiting for it.")):
+        old = [row for row in read_episodes(path) if _identity(row) not in new] if path.exists() else []
+        write_episodes(path, [*old, *rows])
 
 
 def _identity(row: EpisodeRow) -> tuple[object, ...]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from safetrax import __version__
@@ -38,7 +39,7 @@ from safetrax.envs.pool import EnvPool
 from safetrax.envs.suites import load_suite
 from safetrax.errors import ConfigError, RunError, SafeTraXError
 from safetrax.evaluation.inference import require_fit
-from safetrax.files import check_writable
+from safetrax.files import locked, sweep
 from safetrax.policy import Policies, Policy
 from safetrax.training.interrupt import catch_signals
 
@@ -126,7 +127,7 @@ def collect(
         ConfigError: an argument is out of range, or contradicts another.
         TaskError: the policies do not fit the environment.
         SimulatorError: the environment cannot be made or fails.
-        RunError: a file cannot be written, or is there already.
+        RunError: a file cannot be written, is there already, or is in use.
         CollectionInterruptedError: Ctrl-C or a termination signal; `resume=True` goes on.
     """
     out = Path(out)
@@ -151,19 +152,24 @@ def collect(
         require_fit(stacked, task)
     source, buffer = make_source(plan, task, box, stacked), make_buffer(plan)
     signature = signature_of(plan, task, stacked)
-    _check_files(out, resume)
-    first = 0
-    if resume:
-        first, arrays = load_state(state_path(out), buffer, signature)
-        source.restore(arrays)
-    began = time.monotonic()
-    driver = load_suite(task.suite).DRIVER_OPTIONS if chosen == "driver" else ()
-    with EnvPool(task, slots_of(plan, task, workers), workers, driver=driver) as pool:
-        saver = _Saver(state_path(out), save_seconds, source, buffer, signature)
-        _run(source, buffer, pool, first, saver, report)
-    data = _write(out, task, box, buffer, signature, next_observations)
-    state_path(out).unlink(missing_ok=True)
-    return Collection(out, data, buffer.offered, buffer.steps, time.monotonic() - began)
+    if not out.name.endswith((".hdf5", ".h5")):
+        raise ConfigError(f"the data set is written in HDF5, so {out.name} should end in .hdf5.")
+    with locked(out.with_name(f".{out.name}.lock"), out):
+        _check_files(out, resume, signature)
+        for path in (out, state_path(out)):
+            sweep(path.parent, path.name)
+        first = 0
+        if resume:
+            first, arrays = load_state(state_path(out), buffer, signature)
+            source.restore(arrays)
+        began = time.monotonic()
+        driver = load_suite(task.suite).DRIVER_OPTIONS if chosen == "driver" else ()
+        with EnvPool(task, slots_of(plan, task, workers), workers, driver=driver) as pool:
+            saver = _Saver(state_path(out), save_seconds, source, buffer, signature)
+            _run(source, buffer, pool, first, saver, report)
+        data = _write(out, task, box, buffer, signature, next_observations)
+        state_path(out).unlink(missing_ok=True)
+        return Collection(out, data, buffer.offered, buffer.steps, time.monotonic() - began)
 
 
 def _run(
@@ -236,15 +242,22 @@ class Progress:
     steps: int
 
 
-def _check_files(out: Path, resume: bool) -> None:
+def _check_files(out: Path, resume: bool, signature: Mapping[str, Any]) -> None:
     state = state_path(out)
-    if out.exists():
+    # a collection that was killed between its last two steps writes the same file again
+    if out.exists() and not (resume and state.exists() and _is_of(out, signature)):
         raise RunError(f"{out} exists already; choose another name or move it away.")
     if state.exists() and not resume:
         raise RunError(f"{state} holds an unfinished collection; go on with resume, or delete it to begin anew.")
-    if not out.name.endswith((".hdf5", ".h5")):
-        raise ConfigError(f"the data set is written in HDF5, so {out.name} should end in .hdf5.")
-    check_writable(out)
+
+
+def _is_of(out: Path, signature: Mapping[str, Any]) -> bool:
+    """Whether a data set is that of this collection."""
+    try:
+        with h5py.File(out) as file:
+            return bool(file.attrs["collection"] == json.dumps(dict(signature)))
+    except (OSError, KeyError):
+        return False
 
 
 def _write(

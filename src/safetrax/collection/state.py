@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from safetrax.collection.buffer import Buffer
 from safetrax.collection.episodes import Episode
 from safetrax.errors import RunError
-from safetrax.files import write_tensors
+from safetrax.files import read_tensors, write_tensors
 from safetrax.training.checkpoint import require_same
 
 FORMAT = "safetrax-collection"
@@ -60,11 +60,9 @@ def load_state(path: Path, buffer: Buffer, signature: Mapping[str, Any]) -> tupl
     if not path.exists():
         raise RunError(f"there is no unfinished collection at {path}; leave out resume to begin one.")
     try:
-        with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
-            if (header.get("format"), header.get("version")) != (FORMAT, FORMAT_VERSION):
-                raise RunError(f"{path} is no unfinished collection of this version; delete it and begin anew.")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        header, tensors = read_tensors(path)
+        if (header.get("format"), header.get("version")) != (FORMAT, FORMAT_VERSION):
+            raise RunError(f"{path} is no unfinished collection of this version; delete it and begin anew.")
         position, saved = json.loads(header["position"]), json.loads(header["signature"])
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
         raise RunError(f"{path} is damaged ({error}); delete it and begin anew.") from error

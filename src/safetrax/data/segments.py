@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Float32, Int, Int8, Int32
 
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError, DataError
+from safetrax.words import exact
 
 DESIRABLE, UNDESIRABLE, UNUSED = 1, 0, -1
 
@@ -204,7 +205,7 @@ def label_segments(
     safe = within_limit(cost, limits[episode])
     if not safe.any():
         raise DataError(
-            f"no segment of {length} steps meets the cost limit {cost_limit:g}: the prorated limit is "
+            f"no segment of {length} steps meets the cost limit {exact(cost_limit)}: the prorated limit is "
             f"{cost_limit * length / trajectories.max_length:g} and the cheapest segment costs {cost.min():g}; "
             "raise the limit or shorten the segments."
         )
@@ -233,7 +234,7 @@ def check_cost_limits(limits: Iterable[float]) -> None:
     """
     for limit in limits:
         if not (limit >= 0 and math.isfinite(limit)):
-            raise ConfigError(f"the cost limit {limit:g} must be a finite number, zero or positive.")
+            raise ConfigError(f"the cost limit {exact(limit)} must be a finite number, zero or positive.")
 
 
 def within_limit(costs: Float[np.ndarray, " n"], limits: float | Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:

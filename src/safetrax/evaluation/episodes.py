@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from safetrax.errors import DataError
-from safetrax.files import atomic_path, explain_os_errors
+from safetrax.files import append_text, write_text
+from safetrax.words import exact
 
 COLUMNS = (
     "algorithm", "task", "cost_limit", "seed", "step", "episode", "env_seed", "return", "cost", "length",
@@ -57,7 +57,7 @@ class EpisodeRow:
 
 def limit_text(limit: float | None) -> str:
     """For instance `limit 20`."""
-    return "no limit" if limit is None else f"limit {limit:g}"
+    return "no limit" if limit is None else f"limit {exact(limit)}"
 
 
 def run_text(run: RunKey) -> str:
@@ -72,28 +72,20 @@ def write_episodes(path: str | Path, rows: Iterable[EpisodeRow]) -> None:
     Raises:
         RunError: the file cannot be written; an existing one stays as it was.
     """
-    text = _to_csv([COLUMNS, *(astuple(row) for row in rows)])
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, _to_csv([COLUMNS, *(astuple(row) for row in rows)]))
 
 
 def append_episodes(path: str | Path, rows: Iterable[EpisodeRow]) -> None:
-    """Add rows to a CSV file, in one write; a new file gets its header first.
+    """Add rows to a CSV file, all or none; a new file gets its header first.
 
     Raises:
         RunError: the file cannot be written.
     """
-    path = Path(path)
-    with explain_os_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab", buffering=0) as file:
-            header = [COLUMNS] if os.fstat(file.fileno()).st_size == 0 else []
-            file.write(_to_csv([*header, *(astuple(row) for row in rows)]).encode())
-            os.fsync(file.fileno())
+    append_text(path, _to_csv(astuple(row) for row in rows), header=_to_csv([COLUMNS]), durable=True)
 
 
 def read_episodes(path: str | Path) -> list[EpisodeRow]:
-    """The rows of a file that `write_episodes` or `append_episodes` wrote.
+    """The rows of a file that `write_episodes` or `append_episodes` wrote; an empty file has none.
 
     Raises:
         DataError: the file is missing, or a line of it is not an episode; the text names the line and the column.
@@ -106,7 +98,7 @@ def read_episodes(path: str | Path) -> list[EpisodeRow]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as text ({error}).") from error
     reader = csv.reader(io.StringIO(text))
-    header = tuple(next(reader, ()))
+    header = tuple(next(reader, COLUMNS))
     if header != COLUMNS:
         raise DataError(f"{path}, line 1: the columns are {','.join(header)!r}, expected {','.join(COLUMNS)!r}.")
     return [_parse(path, reader.line_num, cells) for cells in reader if cells]

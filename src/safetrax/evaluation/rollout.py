@@ -22,6 +22,7 @@ from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.evaluation.inference import BatchedActors, Feed, require_finite, require_fit
 from safetrax.evaluation.result import Evaluation
 from safetrax.policy import Policies, Policy, RunId
+from safetrax.settings import require_whole
 
 __all__ = ["SEED_STRIDE", "Evaluation", "default_slots", "evaluate"]
 
@@ -112,6 +113,8 @@ def _stack(policies: Policies | Policy | Sequence[Policy]) -> Policies:
 
 
 def _check(task: Task, episodes: int, seed: int, workers: int | None, pool: EnvPool | None) -> None:
+    require_whole("episodes", episodes)
+    require_whole("the evaluation's seed", seed)
     if not 1 <= episodes <= SEED_STRIDE:
         raise ConfigError(f"episodes must be between 1 and {SEED_STRIDE}, got {episodes}.")
     if not 0 <= seed < 2**31:

@@ -16,7 +16,7 @@ from safetrax.data.catalogue import get_task
 from safetrax.errors import ConfigError
 from safetrax.evaluation.episodes import EpisodeRow, RunKey, run_text
 from safetrax.evaluation.scores import is_safe, normalised_cost, normalised_return
-from safetrax.words import nearest
+from safetrax.words import exact, nearest
 
 LAST = "last"
 BEST_REWARD_SAFE = "best-reward-safe"
@@ -132,7 +132,7 @@ def _score(rows: list[EpisodeRow], limit: float, checkpoint: str) -> RunScore:
         raise ConfigError(f"an episode of {run_text(first.run)} has a return or cost that is not finite.")
     if not (math.isfinite(limit) and limit >= 0):
         run = run_text((first.algorithm, first.task, limit, first.seed))
-        raise ConfigError(f"the cost limit of {run} is {limit:g}, but must not be negative.")
+        raise ConfigError(f"the cost limit of {run} is {exact(limit)}, but must not be negative.")
     scaled = normalised_cost(costs, limit)
     return RunScore(
         algorithm=first.algorithm,

@@ -17,6 +17,7 @@ from safetrax.errors import ConfigError
 from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.evaluation.scores import normalised_cost, normalised_return
 from safetrax.report.style import STYLE, Key, check_figure_path, distinct, make_panels, mark_threshold, save
+from safetrax.words import exact
 
 if TYPE_CHECKING:  # imports jax, which drawing does without
     from safetrax.training.logs import MetricRow
@@ -139,7 +140,7 @@ def _final_points(panel: Axes, points: Sequence[tuple[str, float | None, int, fl
         look: dict[str, Any] = {"color": key.colour(limit), "marker": key.marker(algorithm), "linestyle": ""}
         panel.plot(np.full(len(means), column), means, markersize=4, alpha=0.4, markeredgewidth=0, **look)
         panel.plot([column], [np.mean(means)], markersize=8, markeredgecolor="white", **look)
-        name = "all" if limit is None else f"{limit:g}"
+        name = "all" if limit is None else exact(limit)
         names.append(f"{algorithm}\n{name}" if several else name)
     panel.set_xticks(range(len(names)), names)
     panel.set_xlim(-0.6, len(names) - 0.4)

@@ -31,6 +31,7 @@ from safetrax.report.style import (
     mark_threshold,
     save,
 )
+from safetrax.words import exact
 
 if TYPE_CHECKING:  # it imports jax, which drawing does without
     from safetrax.evaluation.statistics import Summary
@@ -118,7 +119,7 @@ def _scatter_panel(
             panel.scatter(cost[chosen], value[chosen], color=colour, label=f"{name} ({chosen.sum()})", **look)
         )
     panel.set_xlim(-0.05 * span, 1.05 * span)
-    panel.set_title(f"cost limit {limit:g}")
+    panel.set_title(f"cost limit {exact(limit)}")
     panel.legend(handles=handles[::-1], loc="best", handletextpad=0.2, borderpad=0.4, markerscale=1.3)
 
 

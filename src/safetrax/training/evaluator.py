@@ -57,7 +57,7 @@ class Evaluator:
     def forget_after(self, update: int) -> None:
         """Drop rows that a resumed run will write again."""
         if self._path is not None and self._path.exists():
-            drop_cut_line(self._path)
+            drop_cut_line(self._path)  # the header too, if that is all
             kept = [row for row in read_episodes(self._path) if row.step is None or row.step <= update]
             write_episodes(self._path, kept)
             self.rows = kept

@@ -19,6 +19,8 @@ from safetrax.data.validation import check
 from safetrax.errors import ConfigError, SafeTraXWarning
 from safetrax.nets.actors import Actor
 from safetrax.policy import Policies, RunId
+from safetrax.settings import require_whole
+from safetrax.words import exact
 
 
 @dataclass(frozen=True)
@@ -73,14 +75,21 @@ class Plan:
 
     def policies(self, algorithm: Algorithm, actor: Actor, metadata: Mapping[str, Any] | None = None) -> Policies:
         """The policies of trained actors, stacked one per run: every variant of every run."""
-        actors, ids = [], []
-        for variant in algorithm.variants(self.cost_limits):
-            actors.append(actor.adjusted(**variant.adjustments))
-            for run in self.ids:
-                limit = run.cost_limit if variant.cost_limit is None else variant.cost_limit
-                ids.append(replace(run, algorithm=variant.name, cost_limit=limit))
+        actors = [actor.adjusted(**variant.adjustments) for variant in algorithm.variants(self.cost_limits)]
         stacked = actors[0] if len(actors) == 1 else jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *actors)
-        return Policies(stacked, tuple(ids), metadata or {})
+        return Policies(stacked, self.policy_ids(algorithm), metadata or {})
+
+    def policy_ids(self, algorithm: Algorithm) -> tuple[RunId, ...]:
+        """The ids of `policies`."""
+        return tuple(
+            replace(
+                run,
+                algorithm=variant.name,
+                cost_limit=run.cost_limit if variant.cost_limit is None else variant.cost_limit,
+            )
+            for variant in algorithm.variants(self.cost_limits)
+            for run in self.ids
+        )
 
     def indices(self, algorithm: Algorithm, data: Trajectories) -> list[Any]:
         """The algorithm's index for every run; runs of one limit share it.
@@ -122,6 +131,8 @@ def _limits(algorithm: Algorithm, cost_limits: Sequence[float] | None, entry: Ta
 
 
 def _check_seeds(seeds: Sequence[int]) -> None:
+    for seed in seeds:
+        require_whole("seed", seed)
     _check_distinct("seed", seeds)
     if not seeds:
         raise ConfigError("seeds is empty; give at least one.")
@@ -132,4 +143,4 @@ def _check_seeds(seeds: Sequence[int]) -> None:
 def _check_distinct(name: str, values: Sequence[float]) -> None:
     for value in values:
         if list(values).count(value) > 1:
-            raise ConfigError(f"the {name} {value:g} is given twice.")
+            raise ConfigError(f"the {name} {exact(value)} is given twice.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 import warnings
@@ -23,7 +24,7 @@ from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.policy import Policies, RunId
 from safetrax.training.checkpoint import Position, load_checkpoint, read_position, require_same, save_checkpoint
 from safetrax.training.evaluator import Evaluator
-from safetrax.training.folder import RunFolder, environment_facts
+from safetrax.training.folder import RunFolder, environment_facts, promise
 from safetrax.training.interrupt import catch_signals
 from safetrax.training.logs import CsvSink, MetricRow, MetricSink, Sink, make_sinks, require_sinks
 from safetrax.training.plan import Plan, check_counts
@@ -111,8 +112,8 @@ def train(
     Raises:
         DataError: the data are malformed, do not fit the task, or no episode or segment meets a limit.
         ConfigError: a setting is out of range.
-        RunError: the folder exists, cannot be written, or holds a checkpoint of another configuration; or
-            `start_from` does not fit.
+        RunError: the folder exists, cannot be written, is in use, or holds a checkpoint of another configuration;
+            or `start_from` does not fit.
         TrainingInterruptedError: Ctrl-C or SIGTERM; progress is saved.
     """
     check_counts(log_every=log_every, evaluate_every=evaluate_every, evaluation_episodes=evaluation_episodes)
@@ -127,6 +128,7 @@ def train(
         "cost_limits": list(plan.cost_limits),
         "seeds": [int(seed) for seed in seeds],
         "updates": algorithm.total_updates,
+        "policies": promise(plan.policy_ids(algorithm)),
         "data": dict(data.info),
         "made_with": environment_facts(),
         "record": dict(record or {}),
@@ -138,34 +140,37 @@ def train(
     episodes_file = None if out is None else RunFolder(Path(out)).episodes_file
     evaluator = Evaluator(plan.task, evaluate_every, evaluation_episodes, episodes_file)
     store = Store.make(data, algorithm.fields)
-    folder = None if out is None else RunFolder.open(out) if resume else RunFolder.create(out, config)
-    start = None
-    if resume and folder is not None:
-        require_same(folder.config_file, folder.config().get("signature"), plan.signature)
-        if folder.checkpoint_file.exists():
-            start = read_position(folder.checkpoint_file, plan.signature)
-    loop = _Loop(
-        program=Program(algorithm, Spec.of(data), batching, precision),
-        store=store,
-        indices=stack(indices),
-        keys=jax.vmap(jax.random.key)(np.asarray([run.seed for run in plan.ids], np.uint32)),
-        plan=plan,
-        folder=folder,
-        sinks=make_sinks(log_to, folder, config),
-        evaluator=evaluator,
-        reporter=make_reporter(algorithm.name, progress),
-        log_every=log_every,
-        checkpoint_seconds=checkpoint_seconds,
-        warm=warm,
-    )
-    if resume:
-        loop.rewind(start)
-    states = loop.run(start)
-    metadata = {key: config[key] for key in ("algorithm", "task", "updates", "data", "made_with")}
-    policies = plan.policies(algorithm, loop.program.actors(states), metadata)
-    if folder is not None:
-        folder.save_policies(policies)
-    return Run(policies, config, tuple(loop.rows), tuple(evaluator.rows), folder)
+    folder = None if out is None else RunFolder.open(out) if resume else RunFolder(Path(out))
+    with contextlib.nullcontext() if folder is None else folder.locked():
+        if folder is not None and not resume:
+            RunFolder.create(folder.path, config)
+        start = None
+        if resume and folder is not None:
+            require_same(folder.config_file, folder.config().get("signature"), plan.signature)
+            if folder.checkpoint_file.exists():
+                start = read_position(folder.checkpoint_file, plan.signature)
+        loop = _Loop(
+            program=Program(algorithm, Spec.of(data), batching, precision),
+            store=store,
+            indices=stack(indices),
+            keys=jax.vmap(jax.random.key)(np.asarray([run.seed for run in plan.ids], np.uint32)),
+            plan=plan,
+            folder=folder,
+            sinks=make_sinks(log_to, folder, config),
+            evaluator=evaluator,
+            reporter=make_reporter(algorithm.name, progress),
+            log_every=log_every,
+            checkpoint_seconds=checkpoint_seconds,
+            warm=warm,
+        )
+        if resume:
+            loop.rewind(start)
+        states = loop.run(start)
+        metadata = {key: config[key] for key in ("algorithm", "task", "updates", "data", "made_with")}
+        policies = plan.policies(algorithm, loop.program.actors(states), metadata)
+        if folder is not None:
+            folder.save_policies(policies)
+        return Run(policies, config, tuple(loop.rows), tuple(evaluator.rows), folder)
 
 
 @dataclass(eq=False)

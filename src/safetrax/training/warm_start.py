@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from safetrax.errors import RunError
-from safetrax.training.checkpoint import named_leaves, open_checkpoint
+from safetrax.training.checkpoint import named_leaves, read_checkpoint
 from safetrax.training.folder import RunFolder
 
 _FRESH = ".optimiser"  # moments and step counts belong to the schedule of the training that they come from
@@ -39,7 +39,7 @@ class WarmStart:
             signature: of the one that begins.
 
         Raises:
-            RunError: it is no run folder, has no checkpoint, or trained another algorithm, other limits or seeds.
+            RunError: it is no run folder, has not ended, or trained another algorithm, other limits or seeds.
         """
         earlier = RunFolder.open(folder)
         saved = earlier.config().get("signature", {})
@@ -51,8 +51,8 @@ class WarmStart:
                 f"{earlier.path} trained the runs (limit, seed) {saved.get('runs')}, not {signature['runs']}; start "
                 "with the same limits and seeds."
             )
-        with open_checkpoint(earlier.checkpoint_file):
-            pass
+        read_checkpoint(earlier.checkpoint_file)
+        earlier.require_finished()
         return WarmStart(earlier.checkpoint_file, hashlib.sha256(earlier.checkpoint_file.read_bytes()).hexdigest())
 
     def apply(self, states: Any) -> Any:
@@ -61,21 +61,20 @@ class WarmStart:
         Raises:
             RunError: a network is missing or has other sizes.
         """
-        with open_checkpoint(self.path) as file:
-            available = set(file.keys())
-            leaves = []
-            for name, leaf in named_leaves(states):
-                saved = f"[0]{name}"
-                if _FRESH in name:
-                    leaves.append(leaf)
-                    continue
-                if saved not in available:
-                    raise RunError(f"{self.path} lacks {name}; this algorithm cannot start where another run ended.")
-                array = file.get_tensor(saved)
-                if array.shape != leaf.shape:
-                    raise RunError(
-                        f"{self.path} holds {name} as {list(array.shape)}, but {list(leaf.shape)} is needed; start "
-                        "with the same network sizes and data of the same kind."
-                    )
-                leaves.append(jnp.asarray(array))
+        _, tensors = read_checkpoint(self.path)
+        leaves = []
+        for name, leaf in named_leaves(states):
+            saved = f"[0]{name}"
+            if _FRESH in name:
+                leaves.append(leaf)
+                continue
+            if saved not in tensors:
+                raise RunError(f"{self.path} lacks {name}; this algorithm cannot start where another run ended.")
+            array = tensors[saved]
+            if array.shape != leaf.shape:
+                raise RunError(
+                    f"{self.path} holds {name} as {list(array.shape)}, but {list(leaf.shape)} is needed; start "
+                    "with the same network sizes and data of the same kind."
+                )
+            leaves.append(jnp.asarray(array))
         return jax.tree.unflatten(jax.tree.structure(states), leaves)

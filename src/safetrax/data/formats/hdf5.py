@@ -5,10 +5,12 @@ The action box and the names of the features, if known, are attributes of the fi
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -19,6 +21,9 @@ from safetrax.data.formats.meter import Meter
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 from safetrax.files import atomic_path
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
 
 _BLOCK_BYTES = 16 * 2**20  # of the file's dtype; much smaller blocks cost time, much larger ones memory
 
@@ -68,11 +73,46 @@ def write_hdf5(
     Raises:
         RunError: the file cannot be written.
     """
-    with atomic_path(Path(path)) as temporary, h5py.File(temporary, "w") as file:
-        for key, array in {**keyed_arrays(trajectories), **(extra or {})}.items():
-            file.create_dataset(key, data=array, compression="gzip", compression_opts=compression, shuffle=True)
-        file.attrs.update({**(attributes or {}), **{name: getattr(trajectories, name) for name in BOX}})
-        file.attrs.update(feature_names(trajectories))
+    with atomic_path(Path(path)) as temporary, _Output(temporary) as output:
+        with h5py.File(output, "w") as file:
+            for key, array in {**keyed_arrays(trajectories), **(extra or {})}.items():
+                file.create_dataset(key, data=array, compression="gzip", compression_opts=compression, shuffle=True)
+                output.check()
+            file.attrs.update({**(attributes or {}), **{name: getattr(trajectories, name) for name in BOX}})
+            file.attrs.update(feature_names(trajectories))
+        output.check()
+
+
+class _Output(io.FileIO):
+    """A file that keeps its first error to itself until it is asked: HDF5 cannot close a file on a full disk, and
+    says so again and again."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "r+")
+        self._error: OSError | None = None
+
+    def check(self) -> None:
+        """Raise what went wrong."""
+        if self._error is not None:
+            raise self._error
+
+    def write(self, block: Buffer, /) -> int:
+        """All of it, if nothing has gone wrong."""
+        whole = len(rest := memoryview(block))
+        try:
+            while rest and self._error is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self._error = error
+        return whole
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """To that size, if nothing has gone wrong."""
+        try:
+            return super().truncate(size) if self._error is None else 0
+        except OSError as error:
+            self._error = error
+            return 0
 
 
 @contextmanager

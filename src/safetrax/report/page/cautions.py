@@ -19,6 +19,7 @@ from safetrax.evaluation.episodes import RunKey
 from safetrax.evaluation.statistics import Estimate
 from safetrax.methods import CHOICES
 from safetrax.report.page.sources import Caution, Training, changed
+from safetrax.words import exact
 
 if TYPE_CHECKING:
     from safetrax.report.page.data import Cell
@@ -234,7 +235,7 @@ def _foreign(training: Training, task: Task) -> tuple[str, str] | None:
 
 def _few_episodes(logged: Iterable[Logged]) -> Iterator[Caution]:
     items = [
-        f"{data.task}, limit {limit:g}: {count} of {data.episodes:,} episodes"
+        f"{data.task}, limit {exact(limit)}: {count} of {data.episodes:,} episodes"
         for data in logged
         for limit, count in zip(data.limits, data.within, strict=True)
         if count < FEW_EPISODES

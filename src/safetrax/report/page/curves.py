@@ -133,7 +133,7 @@ def _read_metrics(file: Path, label: str, found: dict[tuple[str, str, str], _Poi
     """
     text = file.read_text(encoding="utf-8")
     lines = csv.reader(text[: text.rfind("\n") + 1].splitlines())
-    if tuple(next(lines, ())) != COLUMNS:
+    if tuple(next(lines, COLUMNS)) != COLUMNS:
         raise ValueError(f"its first line is not {','.join(COLUMNS)}")
     limits = {"": ALL_LIMITS}
     for stage, update, name, limit, seed, metric, value in lines:

@@ -165,7 +165,7 @@ def read_sources(paths: Iterable[str | Path]) -> Sources:
     trainings: list[Training] = []
     cautions: list[Caution] = []
     for place in places:
-        found = _benchmark(place) if (place / "grid.json").exists() else Sources((_run_folder(place),), ())
+        found = _benchmark(place) if (place / "grid.json").exists() else _run(place)
         trainings += found.trainings
         cautions += found.cautions
     kept, repeated = _each_once(trainings)
@@ -221,17 +221,30 @@ def _check_complete(file: Path, job: Job, result: JobResult, rows: Sequence[Epis
     counts: dict[RunKey, int] = defaultdict(int)
     for row in rows:
         counts[row.run] += 1
-    for algorithm in dict.fromkeys(row.algorithm for row in rows):
-        own = {key: count for key, count in counts.items() if key[0] == algorithm}
-        limits: set[float | None] = {None} if all(key[2] is None for key in own) else {*job.cost_limits}
-        for limit in sorted(limits, key=lambda known: known or 0.0):
+    for algorithm, limit, seed in _promised(result.config, job.label) or _expected(job, counts):
+        count = counts.get((algorithm, job.task, limit, seed), 0)
+        if count < job.episodes:
+            raise DataError(
+                f"the results {file} are incomplete: {algorithm}, {limit_text(limit)}, seed {seed} has "
+                f"{count} of {job.episodes} episodes; {remedy}"
+            )
+
+
+def _promised(config: Mapping[str, Any], label: str = "") -> list[tuple[str, float | None, int]]:
+    """Algorithm, limit and seed of every policy of a training, where its configuration says so."""
+    found = config.get("policies")
+    promised = [tuple(run) for run in found if isinstance(run, list)] if isinstance(found, list) else []
+    return [(f"{run[0]} ({label})" if label else run[0], run[1], run[2]) for run in promised if len(run) == 3]
+
+
+def _expected(job: Job, counts: Iterable[RunKey]) -> Iterator[tuple[str, float | None, int]]:
+    """The same, as far as the rows tell."""
+    runs = list(counts)
+    for algorithm in dict.fromkeys(run[0] for run in runs):
+        ignores = all(run[2] is None for run in runs if run[0] == algorithm)
+        for limit in (None,) if ignores else sorted(job.cost_limits):
             for seed in job.seeds:
-                count = own.get((algorithm, job.task, limit, seed), 0)
-                if count < job.episodes:
-                    raise DataError(
-                        f"the results {file} are incomplete: {algorithm}, {limit_text(limit)}, seed {seed} has "
-                        f"{count} of {job.episodes} episodes; {remedy}"
-                    )
+                yield algorithm, limit, seed
 
 
 def _unfinished(folder: BenchmarkFolder, states: Sequence[State]) -> Iterator[Caution]:
@@ -248,6 +261,19 @@ def _unfinished(folder: BenchmarkFolder, states: Sequence[State]) -> Iterator[Ca
     extra = tuple(file.name for file in files if file.name.removesuffix(ENDING) not in names)
     if extra:
         yield Caution(f"Results in {folder.results_folder} of jobs that grid.json does not have are left out.", extra)
+
+
+def _run(path: Path) -> Sources:
+    """A run folder; policies without episodes are a caution."""
+    training = _run_folder(path)
+    there = {(row.algorithm, row.cost_limit, row.seed) for row in training.rows}
+    missing = tuple(
+        f"{algorithm}, {limit_text(limit)}, seed {seed}"
+        for algorithm, limit, seed in _promised(training.config)
+        if (algorithm, limit, seed) not in there
+    )
+    sentence = f"Some policies of {path} have no episodes; safetrax evaluate {path} adds them."
+    return Sources((training,), (Caution(sentence, missing),) if missing else ())
 
 
 def _run_folder(path: Path) -> Training:
