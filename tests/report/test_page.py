@@ -585,7 +585,7 @@ def test_damaged_and_incomplete_results(tmp_path, page):
         page(folder)
     rows[0] = replace(rows[0], cost=float("nan"))
     write_result(file, a_result(job, rows))
-    with pytest.raises(ConfigError, match="not finite"):
+    with pytest.raises(DataError, match=r"has the cost nan, which must be finite and not negative"):
         page(folder)
 
 

@@ -211,13 +211,13 @@ def _require_simulators(jobs: Sequence[Job]) -> None:
 
 def _todo(folder: BenchmarkFolder, jobs: Sequence[Job], retry: bool) -> list[Job]:
     """Jobs that are not done, without the failed ones unless asked for."""
-    from safetrax.benchmark.results import read_seconds
+    from safetrax.benchmark.results import read_result
 
     states = {state.job.name: state for state in folder.states()}
     failed = [job for job in jobs if states[job.name].name == "failed"]
     for job in jobs:
         if states[job.name].name == "done":
-            read_seconds(folder.results_file(job.name))  # a damaged one is said now
+            read_result(folder.results_file(job.name))  # a damaged one is said now
     if failed and not retry:
         complain(f"{len(failed)} failed jobs stay as they are; --retry runs them again.", kind="warning: ")
     skipped = {"done"} if retry else {"done", "failed"}

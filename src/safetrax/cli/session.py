@@ -150,15 +150,11 @@ def merge_episodes(path: Path, rows: tuple[EpisodeRow, ...]) -> None:
         RunError: the file cannot be written.
         DataError: it is no episodes file.
     """
-    new = {_identity(row) for row in rows}
+    new = {row.identity for row in rows}
     folder = RunFolder(path.parent)
     with folder.locked(lambda: complain(f"another command writes into {folder.path}; waiting for it.")):
-        old = [row for row in read_episodes(path) if _identity(row) not in new] if path.exists() else []
+        old = [row for row in read_episodes(path) if row.identity not in new] if path.exists() else []
         write_episodes(path, [*old, *rows])
-
-
-def _identity(row: EpisodeRow) -> tuple[object, ...]:
-    return row.algorithm, row.task, row.cost_limit, row.seed, row.step, row.env_seed
 
 
 def _draw_curves(run: Run, folder: RunFolder) -> None:

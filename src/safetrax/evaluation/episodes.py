@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -54,6 +55,11 @@ class EpisodeRow:
         """The run that it is an episode of."""
         return self.algorithm, self.task, self.cost_limit, self.seed
 
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """Equal for two rows of the same episode of the same policy."""
+        return *self.run, self.step, self.env_seed
+
 
 def limit_text(limit: float | None) -> str:
     """For instance `limit 20`."""
@@ -64,6 +70,40 @@ def run_text(run: RunKey) -> str:
     """A run, for a message."""
     algorithm, task, limit, seed = run
     return f"{algorithm} on {task}, {limit_text(limit)}, seed {seed}"
+
+
+def require_possible(rows: Iterable[EpisodeRow], source: str = "") -> list[EpisodeRow]:
+    """The rows, if all of them can have been measured: the one check before any score is made of them.
+
+    Args:
+        rows: of any algorithms and tasks.
+        source: where they are from, for the message.
+
+    Raises:
+        DataError: a return, cost or limit is not finite, a cost or limit is negative, an episode has no steps, or it
+            is listed twice; the text names the episode.
+    """
+    kept = list(rows)
+    seen: set[tuple[object, ...]] = set()
+    for row in kept:
+        fault = _fault(row) or ("is listed twice" if row.identity in seen else "")
+        if fault:
+            raise DataError(
+                f"{source}{': ' if source else ''}episode {row.episode} (environment seed {row.env_seed}) of "
+                f"{run_text(row.run)} {fault}; take it out and evaluate the policy again."
+            )
+        seen.add(row.identity)
+    return kept
+
+
+def _fault(row: EpisodeRow) -> str:
+    """What is impossible about an episode, in a few words."""
+    if not math.isfinite(row.return_):
+        return f"has the return {row.return_}, which is not finite"
+    for name, value in (("cost", row.cost), ("cost limit", row.cost_limit or 0.0)):
+        if not (math.isfinite(value) and value >= 0):
+            return f"has the {name} {value}, which must be finite and not negative"
+    return "" if row.length > 0 else f"has {row.length} steps, but must have one"
 
 
 def write_episodes(path: str | Path, rows: Iterable[EpisodeRow]) -> None:
@@ -88,7 +128,8 @@ def read_episodes(path: str | Path) -> list[EpisodeRow]:
     """The rows of a file that `write_episodes` or `append_episodes` wrote; an empty file has none.
 
     Raises:
-        DataError: the file is missing, or a line of it is not an episode; the text names the line and the column.
+        DataError: the file is missing, a line of it is not an episode, or an episode is impossible (see
+            `require_possible`); the text names the line and the column, or the episode.
     """
     path = Path(path)
     try:
@@ -101,7 +142,7 @@ def read_episodes(path: str | Path) -> list[EpisodeRow]:
     header = tuple(next(reader, COLUMNS))
     if header != COLUMNS:
         raise DataError(f"{path}, line 1: the columns are {','.join(header)!r}, expected {','.join(COLUMNS)!r}.")
-    return [_parse(path, reader.line_num, cells) for cells in reader if cells]
+    return require_possible((_parse(path, reader.line_num, cells) for cells in reader if cells), str(path))
 
 
 def _to_csv(lines: Iterable[tuple[object, ...]]) -> str:

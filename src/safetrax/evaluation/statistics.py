@@ -12,7 +12,7 @@ import numpy as np
 
 from safetrax.data.catalogue import get_task
 from safetrax.errors import ConfigError
-from safetrax.evaluation.episodes import EpisodeRow, RunKey
+from safetrax.evaluation.episodes import EpisodeRow, RunKey, require_possible
 from safetrax.evaluation.scores import is_safe, normalised_cost, normalised_return
 
 
@@ -69,10 +69,11 @@ def summarise(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] | None = 
 
     Raises:
         TaskError: a row names an unknown task.
-        ConfigError: the rows of one run come from several training steps.
+        DataError: an episode is impossible, see `safetrax.evaluation.episodes.require_possible`.
+        ConfigError: the rows of one run come from several training steps, or a limit is negative.
     """
     groups: dict[tuple[str, str, float], list[EpisodeRow]] = defaultdict(list)
-    for row in _at_limits(rows, cost_limits):
+    for row in _at_limits(require_possible(rows), cost_limits):
         groups[row.algorithm, row.task, row.cost_limit or 0.0].append(row)
     order = {key[:2]: rank for rank, key in reversed(list(enumerate(groups)))}
     return [_summary(groups[key]) for key in sorted(groups, key=lambda key: (order[key[:2]], key[2]))]
@@ -91,11 +92,11 @@ def benchmark_table(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] | N
 
     Raises:
         TaskError: a row names an unknown task.
-        ConfigError: the rows of one run come from several training steps.
+        DataError: an episode is impossible, see `safetrax.evaluation.episodes.require_possible`.
+        ConfigError: the rows of one run come from several training steps, or a limit is negative.
     """
     groups: dict[tuple[str, str], list[EpisodeRow]] = defaultdict(list)
-    kept = list(rows)
-    for row in kept:
+    for row in require_possible(rows):
         groups[row.algorithm, row.task].append(row)
     return [_cell(group, cost_limits) for group in groups.values()]
 

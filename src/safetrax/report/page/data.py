@@ -140,10 +140,9 @@ def gather(paths: Iterable[str | Path], *, title: str | None = None) -> Report:
     """Read folders and derive everything.
 
     Raises:
-        ConfigError: two runs of one name have different configurations, a return or cost is not finite, or no folder
-            is given.
+        ConfigError: two runs of one name have different configurations, or no folder is given.
         RunError: a folder is missing, damaged, of another kind or without results.
-        DataError: results are damaged or incomplete.
+        DataError: results are damaged, incomplete or impossible.
         TaskError: an episode names an unknown task.
     """
     return derive(read_sources(paths), title=title)
@@ -153,7 +152,7 @@ def derive(sources: Sources, *, title: str | None = None) -> Report:
     """Everything that follows from what was read.
 
     Raises:
-        ConfigError: a return or cost is not finite.
+        DataError: an episode is impossible, see `safetrax.evaluation.episodes.require_possible`.
     """
     trainings = sources.trainings
     algorithms = tuple(dict.fromkeys(name for training in trainings for name in training.algorithms))
