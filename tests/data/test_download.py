@@ -451,7 +451,7 @@ def test_redirections_never_leave_https():
         (Answer(body=WEB_PAGE, headers={"Content-Type": "text/html; charset=utf-8"}), "answered with a web page"),
         (Answer(body=WEB_PAGE), "sent a file that is a web page"),
         (Answer(body=b'{"error": "quota"}'), "sent a file that is no HDF5 file"),
-        (Answer(body=b""), "sent a file that is no HDF5 file"),
+        (Answer(body=b""), "sent a file that is empty"),
         (Answer(body=BODY[:HALF]), "sent a file that is truncated"),
         (Answer(body=file_bytes(costs=None, timeouts=None)), "sent a file that lacks costs, timeouts"),
         (Answer(status=204), "answered 204"),
@@ -562,7 +562,7 @@ def test_a_file_that_the_user_put_there_is_recorded(get, server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("body", "words"), [(BODY[:HALF], "is truncated"), (WEB_PAGE, "is a web page"), (b"", "is no HDF5 file")]
+    ("body", "words"), [(BODY[:HALF], "is truncated"), (WEB_PAGE, "is a web page"), (b"", "is empty")]
 )
 def test_half_a_file_that_another_program_left_is_not_recorded(body, words, get, server, tmp_path):
     (tmp_path / NAME).write_bytes(body)
