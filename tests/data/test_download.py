@@ -431,6 +431,33 @@ def test_redirections_lead_to_the_web_only(location, refused, server):
     assert "answered 302" in refused()
 
 
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://[::1/x",
+        "http://a b/x",
+        "http://host:port/x",
+        "http://host:99999/x",
+        "http:///x",
+        f"http://{'a' * 70}.b/x",
+        "http://..b/x",
+        "http://\u00e9\u00ff\x7f/x",
+        "http://127.0.0.1:1\x1b[2J/x",
+        "//",
+        "",
+    ],
+)
+def test_redirections_to_nonsense_end_in_a_sentence(location, refused, server):
+    server.default = Answer(status=302, headers={"Location": location})
+    assert refused().isprintable()
+
+
+@pytest.mark.parametrize("value", ["bytes 0-1/" + "9" * 5000, "bytes " + "9" * 5000 + "-1/1", "\xff"])
+def test_ranges_of_nonsense(value, get, server):
+    server.script = [Answer(limit=HALF), Answer(headers={"Content-Range": value})]
+    check_done(get())
+
+
 def test_redirections_in_a_circle(refused, server):
     server.default = Answer(status=302, headers={"Location": f"{server.url}/again"})
     assert "answered 302" in refused()
