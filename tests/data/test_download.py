@@ -431,6 +431,33 @@ def test_redirections_lead_to_the_web_only(location, refused, server):
     assert "answered 302" in refused()
 
 
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://[::1/x",
+        "http://a b/x",
+        "http://host:port/x",
+        "http://host:99999/x",
+        "http:///x",
+        f"http://{'a' * 70}.b/x",
+        "http://..b/x",
+        "http://\u00e9\u00ff\x7f/x",
+        "http://127.0.0.1:1\x1b[2J/x",
+        "//",
+        "",
+    ],
+)
+def test_redirections_to_nonsense_end_in_a_sentence(location, refused, server):
+    server.default = Answer(status=302, headers={"Location": location})
+    assert refused().isprintable()
+
+
+@pytest.mark.parametrize("value", ["bytes 0-1/" + "9" * 5000, "bytes " + "9" * 5000 + "-1/1", "\xff"])
+def test_ranges_of_nonsense(value, get, server):
+    server.script = [Answer(limit=HALF), Answer(headers={"Content-Range": value})]
+    check_done(get())
+
+
 def test_redirections_in_a_circle(refused, server):
     server.default = Answer(status=302, headers={"Location": f"{server.url}/again"})
     assert "answered 302" in refused()
@@ -451,7 +478,7 @@ def test_redirections_never_leave_https():
         (Answer(body=WEB_PAGE, headers={"Content-Type": "text/html; charset=utf-8"}), "answered with a web page"),
         (Answer(body=WEB_PAGE), "sent a file that is a web page"),
         (Answer(body=b'{"error": "quota"}'), "sent a file that is no HDF5 file"),
-        (Answer(body=b""), "sent a file that is no HDF5 file"),
+        (Answer(body=b""), "sent a file that is empty"),
         (Answer(body=BODY[:HALF]), "sent a file that is truncated"),
         (Answer(body=file_bytes(costs=None, timeouts=None)), "sent a file that lacks costs, timeouts"),
         (Answer(status=204), "answered 204"),
@@ -562,7 +589,7 @@ def test_a_file_that_the_user_put_there_is_recorded(get, server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("body", "words"), [(BODY[:HALF], "is truncated"), (WEB_PAGE, "is a web page"), (b"", "is no HDF5 file")]
+    ("body", "words"), [(BODY[:HALF], "is truncated"), (WEB_PAGE, "is a web page"), (b"", "is empty")]
 )
 def test_half_a_file_that_another_program_left_is_not_recorded(body, words, get, server, tmp_path):
     (tmp_path / NAME).write_bytes(body)

@@ -79,7 +79,7 @@ class Part:
             entries = json.loads(self._origin_path.read_text(encoding="utf-8"))
             size = None if entries["size"] is None else int(entries["size"])
             return Origin(str(entries["url"]), str(entries["etag"]), str(entries["last_modified"]), size)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None
 
     def beginning_of(self, url: str) -> Origin | None:

@@ -32,7 +32,7 @@ def read_sidecar(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         return {}, {}
     try:
         entries = json.loads(place.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{place} cannot be read as JSON ({error}); write one object, such as {_EXAMPLE}.") from error
     if not isinstance(entries, dict):
         raise DataError(f"{place} is no JSON object; write one, such as {_EXAMPLE}.")
