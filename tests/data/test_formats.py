@@ -404,9 +404,9 @@ def test_the_meter_arrives(suffix: str, tmp_path: Path, monkeypatch: pytest.Monk
     ("module", "use", "words"),
     [
         (
-            "pandas",
+            "pyarrow",
             lambda path: load(path / "log.csv"),
-            'reading CSV files needs the package pandas: pip install "safetrax[pandas]".',
+            'reading CSV files needs the package pyarrow: pip install "safetrax[pandas]".',
         ),
         ("pandas", lambda path: to_pandas(data_set()), "a data frame needs the package pandas"),
         ("pyarrow", lambda path: load(path / "log.parquet"), "reading Parquet files needs the package pyarrow"),
