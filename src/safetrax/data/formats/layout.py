@@ -25,10 +25,10 @@ _PREFIXES = {
 _SINGLES = {
     "reward": ("reward", "rewards"),
     "cost": ("cost", "costs"),
-    "episode": ("episode", "episode_id", "episode_index"),
+    "episode": ("episode", "episode_id", "episode_index", "episode_number", "eps_id"),
     "step": ("step", "timestep", "frame_index"),
-    "terminated": ("terminated", "terminals", "terminal"),
-    "truncated": ("truncated", "timeouts", "timeout"),
+    "terminated": ("terminated", "terminateds", "terminations", "terminals", "terminal", "is_terminal"),
+    "truncated": ("truncated", "truncateds", "truncations", "timeouts", "timeout", "is_truncated"),
 }
 _REQUIRED = ("reward", "cost")
 _EITHER_FLAG = ("done", "dones", "isdone")
@@ -108,7 +108,7 @@ def find_layout(
     names = [name for name in table if name]
     if len(set(names)) < len(names):
         name = next(name for name in names if names.count(name) > 1)
-        raise DataError(f"two columns are called {name!r}; rename one.")
+        raise DataError(f"two columns are called {name!r}; rename one (a named level of an index is one, too).")
     roles = [*_PREFIXES, *_SINGLES]
     unknown = sorted(set(given) - set(roles))
     if unknown:
