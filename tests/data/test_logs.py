@@ -158,6 +158,18 @@ def test_two_columns_of_one_name_in_a_csv(tmp_path: Path) -> None:
         refused(lambda frame=frame: as_csv(frame, tmp_path), f"two columns are called '{name}'")  # type: ignore[misc]
 
 
+def test_what_is_no_frame() -> None:
+    refused(lambda: from_pandas({"cost": [1]}), "frame is a dict; pass a pandas data frame")  # type: ignore[arg-type]
+    refused(lambda: from_pandas(log()["cost"]), "frame is a Series")
+
+
+@pytest.mark.parametrize("columns", [3, 1500])
+def test_long_lines(columns: int, tmp_path: Path) -> None:
+    zeros = {f"{'feature ' * 12}{i}": 0 for i in range(columns)}
+    frame = pd.concat([log(note="x" * 100_000), pd.DataFrame(zeros, index=range(N))], axis=1)
+    assert as_csv(frame, tmp_path).fingerprint() == PLAIN.fingerprint()
+
+
 def test_a_flag_is_named_where_its_name_is_unclear(tmp_path: Path) -> None:
     data = as_csv(log(done=STEP == L - 1), tmp_path, columns={"terminated": "done"})
     np.testing.assert_array_equal(data.terminated, STEP == L - 1)
@@ -268,6 +280,7 @@ def test_columns_of_a_frame_that_are_no_numbers(column: Any, words: str) -> None
         pd.Categorical(np.full(N, 0.5)),
         np.full(N, 0.5, np.float16),
         pd.array([0.5] * N, "Float64"),
+        pd.arrays.ArrowExtensionArray(pa.chunked_array([pa.RunEndEncodedArray.from_arrays([N], [0.5])])),
     ],
 )
 def test_columns_of_a_frame_that_are_numbers(column: Any) -> None:
@@ -463,7 +476,8 @@ def test_runs_with_the_same_numbers_are_not_merged(read: Read, steps: Any, tmp_p
     )
     assert read(frame.iloc[:N], tmp_path).fingerprint() == PLAIN.fingerprint()
     if isinstance(steps, str):
-        assert read(frame, tmp_path, columns={"episode": "episode"}).num_episodes == E  # as is said
+        refused(lambda: read(frame, tmp_path, columns={"episode": "episode"}), "column agent changes")
+        assert read(frame, tmp_path, columns={"episode": ["episode"]}).num_episodes == E  # as is said
 
 
 @every_way

@@ -97,6 +97,8 @@ class FrameSource:
     text = False
 
     def __init__(self, frame: Any) -> None:
+        if getattr(frame, "ndim", 0) != 2 or not hasattr(frame, "iloc"):
+            raise DataError(f"frame is a {type(frame).__name__}; pass a pandas data frame.")
         columns = [(_joined(name), frame.iloc[:, i]) for i, name in enumerate(frame.columns)]
         for level, name in enumerate(frame.index.names):
             if name is not None:

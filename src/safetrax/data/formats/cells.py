@@ -131,7 +131,11 @@ def _plain(values: Any) -> Any:
     """The cells without what only their storage is about."""
     if isinstance(values.type, pa.BaseExtensionType):
         values = values.storage
-    return values.dictionary_decode() if types.is_dictionary(values.type) else values
+    if types.is_run_end_encoded(values.type):
+        values = pc.run_end_decode(values)
+    if types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    return values.cast(pa.string()) if types.is_string_view(values.type) else values
 
 
 def _is_text(kind: Any) -> bool:

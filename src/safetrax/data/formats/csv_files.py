@@ -20,7 +20,7 @@ from safetrax.data.formats.arrow import Part
 from safetrax.data.formats.layout import clean_name
 from safetrax.errors import DataError
 
-_BLOCK = 1 << 20  # bytes that are parsed at once; no row may be longer
+_BLOCK = 1 << 20  # bytes that are parsed at once, and of the longest header
 _BINARY = (b"\xff\xfe", b"\xfe\xff", b"PK\x03\x04")
 _THOUSANDS = r"^\s*[+-]?[1-9]\d{0,2},\d{3}\s*$"
 
@@ -39,12 +39,13 @@ class CsvSource:
         with self._open() as file:
             header, self._begin = _header(file)
             self._separator, self.names = _split(header)
-            self.rows = 0
+            self.rows, self._longest = 0, 0
             file.seek(self._begin)
             for line in file:
                 if line.startswith(b"#"):
                     raise DataError(f"row {self.rows} begins with #; take comments between the rows out.")
                 self.rows += not line.isspace()
+                self._longest = max(self._longest, len(line))
 
     def widths(self, names: Sequence[str]) -> dict[str, int]:
         """See Source."""
@@ -64,7 +65,9 @@ class CsvSource:
                 reader = arrow_csv.open_csv(
                     file,
                     arrow_csv.ReadOptions(
-                        column_names=list(map(str, range(len(self.names)))), block_size=_BLOCK, use_threads=False
+                        column_names=list(map(str, range(len(self.names)))),
+                        block_size=max(_BLOCK, 2 * self._longest),
+                        use_threads=False,
                     ),
                     arrow_csv.ParseOptions(
                         delimiter=self._separator,
@@ -184,11 +187,12 @@ def _split(header: str) -> tuple[str, tuple[str, ...]]:
 
 def _cells(line: str) -> dict[str, list[str]]:
     """The cells of a line by the sign that separates most of them; several signs if they tie."""
-    found = {sign: next(csv.reader([line], delimiter=sign, skipinitialspace=True), []) for sign in ",;\t|"}
-    most = max(map(len, found.values()))
-    if most < 2:
+    bare = re.sub(r'"[^"]*"', "", line)
+    counts = {sign: bare.count(sign) for sign in ",;\t|"}
+    if not any(counts.values()):
         return {" ": line.split()}
-    return {sign: cells for sign, cells in found.items() if len(cells) == most}
+    best = [sign for sign, count in counts.items() if count == max(counts.values())]
+    return {sign: next(csv.reader([line], delimiter=sign, skipinitialspace=True)) for sign in best}
 
 
 def _is_numeral(cell: str) -> bool:
