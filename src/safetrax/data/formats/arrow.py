@@ -1,21 +1,17 @@
-"""A CSV file, a Parquet file and a data frame, all read as columns of Arrow arrays, some rows at a time.
+"""Tables of any kind as columns of Arrow arrays, some rows at a time.
 
 Imports pyarrow, so it is imported by those who have found that it is there.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
 import json
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 
 from safetrax.data.formats.cells import is_list, width
@@ -27,9 +23,6 @@ METADATA = b"safetrax"
 Part: TypeAlias = tuple[int, dict[str, Any]]  # first row, and the arrays of some columns
 
 _ROWS = 1 << 16  # at once
-_BLOCK = 1 << 22  # bytes of a CSV file at once; no row may be longer
-_BINARY = (b"\xff\xfe", b"\xfe\xff", b"PK\x03\x04")
-_THOUSANDS = r"^\s*[+-]?[1-9]\d{0,2},\d{3}\s*$"
 
 
 class Source(Protocol):
@@ -39,11 +32,13 @@ class Source(Protocol):
         names: of its columns, clean.
         rows: how many there are.
         text: whether its numbers are written as texts.
+        box: `action_low` and `action_high`, if it says so itself.
     """
 
     names: tuple[str, ...]
     rows: int
     text: bool
+    box: dict[str, Any]
 
     def widths(self, names: Sequence[str]) -> dict[str, int]:
         """How many numbers a cell of each column holds."""
@@ -69,6 +64,8 @@ class ParquetSource:
             self.rows: int = file.metadata.num_rows
             self._lists = {clean_name(field.name) for field in schema if is_list(field.type)}
             self.box = json.loads((schema.metadata or {}).get(METADATA, b"{}"))
+        if not isinstance(self.box, dict):
+            raise DataError("its metadata hold no action box; write it again.")
 
     def widths(self, names: Sequence[str]) -> dict[str, int]:
         """See Source."""
@@ -100,12 +97,15 @@ class FrameSource:
     text = False
 
     def __init__(self, frame: Any) -> None:
+        if getattr(frame, "ndim", 0) != 2 or not hasattr(frame, "iloc"):
+            raise DataError(f"frame is a {type(frame).__name__}; pass a pandas data frame.")
         columns = [(_joined(name), frame.iloc[:, i]) for i, name in enumerate(frame.columns)]
         for level, name in enumerate(frame.index.names):
             if name is not None:
                 columns.append((_joined(name), frame.index.get_level_values(level).to_series()))
         self.names = tuple(name for name, _ in columns)
         self.rows = len(frame)
+        self.box: dict[str, Any] = {}
         self._columns = dict(columns)
 
     def widths(self, names: Sequence[str]) -> dict[str, int]:
@@ -120,207 +120,28 @@ class FrameSource:
     def _array(self, name: str, first: int, last: int) -> Any:
         cells = self._columns[name].iloc[first:last]
         try:
-            array = pa.Array.from_pandas(cells)
+            sparse = isinstance(getattr(cells.dtype, "subtype", None), np.dtype)  # which Arrow does not know
+            array = pa.Array.from_pandas(cells.to_numpy() if sparse else cells)
             array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-            objects = cells.dtype == object
-            row = next((i for i, cell in enumerate(cells) if not _is_number(cell)), 0) if objects else 0
+            kinds = ["a number" if _is_number(cell) else type(cell).__name__ for cell in cells]
+            row = next((i for i, kind in enumerate(kinds) if kind != kinds[0]), 0)
+            shown = f"column {name} is {str(cells.iloc[row])[:40]!r} in row {first + row}, which is no number"
             raise DataError(
-                f"column {name} is {str(cells.iloc[row])[:40]!r} in row {first + row}, which is no number "
-                f"({type(cells.iloc[row]).__name__}); turn the column into numbers (complex ones into two, arrays of "
-                "more than one dimension into flat ones), or leave it out."
+                f"{shown}, or of another kind than the rest ({kinds[row]}); turn all into numbers (complex ones into "
+                "two, arrays of more dimensions into flat ones), or leave the column out."
             ) from error
-        if pa.types.is_timestamp(array.type) and array.type.tz and cells.dtype == object:
+        if pa.types.is_timestamp(array.type) and cells.dtype == object:
             zones = {getattr(cell, "tzinfo", None) is None for cell in cells}
             if len(zones) > 1:
                 raise DataError(f"column {name} holds times with a zone and without; give all of them one.")
         return array
 
 
-class CsvSource:
-    """A CSV file with a header; commas, semicolons, tabs or bars separate, and gzip may have packed it.
-
-    Lines before the header that begin with # are comments; but if numbers follow, the last of them is the header.
-    """
-
-    text = True
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with self._open() as file:
-            header, self._begin = _header(file)
-            self._separator, self.names = _split(header)
-            self.rows = 0
-            file.seek(self._begin)
-            for line in file:
-                if line.startswith(b"#"):
-                    raise DataError(f"row {self.rows} begins with #; take comments between the rows out.")
-                self.rows += not line.isspace()
-
-    def widths(self, names: Sequence[str]) -> dict[str, int]:
-        """See Source."""
-        return dict.fromkeys(names, 1)
-
-    def parts(self, numbers: Sequence[str], labels: Sequence[str]) -> Iterator[Part]:
-        """See Source."""
-        if not self.rows:
-            return
-        ragged: list[Any] = []
-
-        def refuse(bad: Any) -> str:
-            ragged.append(bad)
-            return "error"
-
-        places = {name: str(i) for i, name in enumerate(self.names)}
-        used = [places[name] for name in (*numbers, *labels)]
-        decimals = _Decimals()
-        row = 0
-        try:
-            with self._open() as file:
-                file.seek(self._begin)
-                reader = arrow_csv.open_csv(
-                    file,
-                    arrow_csv.ReadOptions(
-                        column_names=list(map(str, range(len(self.names)))), block_size=_BLOCK, use_threads=False
-                    ),
-                    arrow_csv.ParseOptions(
-                        delimiter=self._separator,
-                        newlines_in_values=True,
-                        invalid_row_handler=refuse,
-                    ),
-                    arrow_csv.ConvertOptions(
-                        include_columns=used, column_types=dict.fromkeys(used, pa.string()), strings_can_be_null=False
-                    ),
-                )
-                for batch in reader:
-                    if row + batch.num_rows > self.rows:
-                        break
-                    part = dict(zip((*numbers, *labels), batch.columns, strict=True))
-                    if self._separator != ",":
-                        part |= {name: decimals.pointed(name, part[name], row) for name in numbers}
-                    yield row, part
-                    row += batch.num_rows
-        except pa.ArrowInvalid as error:
-            if not ragged:
-                raise
-            raise DataError(
-                f"row {ragged[0].number - 1} has {ragged[0].actual_columns} cells, but the header names "
-                f"{ragged[0].expected_columns} columns; give every row as many cells as the header has names."
-            ) from error
-        decimals.check()
-        if row != self.rows:
-            raise DataError(
-                f"its {self.rows} lines are not as many rows: a quote is not closed, or a text goes over several "
-                "lines; mend or leave out the column of texts."
-            )
-
-    def _open(self) -> Any:
-        with self._path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-        return gzip.open(self._path) if packed else self._path.open("rb")
-
-
-class _Decimals:
-    """Whether the decimals of a file that commas do not separate are written with points or with commas."""
-
-    def __init__(self) -> None:
-        self._point: str | None = None  # the first cells of each kind
-        self._comma: str | None = None
-        self._sure = False  # that commas are no signs between thousands
-
-    def pointed(self, column: str, cells: Any, first: int) -> Any:
-        """Cells with decimal points."""
-        commas, points = (pc.match_substring_regex(cells, rf"^\s*[+-]?\d*[{sign}]") for sign in ",.")
-        self._point = self._point or self._first(column, cells, points, first)
-        self._comma = self._comma or self._first(column, cells, commas, first)
-        if self._comma and self._point:
-            raise DataError(
-                f"{self._comma}, but {self._point}; write all decimals alike, and nothing between thousands."
-            )
-        if not self._comma:
-            return cells
-        thousands = pc.match_substring_regex(cells, _THOUSANDS)
-        self._sure = self._sure or bool(pc.any(pc.and_not(commas, thousands)).as_py())
-        return pc.replace_substring(cells, ",", ".")
-
-    def check(self) -> None:
-        """Refuse commas that may as well stand between thousands."""
-        if self._comma and not self._sure:
-            raise DataError(f"{self._comma}, which may be a thousand times as much; write a decimal point.")
-
-    def _first(self, column: str, cells: Any, has: Any, first: int) -> str | None:
-        row = pc.index(has, True).as_py()
-        return None if row < 0 else f"column {column} is {cells[row].as_py()!r} in row {first + row}"
-
-
-def _header(file: Any) -> tuple[str, int]:
-    """The header, and where the rows after it begin."""
-    comment, at = None, 0
-    for line in iter(lambda: file.readline(_BLOCK), b""):
-        before, at = at, file.tell()
-        if line.startswith(_BINARY) or b"\0" in line:
-            raise DataError("it is no text in UTF-8 (UTF-16, an archive or a workbook?); save it as CSV in UTF-8.")
-        if not line.endswith(b"\n") and (len(line) == _BLOCK or b"\r" in line.strip()):
-            raise DataError("its lines do not end as those of a text do; save it as CSV with one row per line.")
-        try:
-            text = clean_name(line.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise DataError(f"its header is no UTF-8 ({error.reason}); save it as CSV in UTF-8.") from error
-        if text.startswith("#") or re.match(r'"?sep=', text):
-            comment = text.lstrip("# ").strip(), at
-        elif any(_is_numeral(cell) for cells in _cells(text).values() for cell in cells):
-            if comment is None or len(max(_cells(comment[0]).values(), key=len)) == 1:
-                raise DataError(
-                    f"it has no header: the first line holds numbers ({text[:40]!r}), which are never names; write a "
-                    'line of names above it (numpy.savetxt: header="observation_0,...", comments="").'
-                )
-            return comment[0], before
-        elif text:
-            return text, at
-    if comment is None:
-        raise DataError("it is empty; write one row per transition under a header.")
-    return comment
-
-
-def _split(header: str) -> tuple[str, tuple[str, ...]]:
-    """The separator and the names of a header."""
-    cells = _cells(header)
-    signs = list(cells)
-    if len(signs) > 1:
-        raise DataError(f"its header {header[:60]!r} has as many {signs[0]!r} as {signs[1]!r}; use one separator.")
-    if len(cells[signs[0]]) == 1:
-        raise DataError(
-            f"its header is the one name {header[:60]!r}; separate the names by commas (or all by ; or tabs), and "
-            "begin comments with #."
-        )
-    return signs[0], tuple(map(clean_name, cells[signs[0]]))
-
-
-def _cells(line: str) -> dict[str, list[str]]:
-    """The cells of a line by the sign that separates most of them; several signs if they tie."""
-    found = {sign: next(csv.reader([line], delimiter=sign, skipinitialspace=True), []) for sign in ",;\t|"}
-    most = max(map(len, found.values()))
-    if most < 2:
-        return {" ": line.split()}
-    return {sign: cells for sign, cells in found.items() if len(cells) == most}
-
-
-def _is_numeral(cell: str) -> bool:
-    try:
-        float(cell.replace(",", "."))
-    except ValueError:
-        return False
-    return True
-
-
-def _is_number(cell: object) -> bool:
-    return isinstance(cell, (bool, int, float)) or getattr(getattr(cell, "dtype", None), "kind", "O") in "biuf"
+def _is_number(cell: Any) -> bool:
+    return isinstance(cell, (bool, int, float)) or (np.ndim(cell) == 0 and np.asarray(cell).dtype.kind in "biuf")
 
 
 def _joined(name: object) -> str:
     """The name of a column, or of one under several levels of names."""
-    return (
-        ".".join(clean_name(part) for part in name if clean_name(part))
-        if isinstance(name, tuple)
-        else clean_name(name)
-    )
+    return ".".join(filter(None, map(clean_name, name))) if isinstance(name, tuple) else clean_name(name)

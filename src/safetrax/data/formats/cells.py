@@ -5,6 +5,7 @@ Imports pyarrow, so it is imported by those who have found that it is there.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -21,11 +22,13 @@ _CLOCK = r"^(?:(?P<d>-?\d+) days?,? \+?)?(?P<h>\d+):(?P<m>[0-5]\d)(?::(?P<s>[0-5
 
 def is_list(kind: Any) -> bool:
     """Whether a type holds lists of equal or different lengths."""
+    kind = getattr(kind, "storage_type", kind)
     return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
 def width(first: Any) -> int:
     """How many numbers a cell holds, from an array whose first entry is the first cell; 1 if it is no list."""
+    first = _plain(first)
     if not is_list(first.type) or not len(first) or not first[0].is_valid:
         return 1
     return len(first[0].values)
@@ -95,6 +98,8 @@ def labels(values: Any, column: str, first: int, *, optional: bool = False) -> t
     values = _plain(values) if optional else _present(values, column, first)
     kind = values.type
     if types.is_nested(kind):
+        if optional:
+            return np.zeros(len(values), np.int32), [None]
         raise DataError(f"column {column} holds lists ({kind}), which name no episode; give each a number or a text.")
     if types.is_temporal(kind):
         values = values.cast(pa.string())
@@ -126,7 +131,11 @@ def _plain(values: Any) -> Any:
     """The cells without what only their storage is about."""
     if isinstance(values.type, pa.BaseExtensionType):
         values = values.storage
-    return values.dictionary_decode() if types.is_dictionary(values.type) else values
+    if types.is_run_end_encoded(values.type):
+        values = pc.run_end_decode(values)
+    if types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    return values.cast(pa.string()) if types.is_string_view(values.type) else values
 
 
 def _is_text(kind: Any) -> bool:
@@ -135,7 +144,6 @@ def _is_text(kind: Any) -> bool:
 
 def _parsed(values: Any, parse: Callable[[Any], Any], column: str, first: int, what: str) -> Any:
     """What texts mean; the first row that cannot be parsed, together with those before it, is named."""
-    values = pc.utf8_trim_whitespace(values)
     try:
         return parse(values)
     except pa.ArrowInvalid as error:
@@ -147,7 +155,7 @@ def _parsed(values: Any, parse: Callable[[Any], Any], column: str, first: int, w
                 good = middle
             except pa.ArrowInvalid:
                 bad = middle
-        cell = values[good].as_py()
+        cell = values[good].as_py().strip()
         if cell.casefold() in _MISSING:
             raise empty_cell(column, first + good, cell) from error
         remedy = (
@@ -161,14 +169,16 @@ def _parsed(values: Any, parse: Callable[[Any], Any], column: str, first: int, w
 
 
 def _float_texts(values: Any) -> np.ndarray:
-    try:
+    with contextlib.suppress(pa.ArrowInvalid):
         return np.asarray(values.cast(pa.float64()))
-    except pa.ArrowInvalid:
-        return np.asarray(values.cast(pa.bool_()))
+    values = pc.utf8_trim_whitespace(values)
+    with contextlib.suppress(pa.ArrowInvalid):
+        return np.asarray(values.cast(pa.float64()))
+    return np.asarray(values.cast(pa.bool_()))
 
 
 def _moment_texts(values: Any) -> tuple[str, np.ndarray]:
-    zoned = pa.timestamp("ns", "UTC")
+    values, zoned = pc.utf8_trim_whitespace(values), pa.timestamp("ns", "UTC")
     for kind, steps in (
         ("numbers", [pa.int64()]),
         ("numbers", [pa.uint64()]),

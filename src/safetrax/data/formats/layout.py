@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -20,18 +21,18 @@ from safetrax.errors import DataError
 _PREFIXES = {
     "observations": ("observation", "observations", "obs"),
     "actions": ("action", "actions"),
-    "next_observations": ("next_observation", "next_observations", "next_obs"),
+    "next_observations": ("next_observation", "next_observations", "next_obs", "new_obs"),
 }
 _SINGLES = {
     "reward": ("reward", "rewards"),
     "cost": ("cost", "costs"),
-    "episode": ("episode", "episode_id", "episode_index"),
+    "episode": ("episode", "episode_id", "episode_index", "episode_number", "eps_id"),
     "step": ("step", "timestep", "frame_index"),
-    "terminated": ("terminated", "terminals", "terminal"),
-    "truncated": ("truncated", "timeouts", "timeout"),
+    "terminated": ("terminated", "terminateds", "terminations", "terminals", "terminal", "is_terminal"),
+    "truncated": ("truncated", "truncateds", "truncations", "timeouts", "timeout", "is_truncated"),
 }
 _REQUIRED = ("reward", "cost")
-_EITHER_FLAG = ("done", "dones", "isdone")
+_EITHER_FLAG = ("done", "dones", "isdone", "nextdone", "islast")
 _RUNS = (
     *("run", "agent", "robot", "seed", "trial", "subject", "patient", "admission"),
     *("session", "worker", "env", "rollout", "trajectory", "recording"),
@@ -108,7 +109,7 @@ def find_layout(
     names = [name for name in table if name]
     if len(set(names)) < len(names):
         name = next(name for name in names if names.count(name) > 1)
-        raise DataError(f"two columns are called {name!r}; rename one.")
+        raise DataError(f"two columns are called {name!r}; rename one (a named level of an index is one, too).")
     roles = [*_PREFIXES, *_SINGLES]
     unknown = sorted(set(given) - set(roles))
     if unknown:
@@ -120,9 +121,9 @@ def find_layout(
         found["next_observations"] = _many("next_observations", names, given.get("next_observations"))
     layout = Layout(**found)
     used = layout.used
-    for name in used:
-        if used.count(name) > 1:
-            raise DataError(f"the column {name!r} is used twice; give each role columns of its own.")
+    if len(set(used)) < len(used):
+        name = next(name for name in used if used.count(name) > 1)
+        raise DataError(f"the column {name!r} is used twice; give each role columns of its own.")
     done = next((name for name in names if _key(name) in _EITHER_FLAG and name not in used), None)
     if done and not (layout.terminated or layout.truncated):
         raise DataError(
@@ -135,7 +136,7 @@ def find_layout(
             f"there are {len(after)} columns of next_observations but {len(layout.observations)} of observations; "
             "log the same features."
         )
-    if "episode" in given:
+    if isinstance(given.get("episode"), (list, tuple)):  # then it is meant
         return layout
     runs = (name for name in names if _key(name).removesuffix("id") in _RUNS and name not in used)
     return Layout(**{**found, "runs": tuple(runs)})
@@ -146,6 +147,7 @@ def numbered(names: Sequence[str]) -> bool:
     return all(name.isdecimal() for name in names)
 
 
+@lru_cache(maxsize=1 << 16)
 def _key(name: str) -> str:
     """What a name has in common with its other spellings."""
     return re.sub(r"[\W_]+", "", name).casefold()
@@ -210,8 +212,9 @@ def _usual(role: str, table: Sequence[str]) -> tuple[str, ...]:
     if len(found) > 1:
         raise _ambiguous(role, found[0][0], found[1][0])
     columns = found[0]
+    others = set(table) - set(columns)
     likely = rf"\W*(?:{'|'.join(prefixes)})[\W\d]"
-    other = next((name for name in table if name not in columns and re.match(likely, name, re.IGNORECASE)), None)
+    other = next((name for name in table if name in others and re.match(likely, name, re.IGNORECASE)), None)
     if other is not None:
         raise DataError(f"column {other!r} looks like one of the {role}, such as {columns[0]}; {_named(role)}.")
     prefix = next((prefix for prefix in prefixes if _suffix(columns[0], prefix)), "")

@@ -66,8 +66,20 @@ class Sheet:
         """Bytes of the arrays that training reads."""
         return sum(array.nbytes for array in (*self._matrices.values(), *self._vectors.values()))
 
-    def put(self, first: int, part: Mapping[str, Any], *, text: bool = False) -> int:
-        """Take in the cells of some columns from row `first` on; the size of what has been filled, in bytes.
+    def differs(self, layout: Layout, widths: Mapping[str, int]) -> str | None:
+        """A column, or key of folders, that is not the same in another file."""
+        mine, other = (set(plan.used) - set(plan.runs) | set(plan.folders) for plan in (self.layout, layout))
+        wide = (name for name, size in widths.items() if self._widths.get(name, size) != size)
+        return next(iter(sorted(mine ^ other)), next(wide, None))
+
+    def put(self, first: int, part: Mapping[str, Any], *, before: int = 0, text: bool = False) -> int:
+        """Take in the cells of some columns; the size of what has been filled, in bytes.
+
+        Args:
+            first: their first row, in their file.
+            part: Arrow arrays by column.
+            before: rows of the files before.
+            text: whether numbers are written as texts.
 
         Raises:
             DataError: a cell is missing, or is not what the column should hold.
@@ -76,7 +88,7 @@ class Sheet:
 
         layout, filled = self.layout, 0
         for name, cells in part.items():
-            rows = slice(first, first + len(cells))
+            rows = slice(before + first, before + first + len(cells))
             if name in self._at:
                 array, place = self._at[name]
                 with np.errstate(over="ignore"):  # becomes inf, which validate() names with its row

@@ -194,43 +194,45 @@ def read_tables(path: Path, given: Mapping[str, Any], *, next_observations: bool
     for file in files:
         with _reading(file):
             sources.append(_open(file))
-    sheet = None
+            if sources[-1].box != sources[0].box:
+                raise DataError(
+                    f"its action box is not that of {files[0]}; load both, and put the actions into one box."
+                )
+    sheet: Sheet | None = None
     rows = 0
     for file, source in zip(files, sources, strict=True):
         with _reading(file):
             folders = _folders(file, path)
             layout = find_layout(source.names, given, next_observations=next_observations, folders=tuple(folders))
+            widths = source.widths(layout.used)
             if sheet is None:
-                widths = source.widths(layout.used)
                 sheet = Sheet(layout, sum(source.rows for source in sources), widths)
-                if sheet.nbytes > max(_FREE, _DENSEST * sum(file.stat().st_size for file in files)):
-                    raise DataError(
-                        f"its arrays would take {sheet.nbytes / 1e6:,.0f} MB, {_DENSEST} times the file or more, "
-                        "which a log does not; check where it is from."
-                    )
+                _check_size(sheet.nbytes, files)
                 meter.expect(sheet.nbytes)
-            mine, other = (set(plan.used) - set(plan.runs) | set(plan.folders) for plan in (layout, sheet.layout))
-            different = sorted(mine ^ other) or [
-                n for n, size in source.widths(layout.used).items() if widths.get(n, size) != size
-            ]
-            if different:
+            if different := sheet.differs(layout, widths):
                 raise DataError(
-                    f"its columns are not those of {files[0]} ({different[0]} differs); log the same in every file, "
-                    "or load the folders one by one and join them by Trajectories.concatenate."
+                    f"its columns are not those of {files[0]} ({different} differs); log the same in every file, or "
+                    "load them one by one and join them by Trajectories.concatenate."
                 )
             if "episode" in given and layout.folders:
                 sheet.mark(rows, source.rows, {f"{key}=": folders[key] for key in layout.folders})
             elif len(files) > 1 or layout.folders:
                 sheet.mark(rows, source.rows, {PLACE: str(file.parent if layout.folders else file)})
             for first, part in source.parts(layout.numbers, layout.labels):
-                meter.advance(sheet.put(rows + first, part, text=source.text))
+                meter.advance(sheet.put(first, part, before=rows, text=source.text))
             rows += source.rows
     assert sheet is not None  # there is a file
     with _reading(path):
-        box = getattr(sources[0], "box", {})
-        if not isinstance(box, dict):
-            raise DataError("its metadata hold no action box; write it again.")
-        return sheet.found(*(box.get(name) for name in BOX))
+        return sheet.found(*(sources[0].box.get(name) for name in BOX))
+
+
+def _check_size(size: int, files: Sequence[Path]) -> None:
+    """Refuse a small file that asks for much memory, which may be all that it is for."""
+    if size > max(_FREE, _DENSEST * sum(file.stat().st_size for file in files)):
+        raise DataError(
+            f"its arrays would take {size / 1e6:,.0f} MB, {_DENSEST} times the file or more, which a log does not; "
+            "check where it is from."
+        )
 
 
 def sidecar_path(path: Path) -> Path:
@@ -262,11 +264,13 @@ def read_sidecar(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _kind(path: Path) -> str:
+    """The kind of a file by its name; whatever has another ending begins as Parquet does."""
     return "CSV" if path.name.lower().endswith(CSV_SUFFIXES) else "Parquet"
 
 
 def _open(path: Path) -> Source:
-    from safetrax.data.formats.arrow import CsvSource, ParquetSource
+    from safetrax.data.formats.arrow import ParquetSource
+    from safetrax.data.formats.csv_files import CsvSource
 
     return CsvSource(path) if _kind(path) == "CSV" else ParquetSource(path)
 
@@ -287,7 +291,7 @@ def _reading(path: Path) -> Iterator[None]:
         reason = " ".join(str(error).split()).rstrip(".")[:200]
         if isinstance(error, OSError) and error.errno:
             raise DataError(f"{path} cannot be read ({error.strerror}); check the path and the disk.") from error
-        if _kind(path) == "CSV":
+        if _kind(path) == "CSV" and not isinstance(error, (OSError, EOFError, zlib.error)):
             raise DataError(
                 f"{path} cannot be parsed as CSV ({reason}); write one row per transition under a header, in UTF-8."
             ) from error
