@@ -70,7 +70,7 @@ class Job:
                 cost_limits=tuple(float(limit) for limit in values["cost_limits"]),
                 seeds=tuple(int(seed) for seed in values["seeds"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ConfigError(f"a job of the grid is damaged ({error!r}).") from None
 
 

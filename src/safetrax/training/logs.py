@@ -155,8 +155,13 @@ def read_metrics(path: str | Path) -> list[MetricRow]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise RunError(f"there is no metrics file at {path}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{path} cannot be read as text ({error}).") from error
     complete = text[: text.rfind("\n") + 1]
-    lines = list(csv.reader(io.StringIO(complete)))
+    try:
+        lines = list(csv.reader(io.StringIO(complete)))
+    except csv.Error as error:
+        raise RunError(f"{path} is no table ({error}).") from error
     if not lines or tuple(lines[0]) != COLUMNS:
         raise RunError(f"{path} is not a metrics file: its first line must be {','.join(COLUMNS)}.")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,6 +119,7 @@ def read_csv(path: Path, given: Mapping[str, Any], *, next_observations: bool, m
     episodes: dict[Hashable, int] = {}
     sheets: list[Sheet] = []
     row = place = 0
+    faults = pandas.errors.ParserError, pandas.errors.EmptyDataError
     try:
         with naming(path), path.open("rb") as file:
             head = pandas.read_csv(path, nrows=1, **packed)
@@ -136,7 +138,7 @@ def read_csv(path: Path, given: Mapping[str, Any], *, next_observations: bool, m
                     meter.advance(file.tell() - place)
                     place = file.tell()
             return _joined(layout, sheets, episodes).found()
-    except (pandas.errors.ParserError, pandas.errors.EmptyDataError, UnicodeDecodeError, OSError, EOFError) as error:
+    except (*faults, UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise DataError(
             f"{path} cannot be parsed as CSV ({reason}); write one row per transition under a header."
