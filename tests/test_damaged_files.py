@@ -45,11 +45,12 @@ CARRY = {"weights": np.zeros((3, 2), np.float32), "step": np.zeros((), np.int32)
 
 @dataclass(frozen=True)
 class Target:
-    """A file to damage, its format's own damages, and what reads it."""
+    """A file to damage, its format's own damages, what reads it, and what uses it among others."""
 
     path: str
     structural: tuple[fuzzing.Mutator, ...]
     read: Callable[[Path], Any]
+    use: Callable[[Path], Any] = lambda path: None
 
 
 def load(path: Path) -> Any:
@@ -106,8 +107,8 @@ def read_states(path: Path) -> Any:
     return BenchmarkFolder.open(path.parent if path.name == "grid.json" else path.parents[1]).states()
 
 
-def read_config(path: Path) -> Any:
-    return RunFolder.open(path.parent).config(), gather([path.parent])
+def report(path: Path) -> Any:
+    return gather([path.parent])
 
 
 def make_run(folder: Path) -> None:
@@ -188,9 +189,9 @@ TARGETS = {
     "Minari, data": Target(
         "minari/log-v0/data/main_data.hdf5", (fuzzing.hdf5_contents,), lambda path: load(path.parents[1])
     ),
-    "config.json": Target("run/config.json", JSON, read_config),
-    "metrics.csv": Target("run/metrics.csv", CSV, lambda path: (read_metrics(path), gather([path.parent]))),
-    "episodes.csv": Target("run/episodes.csv", CSV, lambda path: (read_episodes(path), gather([path.parent]))),
+    "config.json": Target("run/config.json", JSON, lambda path: RunFolder.open(path.parent).config(), report),
+    "metrics.csv": Target("run/metrics.csv", CSV, read_metrics, report),
+    "episodes.csv": Target("run/episodes.csv", CSV, read_episodes, report),
     "policy": Target(
         "run/policies/policy.safetensors", TENSORS, lambda path: RunFolder(path.parents[1]).load_policies()
     ),
@@ -218,17 +219,19 @@ def attack(name: str, seeds: range, whole: Path, tmp_path: Path) -> None:
             random = np.random.default_rng([seed, *name.encode()])
             bad = fuzzing.damaged(content, target.structural, random)
             path.write_bytes(bad)
-            said = ""
-            try:
-                with fuzzing.guarded(len(bad)):
-                    target.read(path)
-            except SafeTraXError as error:
-                said = str(error)
-            except BaseException as error:
-                error.add_note(f"{name}, seed {seed}")
-                raise
-            assert said.isprintable(), f"{name}, seed {seed}: {said!r}"
-            assert not said or str(folder) in said, f"{name}, seed {seed}: {said!r} names no file"
+            for act in (target.read, target.use):
+                said = ""
+                try:
+                    with fuzzing.guarded(len(bad)):
+                        act(path)
+                except SafeTraXError as error:
+                    said = str(error)
+                except BaseException as error:
+                    error.add_note(f"{name}, seed {seed}")
+                    raise
+                assert said.isprintable(), f"{name}, seed {seed}: {said!r}"
+                named = not said or str(folder) in said or act is target.use
+                assert named, f"{name}, seed {seed}: {said!r} names no file"
 
 
 @pytest.mark.parametrize("name", TARGETS)
