@@ -153,7 +153,9 @@ class Policy:
             actor = deserialise(json.loads(header["actor"]), tensors)
             identity = RunId(**json.loads(header["id"]))
             metadata = json.loads(header["metadata"])
-        except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        except DataError as error:  # what the structure lacks is told without the file
+            raise error if str(path) in str(error) else DataError(f"{path}: {error}") from error
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise DataError(f"{path} is damaged or not a policy file ({error}).") from error
         if not isinstance(actor, Actor):
             raise DataError(f"{path} holds a {type(actor).__name__}, not a policy.")

@@ -131,7 +131,7 @@ class BenchmarkFolder:
         try:
             values = json.loads(self.grid_file.read_text(encoding="utf-8"))
             return tuple(Job.from_json(entry) for entry in values["jobs"])
-        except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
             raise RunError(f"{self.grid_file} cannot be read ({error}).") from None
 
     def states(self) -> tuple[State, ...]:
@@ -145,7 +145,12 @@ class BenchmarkFolder:
         try:
             values: Mapping[str, Any] = json.loads(self.state_file(job.name).read_text(encoding="utf-8"))
             state = State(job=job, **values)
-        except (OSError, ValueError, TypeError):  # not begun, or cut off by a full disk: it begins again
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+            RecursionError,
+        ):  # not begun, or cut off by a full disk: it begins again
             return State(job, "waiting")
         if state.name == "running" and not _is_alive(state):
             return replace(state, name="stopped")

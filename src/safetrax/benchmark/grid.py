@@ -23,6 +23,7 @@ from safetrax.settings import require_whole
 from safetrax.words import exact, nearest
 
 _ENDINGS = (".hdf5", ".h5", ".npz", ".parquet")
+_LONGEST_NAME = 200  # of a job; files are called after it
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,17 @@ class Job:
             ConfigError: something is missing.
         """
         try:
+            for key in ("name", "algorithm", "label", "task", "data"):
+                if not isinstance(values[key], str):
+                    raise TypeError(f"{key} is {values[key]!r}")
+            if not 0 < len(values["name"]) < _LONGEST_NAME or "/" in values["name"]:
+                raise ValueError(f"{values['name']!r} is no file name")
             return Job(
                 **{f.name: values[f.name] for f in fields(Job) if f.name not in ("cost_limits", "seeds")},
                 cost_limits=tuple(float(limit) for limit in values["cost_limits"]),
                 seeds=tuple(_whole(seed) for seed in values["seeds"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ConfigError(f"a job of the grid is damaged ({error!r}).") from None
 
 

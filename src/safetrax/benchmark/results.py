@@ -116,7 +116,7 @@ def _header(schema: Any, path: Path) -> dict[str, Any]:
         header: dict[str, Any] = json.loads((schema.metadata or {})[_KEY])
         if header.keys() >= {"job", "config", "seconds", "attempts", "warnings"}:
             return header
-    except (KeyError, ValueError, AttributeError):
+    except (KeyError, ValueError, AttributeError, RecursionError):
         pass
     raise DataError(f"{path} is a Parquet file, but holds no results of a benchmark.")
 

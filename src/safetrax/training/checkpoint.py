@@ -63,7 +63,7 @@ def read_position(path: Path, signature: Mapping[str, Any]) -> Position:
     try:
         position = Position(**json.loads(header["position"]))
         saved = json.loads(header["signature"])
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise RunError(f"the checkpoint {path} is damaged ({error}); start again in a new folder.") from error
     require_same(path, saved, signature)
     return position

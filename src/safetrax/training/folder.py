@@ -123,7 +123,7 @@ class RunFolder:
         """
         try:
             config: Any = json.loads(self.config_file.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{self.config_file} is damaged ({error}).") from error
         if not isinstance(config, dict):
             raise RunError(f"{self.config_file} is damaged (it holds no settings).")

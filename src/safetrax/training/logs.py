@@ -153,7 +153,12 @@ def read_metrics(path: str | Path) -> list[MetricRow]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise RunError(f"there is no metrics file at {path}.") from error
-    lines = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1])))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{path} cannot be read as text ({error}).") from error
+    try:
+        lines = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1])))
+    except csv.Error as error:
+        raise RunError(f"{path} is no table ({error}).") from error
     if not lines and _HEADER.startswith(text):
         return []
     if not lines or tuple(lines[0]) != COLUMNS:

@@ -205,7 +205,7 @@ def check_stored(path: Path, datasets: Iterable[h5py.Dataset]) -> None:
     total = 0
     for dataset in datasets:
         with parsing(*FAULTS):
-            name, chunks, stored = dataset.name, dataset.chunks, dataset.id.get_storage_size()
+            name, chunks, stored = _name(dataset), dataset.chunks, dataset.id.get_storage_size()
             size = dataset.size * dataset.dtype.itemsize
             wanted, there = (1, int(stored > 0)) if chunks is None else _chunks(dataset)
             packed = chunks is not None and _filters(dataset)
@@ -257,10 +257,10 @@ def _check_alone(file: h5py.File) -> None:
             properties = dataset.id.get_create_plist()
             if properties.get_layout() == h5py.h5d.VIRTUAL:
                 first = properties.get_virtual_filename(0) if properties.get_virtual_count() else "other files"
-                raise DataError(f"{dataset.name} is a virtual array of rows in {plain_text(first)}, {remedy}")
+                raise DataError(f"{_name(dataset)} is a virtual array of rows in {plain_text(first)}, {remedy}")
             if properties.get_external_count():
                 other = properties.get_external(0)[0]
-                raise DataError(f"{dataset.name} is stored in {plain_text(other)}, {remedy}")
+                raise DataError(f"{_name(dataset)} is stored in {plain_text(other)}, {remedy}")
 
 
 def _check_flat(path: Path, file: h5py.File, groups: Collection[str]) -> None:
@@ -276,6 +276,10 @@ def _check_flat(path: Path, file: h5py.File, groups: Collection[str]) -> None:
             f"the arrays are in groups, such as {example}, but one flat array per key is needed; read the episodes "
             "with h5py and give them to Trajectories.from_episodes, then write_hdf5 keeps them."
         )
+
+
+def _name(dataset: h5py.Dataset) -> str:
+    return plain_text(dataset.name or "an array").lstrip("/")
 
 
 def _dataset(file: h5py.File, key: str) -> h5py.Dataset:

@@ -59,7 +59,9 @@ _FAULTS = (
     SyntaxError,
     TypeError,
     KeyError,
+    IndexError,
     OverflowError,
+    SystemError,  # numpy, about texts of impossible letters
 )
 _PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _SMALL = 1 << 20  # bytes of a name or a bound
@@ -102,11 +104,7 @@ def read_npz(path: Path, fields: Collection[str], *, meter: Meter) -> Found:
             columns=columns,
             action_low=low,
             action_high=high,
-            names={
-                name: [plain_text(entry) for entry in np.ravel(_small(archive, name))]
-                for name in NAMES
-                if name in members
-            },
+            names={name: _texts(archive, name) for name in NAMES if name in members},
         )
 
 
@@ -200,6 +198,12 @@ def _small(archive: zipfile.ZipFile, key: str) -> np.ndarray:
         raise DataError(f"{key} has {size} bytes; write one entry per feature.")
     with _member(archive, key) as stream, parsing(*_FAULTS):
         return np.asarray(npy.read_array(stream, allow_pickle=False))  # type: ignore[no-untyped-call]
+
+
+def _texts(archive: zipfile.ZipFile, key: str) -> list[str]:
+    entries = np.ravel(_small(archive, key))
+    with parsing(*_FAULTS):
+        return [plain_text(entry) for entry in entries]
 
 
 def _read(archive: zipfile.ZipFile, key: str, field: str, meter: Meter) -> np.ndarray:

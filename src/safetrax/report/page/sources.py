@@ -15,7 +15,7 @@ from safetrax.benchmark.grid import Job
 from safetrax.benchmark.own_results import config_table
 from safetrax.benchmark.results import ENDING, JobResult, read_result
 from safetrax.data.catalogue import get_task
-from safetrax.errors import ConfigError, DataError, RunError
+from safetrax.errors import ConfigError, DataError, RunError, TaskError
 from safetrax.evaluation.episodes import EpisodeRow, RunKey, limit_text, read_episodes, run_text
 from safetrax.evaluation.statistics import last_steps
 
@@ -284,13 +284,16 @@ def _run_folder(path: Path) -> Training:
         raise RunError(f"{path} is neither a benchmark (no grid.json) nor a run folder (no config.json).")
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path / 'config.json'} is damaged ({error}).") from None
     file = path / "episodes.csv"
     found = read_episodes(file) if file.exists() else []
     if not found:
         raise RunError(f"the run in {path} has no evaluation episodes; run safetrax evaluate {path} first.")
-    rows, history = _last_and_history(_named(found))
+    try:
+        rows, history = _last_and_history(_named(found))
+    except TaskError as error:
+        raise TaskError(f"{file}: {error}") from error
     limits = config_table(config).get("cost_limits")
     limits = limits if isinstance(limits, list) else ()
     return Training(
