@@ -302,15 +302,13 @@ def test_phone(report, visit, picture):
 def test_print(report, visit, picture):
     page = visit(report, color_scheme="dark").page
     page.emulate_media(media="print")
-    page.wait_for_timeout(200)
+    until(page, "document.querySelectorAll('details:not([open])').length == 0")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert page.locator("details:not([open])").count() == 0
     assert page.locator("#filter").is_hidden()
     assert page.locator("#table tr.limit:visible").count() == 27
     assert page.locator("#curves svg.chart").count() == page.locator("#curves figure").count() > 6
     page.emulate_media(media="screen")
-    page.wait_for_timeout(200)
-    assert page.locator("details:not([open])").count() > 3
+    until(page, "document.querySelectorAll('details:not([open])').length > 3")
     assert page.locator("#table tr").count() == 10  # as before
     page.pdf(path=picture("print.pdf"), format="A4")
     assert Path(picture("print.pdf")).stat().st_size > 50_000
