@@ -11,8 +11,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from email.message import Message
 from pathlib import Path
 from urllib.error import HTTPError
@@ -697,21 +699,34 @@ def test_a_folder_that_cannot_be_made(refused, tmp_path):
     assert "a part of the path is a file, not a folder" in refused(RunError, folder=tmp_path / "file" / "sub")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_may_only_be_read(get, refused, tmp_path):
-    tmp_path.chmod(0o500)
-    try:
-        assert "permission was denied" in refused(RunError)
-    finally:
-        tmp_path.chmod(0o700)
-    (tmp_path / NAME).write_bytes(BODY)
-    tmp_path.chmod(0o500)
-    try:
-        heard = Heard()
-        get(progress=heard)
-        assert "which is not recorded" in heard.notes[0]
-    finally:
-        tmp_path.chmod(0o700)
+@pytest.fixture
+def read_only() -> Iterator[Path]:
+    """A folder that may only be read, with the file and an empty folder of that kind; root becomes somebody else."""
+    somebody, root = 65534, os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as name:
+        folder, empty = Path(name), Path(name) / "empty"
+        empty.mkdir()
+        (folder / NAME).write_bytes(BODY)
+        for each in (empty, folder):
+            each.chmod(0o555)
+        if root:
+            os.seteuid(somebody)
+        try:
+            yield folder
+        finally:
+            if root:
+                os.seteuid(0)
+            for each in (folder, empty):
+                each.chmod(0o755)
+
+
+def test_a_folder_that_may_only_be_read(get, read_only):
+    with pytest.raises(RunError, match="permission was denied"):
+        get(folder=read_only / "empty")
+    assert names(read_only / "empty") == []
+    heard = Heard()
+    get(progress=heard, folder=read_only)
+    assert "which is not recorded" in heard.notes[0]
 
 
 def test_a_record_that_cannot_be_written_is_no_obstacle_to_a_check(get, monkeypatch, tmp_path):
