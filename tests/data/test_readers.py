@@ -137,7 +137,7 @@ def test_round_trip_is_bitwise(tmp_path: Path, with_next: bool) -> None:
     )
     path = tmp_path / "new" / "x.hdf5"
     write_hdf5(path, data, attributes={"robot": "ball", "version": 2})
-    assert load(path, next_observations=with_next).fingerprint() == data.fingerprint()
+    assert load(path, next_observations=True).fingerprint() == data.fingerprint()
     with h5py.File(path) as file:
         assert file.attrs["robot"] == "ball"
         assert file.attrs["version"] == 2
@@ -260,11 +260,6 @@ def test_missing_key(path: Path, key: str) -> None:
     message = refusal(write(path, **{k: v for k, v in columns().items() if k != key}))
     assert f"the key {key} is missing; the file has " in message
     assert all(other in message for other in columns() if other != key)
-
-
-def test_missing_next_observations_matter_only_if_asked_for(path: Path) -> None:
-    write(path, **columns(next_observations=None))
-    assert "the key next_observations is missing" in refusal(path, next_observations=True)
 
 
 def test_no_keys_at_all(path: Path) -> None:

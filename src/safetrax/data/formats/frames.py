@@ -54,7 +54,7 @@ def from_pandas(
         step: column that orders the rows of an episode, numbers or times. Without one, they are as they come.
         terminated: column that is 1 where the environment ended an episode.
         truncated: column that is 1 where a time limit did; a last row with neither is marked so.
-        next_observations: columns of s_{t+1}, or True: under their usual names.
+        next_observations: columns of s_{t+1}, or True: under their usual names, if there are any.
         action_low: (A,) or one number, -1 if omitted.
         action_high: (A,) or one number, +1 if omitted.
         info: JSON-ready facts about the source; `observation_names` and `action_names` are added.

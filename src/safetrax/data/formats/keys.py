@@ -31,10 +31,10 @@ BOX = ("action_low", "action_high")
 
 
 def find_keys(present: Iterable[str], *, next_observations: bool) -> dict[str, str]:
-    """The key of every field that is to be read.
+    """The key of every field that is to be read; next_observations may be wanted and not be there.
 
     Raises:
-        DataError: one is missing.
+        DataError: another one is missing.
     """
     there = list(present)
     found = {}
@@ -42,6 +42,8 @@ def find_keys(present: Iterable[str], *, next_observations: bool) -> dict[str, s
         if field == "next_observations" and not next_observations:
             continue
         key = next((key for key in keys if key in there), None)
+        if key is None and field == "next_observations":
+            continue
         if key is None:
             raise DataError(f"the key {keys[0]} is missing; the file has {', '.join(there) or 'no keys'}.")
         found[field] = key

@@ -67,7 +67,7 @@ def find_layout(table: Sequence[str], given: Mapping[str, Any], *, next_observat
         table: the columns that there are.
         given: columns by role (the fields of `Layout`). Of observations, actions and next_observations either a
             list or a pattern with one `*`; of the others one name.
-        next_observations: whether they are wanted at all.
+        next_observations: whether they are wanted; there may be none, unless `given` names them.
 
     Raises:
         DataError: a column is missing, ambiguous or used twice.
@@ -111,7 +111,7 @@ def _one(role: str, table: Sequence[str], given: object) -> str | None:
     return found
 
 
-def _many(role: str, table: Sequence[str], given: object) -> tuple[str, ...]:
+def _many(role: str, table: Sequence[str], given: object) -> tuple[str, ...] | None:
     if isinstance(given, str) and given.count("*") == 1:
         before, after = given.split("*")
         columns = [
@@ -131,8 +131,11 @@ def _many(role: str, table: Sequence[str], given: object) -> tuple[str, ...]:
     return _usual(role, table)
 
 
-def _usual(role: str, table: Sequence[str]) -> tuple[str, ...]:
-    """The columns of features by their usual names: `observation_*`, `observation.*`, or `observation` alone."""
+def _usual(role: str, table: Sequence[str]) -> tuple[str, ...] | None:
+    """The columns of features by their usual names: `observation_*`, `observation.*`, or `observation` alone.
+
+    None where a log may do without them.
+    """
     groups = {prefix: [name for name in table if _suffix(name, prefix)] for prefix in _PREFIXES[role]}
     found = [prefix for prefix, columns in groups.items() if columns]
     if len(found) > 1:
@@ -142,6 +145,8 @@ def _usual(role: str, table: Sequence[str]) -> tuple[str, ...]:
         columns = groups[found[0]]
         return _in_order(columns, [_suffix(name, found[0]) for name in columns])
     alone = [name for name in _PREFIXES[role] if name in table]
+    if not alone and role == "next_observations":
+        return None
     if not alone:
         raise _missing(role, [f"{prefix}_*" for prefix in _PREFIXES[role]], table)
     return (alone[0],)
