@@ -107,10 +107,12 @@ class Algorithm:
     except `index`, which runs on the host once per cost limit.
 
     A subclass defines `index`, `init`, `stages` and `actor`; `fields` if it reads more than observations and
-    actions; `variants` if one training gives several policies; `diagnose` if it can tell when a run is degenerate.
+    actions; `losses`, the metrics that training curves show, unless it is one called `loss`; `variants` if one
+    training gives several policies; `diagnose` if it can tell when a run is degenerate.
     """
 
     fields: ClassVar[tuple[Field, ...]] = ("observations", "actions")
+    losses: ClassVar[tuple[str, ...]] = ("loss",)
 
     @property
     def name(self) -> str:
