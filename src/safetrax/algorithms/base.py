@@ -96,6 +96,29 @@ class Variant:
     adjustments: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Usage:
+    """What a training uses of a data set at one cost limit.
+
+    Attributes:
+        cost_limit: the limit.
+        unit: what is counted.
+        counts: how many of each class.
+        share: of the data set's steps that are used, in [0, 1].
+        warnings: sentences about a use that is next to none.
+    """
+
+    cost_limit: float
+    unit: str
+    counts: Mapping[str, int]
+    share: float
+    warnings: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{count:,} {name}" for name, count in self.counts.items())
+        return f"limit {self.cost_limit:g}: {counts} {self.unit}; {self.share:.1%} of the log's steps are used"
+
+
 def keep_state(state: State, store: Store, index: Index, key: Key[Array, ""]) -> State:
     """A stage's `begin` that does nothing."""
     return state
@@ -153,6 +176,10 @@ class Algorithm:
     def actor(self, state: State) -> Actor:
         """What would be deployed if training ended here, in any stage."""
         raise NotImplementedError
+
+    def usage(self, trajectories: Trajectories, cost_limit: float) -> Usage | None:
+        """What `index` makes of the data set, on the host; None: it uses all of it."""
+        return None
 
     def variants(self, cost_limits: Sequence[float]) -> tuple[Variant, ...]:
         """The policies that one training for `cost_limits` gives, each an adjustment of `actor`."""
