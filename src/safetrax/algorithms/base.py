@@ -21,6 +21,8 @@ State = Any
 Index = Any
 Metrics = Mapping[str, jax.Array]
 
+LITTLE = 0.05  # share of the log's steps; a training that uses less is warned of
+
 _A = TypeVar("_A", bound="Algorithm")
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key, UInt32
 
-from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, Usage, keep_state
+from safetrax.algorithms.base import LITTLE, Algorithm, Metrics, Spec, Stage, Usage, keep_state
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import Learner
 from safetrax.algorithms.policies import ActionBounds, dropout_seed, policy_network
@@ -40,7 +40,6 @@ from safetrax.nets.actors import Actor
 from safetrax.nets.mlp import MLP, orthogonal
 from safetrax.settings import require
 
-LITTLE = 0.05  # share of the log's steps; a training that uses less is warned of
 _ROWS_AT_ONCE = 8192  # of the pass that caches the reference's log-likelihoods
 
 
