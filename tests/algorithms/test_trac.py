@@ -1,5 +1,7 @@
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import cycle
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +20,7 @@ from safetrax.training.train import train
 TINY = TraC(hidden=(16,), batch_size=32, pretrain_updates=3, updates=3, segment_ratio=0.5)
 
 
-def one_state(actions: list[float], costs: list[float], count: int, steps: int = 10) -> Trajectories:
+def one_state(actions: list[float], costs: list[float], count: int, lengths: Sequence[int] = (10,)) -> Trajectories:
     """`count` episodes per action, all in one state; every step of an episode repeats its action and cost."""
     return Trajectories.from_episodes(
         {
@@ -28,7 +30,7 @@ def one_state(actions: list[float], costs: list[float], count: int, steps: int =
             "costs": np.full(steps, cost),
         }
         for action, cost in zip(actions, costs, strict=True)
-        for _ in range(count)
+        for steps, _ in zip(cycle(lengths), range(count), strict=False)
     )
 
 
@@ -70,9 +72,12 @@ def test_end_to_end_on_one_state():
 
 
 def test_two_arms():
-    """Cheap arm -0.5 and costly arm +0.5, whole episodes of either: BC-All mixes, the others play the cheap one."""
-    data = one_state([-0.5, 0.5], [0.0, 1.0], 50)
-    algorithm = replace(TINY, segment_ratio=1.0, pretrain_updates=300, updates=600, learning_rate=1e-3, warmup=0)
+    """Cheap arm -0.5 and costly arm +0.5, whole episodes of either: BC-All mixes, the others play the cheap one.
+
+    No two episodes of an arm in ten have the same length, so that segments as long as the longest were next to none.
+    """
+    data = one_state([-0.5, 0.5], [0.0, 1.0], 50, range(6, 16))
+    algorithm = replace(TINY, segment_ratio="whole", pretrain_updates=300, updates=600, learning_rate=1e-3, warmup=0)
     policy = train(replace(algorithm, pretrain_learning_rate=3e-3), data, cost_limits=[1.0]).policies[0]
     assert action_in_the_state(policy) < -0.4
     clone = BC(hidden=(16,), updates=500, batch_size=128, learning_rate=3e-3)
