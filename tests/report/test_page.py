@@ -420,6 +420,30 @@ def test_pictures_are_embedded_while_the_page_stays_small(tmp_path, page):
     assert data["gifsLeftOut"] == ["CarRun-trac"]
 
 
+def test_the_losses_come_first_among_the_curves(tmp_path, page):
+    job = a_job("BallRun", "iql")
+    folder = a_benchmark(tmp_path / "b", [a_result(job, level("IQL", job), config=a_config(job, kind="IQL"))])
+    out = folder.run_folder(job.name)
+    out.mkdir(parents=True)
+    names = ("advantage", "clipped", "policy_loss", "weight", "reward_critic_loss", "policy_std", "value_loss", "x")
+    rows = [f"train,{update},IQL,,0,{name},1.5" for update in (1, 2) for name in names]
+    (out / "metrics.csv").write_text("\n".join(["stage,update,algorithm,cost_limit,seed,metric,value", *rows, ""]))
+    assert [panel["title"] for panel in page(folder)["panels"]] == [
+        f"IQL: train, {name}"
+        for name in ("policy_loss", "value_loss", "reward_critic_loss", "advantage", "clipped", "weight")
+    ]
+
+
+def test_what_a_training_used_of_its_data_is_told_and_doubted(tmp_path, page):
+    job, little = a_job("BallRun", "trac"), "at the cost limit 10 TraC uses 2.7% of the log's steps"
+    usage = [{"text": "limit 10: 1 desirable", "warnings": [little]}, {"text": "limit 20: 2 desirable"}, "odd"]
+    data = page(a_benchmark(tmp_path / "b", [a_result(job, level("TraC", job), config=a_config(job, usage=usage))]))
+    assert data["runs"][0]["usage"] == ["limit 10: 1 desirable", "limit 20: 2 desirable"]
+    assert items(data, "Trainings that used little of their data, or data of one class only.") == [
+        f"{job.name}: {little}"
+    ]
+
+
 def test_runs_tell_their_configuration_once(tmp_path, page):
     data = page(three_algorithms(tmp_path / "b"))
     assert len(data["runs"]) == 6

@@ -95,6 +95,7 @@ class CQL(Algorithm):
     """
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+    losses = ("policy_loss", "reward_critic_loss")
 
     penalty_weight: float = 10.0
     """alpha of CQL: weight of the penalty against the squared error of each critic; 0: none."""

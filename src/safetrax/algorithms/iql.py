@@ -85,6 +85,7 @@ class IQL(Algorithm):
     """
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+    losses = ("policy_loss", "value_loss", "reward_critic_loss")
 
     expectile: float = 0.7
     """Which expectile of Q over logged actions V is; 0.5: their mean, towards 1: the best action's value."""

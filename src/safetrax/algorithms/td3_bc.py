@@ -80,6 +80,7 @@ class TD3BC(Algorithm):
     """
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+    losses = ("policy_loss", "reward_critic_loss")
 
     value_weight: float = 2.5
     """alpha: weight of the normalised value against the distance to the logged actions; 0: behaviour cloning."""

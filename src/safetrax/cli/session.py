@@ -77,7 +77,7 @@ class Session:
         say(f"trained {count} {'policy' if count == 1 else 'policies'} of {self.algorithm.name} in {seconds:.0f} s")
         assert run.folder is not None
         evaluated = bool(options.evaluate and not obstacle) and self._evaluate(run, run.folder)
-        _draw_curves(run, run.folder)
+        self._draw_curves(run, run.folder)
         _say_where(run, run.folder, evaluated)
         return 0
 
@@ -121,6 +121,17 @@ class Session:
         merge_episodes(folder.episodes_file, result.rows)
         return True
 
+    def _draw_curves(self, run: Run, folder: RunFolder) -> None:
+        from safetrax.report.plots import learning_curves
+
+        file, task = folder.path / "curves.png", run.ids[0].task
+        try:
+            rows = read_episodes(folder.episodes_file) if folder.episodes_file.exists() else []
+            limits = run.config["cost_limits"]
+            learning_curves(run.metrics, rows, file, task=task, cost_limits=limits, losses=self.algorithm.losses)
+        except SafeTraXError as error:
+            complain(f"the learning curves could not be drawn: {error}", kind="warning: ")
+
 
 def _filtered(data: Trajectories, filters: Sequence[Filter]) -> Trajectories:
     """The data set that is trained on; each filter is said."""
@@ -155,17 +166,6 @@ def merge_episodes(path: Path, rows: tuple[EpisodeRow, ...]) -> None:
     with folder.locked(lambda: complain(f"another command writes into {folder.path}; waiting for it.")):
         old = [row for row in read_episodes(path) if row.identity not in new] if path.exists() else []
         write_episodes(path, [*old, *rows])
-
-
-def _draw_curves(run: Run, folder: RunFolder) -> None:
-    from safetrax.report.plots import learning_curves
-
-    try:
-        rows = read_episodes(folder.episodes_file) if folder.episodes_file.exists() else []
-        limits = run.config["cost_limits"]
-        learning_curves(run.metrics, rows, folder.path / "curves.png", task=run.ids[0].task, cost_limits=limits)
-    except SafeTraXError as error:
-        complain(f"the learning curves could not be drawn: {error}", kind="warning: ")
 
 
 def _say_where(run: Run, folder: RunFolder, evaluated: bool) -> None:

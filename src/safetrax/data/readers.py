@@ -58,7 +58,7 @@ def load(
             (.parquet, .csv, .tsv, .csv.gz) or a folder of such, or the folder of a Minari data set; `"minari:NAME"`
             for one in Minari's local folder; the name of a benchmark task for its downloaded data set; or `"demo"`
             for the small one that ships with the package.
-        next_observations: also read next_observations, which double the memory.
+        next_observations: also read next_observations where the log has them; they double the memory.
         task: the task that the data was recorded in; if omitted, it is guessed from the file's name.
         action_low: lower end of the action box, (A,) or one number; else what the file says, else -1.
         action_high: upper end, alike, else +1.

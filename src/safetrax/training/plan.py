@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from safetrax.algorithms.base import Algorithm
+from safetrax.algorithms.base import Algorithm, Usage
 from safetrax.data.catalogue import Task, get_task
 from safetrax.data.segments import check_cost_limits
 from safetrax.data.trajectories import Trajectories
@@ -100,6 +100,12 @@ class Plan:
         limits = [math.inf if run.cost_limit is None else run.cost_limit for run in self.ids]
         made = {limit: algorithm.index(data, limit) for limit in dict.fromkeys(limits)}
         return [made[limit] for limit in limits]
+
+    def usage(self, algorithm: Algorithm, data: Trajectories) -> list[Usage]:
+        """What the algorithm uses of the data set, for every limit where it is not all."""
+        limits = dict.fromkeys(run.cost_limit for run in self.ids if run.cost_limit is not None)
+        found = [algorithm.usage(data, limit) for limit in limits]
+        return [usage for usage in found if usage is not None]
 
 
 def check_counts(*, log_every: int, evaluate_every: int, evaluation_episodes: int) -> None:

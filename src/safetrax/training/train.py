@@ -8,7 +8,7 @@ import time
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +122,9 @@ def train(
     if warm is not None:
         plan = replace(plan, signature={**plan.signature, "start_from": warm.digest})
     indices = plan.indices(algorithm, data)
+    usage = plan.usage(algorithm, data)
+    for sentence in dict.fromkeys(sentence for entry in usage for sentence in entry.warnings):
+        warnings.warn(sentence, SafeTraXWarning, stacklevel=2)
     config = {
         "algorithm": plan.signature["algorithm"],
         "task": plan.task,
@@ -130,6 +133,7 @@ def train(
         "updates": algorithm.total_updates,
         "policies": promise(plan.policy_ids(algorithm)),
         "data": dict(data.info),
+        "usage": [{**asdict(entry), "text": str(entry)} for entry in usage],
         "made_with": environment_facts(),
         "record": dict(record or {}),
         "signature": plan.signature,
@@ -149,6 +153,9 @@ def train(
             require_same(folder.config_file, folder.config().get("signature"), plan.signature)
             if folder.checkpoint_file.exists():
                 start = read_position(folder.checkpoint_file, plan.signature)
+        reporter = make_reporter(algorithm.name, progress)
+        for entry in usage:
+            reporter.note(str(entry))
         loop = _Loop(
             program=Program(algorithm, Spec.of(data), batching, precision),
             store=store,
@@ -158,7 +165,7 @@ def train(
             folder=folder,
             sinks=make_sinks(log_to, folder, config),
             evaluator=evaluator,
-            reporter=make_reporter(algorithm.name, progress),
+            reporter=reporter,
             log_every=log_every,
             checkpoint_seconds=checkpoint_seconds,
             warm=warm,

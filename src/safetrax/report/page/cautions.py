@@ -55,6 +55,7 @@ def cautions(
     yield from _mixed(trainings)
     yield from _data(trainings)
     yield from _few_episodes(logged)
+    yield from _usage(trainings)
     yield from _warnings(trainings)
 
 
@@ -242,6 +243,14 @@ def _few_episodes(logged: Iterable[Logged]) -> Iterator[Caution]:
     ]
     if items:
         yield Caution(f"A cost limit that fewer than {FEW_EPISODES} episodes of the data meet.", tuple(items))
+
+
+def _usage(trainings: Sequence[Training]) -> Iterator[Caution]:
+    """Of a run folder; a benchmark's are among the other warnings."""
+    found = [(training.name, set(training.little_used) - set(training.warnings)) for training in trainings]
+    items = tuple(f"{name}: {text}" for name, texts in found for text in sorted(texts))
+    if items:
+        yield Caution("Trainings that used little of their data, or data of one class only.", items)
 
 
 def _warnings(trainings: Sequence[Training]) -> Iterator[Caution]:

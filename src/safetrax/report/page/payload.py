@@ -242,6 +242,7 @@ def _runs(trainings: Sequence[Training]) -> dict[str, Any]:
                 "training": _short(training.seconds.get("training", math.nan)),
                 "evaluation": _short(training.seconds.get("evaluation", math.nan)),
                 "attempts": training.attempts,
+                "usage": list(training.usage),
                 "warnings": list(training.warnings),
                 "command": command,
                 "settings": settings.number(dict(training.settings)),

@@ -718,7 +718,7 @@
       el("td", {}, el("code", {}, told(run.sha256).slice(0, 12))), el("td", { class: "number" }, `№ ${run.settings + 1}`), el("td", { class: "number" }, `№ ${run.versions + 1}`));
     const details = run => [el("tr", { class: "more" }, el("td", { colspan: columns.length }, listed([
       ["read from", run.place], ["data", run.source], ["data path", run.dataPath], ["sha256 of the data", run.sha256], ["filters", run.filters],
-      ["precision", run.precision], ["evaluated on", run.tasks], ["attempts", run.attempts === null ? "not recorded" : run.attempts],
+      ["used of the data", run.usage.join(". ")], ["precision", run.precision], ["evaluated on", run.tasks], ["attempts", run.attempts === null ? "not recorded" : run.attempts],
       ["warnings", run.warnings], ["command", run.command],
     ], true)))];
     const table = sortableTable(root.querySelector("table"), { columns, rows: data.runs, row: main, details, rowName: run => `More about ${run.name}` });

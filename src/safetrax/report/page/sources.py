@@ -98,9 +98,33 @@ class Training:
         return config_table(self.config.get("algorithm"))
 
     @property
+    def losses(self) -> tuple[str, ...]:
+        """The metrics that its algorithm calls its losses."""
+        from safetrax.algorithms import CLASSES  # brings JAX
+        from safetrax.algorithms.base import Algorithm
+
+        return CLASSES.get(str(self.settings.get("class")), Algorithm).losses
+
+    @property
     def data(self) -> Mapping[str, Any]:
         """What is known of the data set."""
         return config_table(self.config.get("data"))
+
+    @property
+    def usage(self) -> tuple[str, ...]:
+        """What of its data it used, a sentence for each cost limit; empty where nobody wrote it down."""
+        return tuple(str(entry["text"]) for entry in self._usage if "text" in entry)
+
+    @property
+    def little_used(self) -> tuple[str, ...]:
+        """What the library warned of when it used next to nothing."""
+        said = [entry.get("warnings") for entry in self._usage]
+        return tuple(dict.fromkeys(str(text) for texts in said if isinstance(texts, list) for text in texts))
+
+    @property
+    def _usage(self) -> list[Mapping[str, Any]]:
+        found = self.config.get("usage")
+        return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
     @property
     def data_path(self) -> str | None:
