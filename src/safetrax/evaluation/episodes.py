@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -130,6 +130,18 @@ def append_episodes(path: str | Path, rows: Iterable[EpisodeRow]) -> None:
             header = [COLUMNS] if os.fstat(file.fileno()).st_size == 0 else []
             file.write(_to_csv([*header, *(astuple(row) for row in rows)]).encode())
             os.fsync(file.fileno())
+
+
+def merge_episodes(path: Path, rows: Sequence[EpisodeRow]) -> None:
+    """Add rows to a file; where it holds the same episode of the same policy already, the new row replaces it.
+
+    Raises:
+        RunError: the file cannot be written.
+        DataError: it is no episodes file.
+    """
+    new = {row.identity for row in rows}
+    old = [row for row in read_episodes(path) if row.identity not in new] if path.exists() else []
+    write_episodes(path, [*old, *rows])
 
 
 def read_episodes(path: str | Path) -> list[EpisodeRow]:
