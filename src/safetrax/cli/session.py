@@ -7,7 +7,6 @@ import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from safetrax.algorithms.base import Algorithm
 from safetrax.cli.console import complain, say
@@ -18,7 +17,7 @@ from safetrax.data import Trajectories, load
 from safetrax.data.filters import Filter, filter_steps
 from safetrax.data.readers import absolute_source
 from safetrax.errors import SafeTraXError, SimulatorError
-from safetrax.evaluation.episodes import EpisodeRow, read_episodes, write_episodes
+from safetrax.evaluation.episodes import EpisodeRow, read_episodes
 from safetrax.training.folder import RunFolder
 from safetrax.training.train import Run, TrainingInterruptedError, train
 
@@ -106,19 +105,25 @@ class Session:
         task = run.ids[0].task
         if task is None:
             return False
-        limits = self.options.cost_limits
+        rows: list[EpisodeRow] = []
         try:
             result = evaluate(
-                run.policies, task, episodes=self.options.evaluation_episodes, step=self.algorithm.total_updates
+                run.policies,
+                task,
+                episodes=self.options.evaluation_episodes,
+                step=self.algorithm.total_updates,
+                on_episode=rows.append,
             )
-            say(results_table(result.rows, limits, title=task), NOTE)
+            rows = list(result.rows)
+            say(results_table(rows, self.options.cost_limits, title=task), NOTE)
         except SafeTraXError as error:
             complain(f"the policies are trained and saved, but their evaluation failed: {error}", kind="warning: ")
             return False
         except KeyboardInterrupt:
             complain("the evaluation was interrupted; the policies are trained and saved.", kind="warning: ")
             return False
-        merge_episodes(folder.episodes_file, result.rows)
+        finally:  # whatever ended it: what there is is kept
+            folder.add_episodes(rows)
         return True
 
     def _draw_curves(self, run: Run, folder: RunFolder) -> None:
@@ -152,20 +157,6 @@ def _obstacle(task: str | None) -> str | None:
     except SimulatorError as error:
         return str(error)
     return None
-
-
-def merge_episodes(path: Path, rows: tuple[EpisodeRow, ...]) -> None:
-    """Add rows to a run's episodes; where it has the same episode of the same policy, the new row replaces it.
-
-    Raises:
-        RunError: the file cannot be written.
-        DataError: it is no episodes file.
-    """
-    new = {row.identity for row in rows}
-    folder = RunFolder(path.parent)
-    with folder.locked(lambda: complain(f"another command writes into {folder.path}; waiting for it.")):
-        old = [row for row in read_episodes(path) if row.identity not in new] if path.exists() else []
-        write_episodes(path, [*old, *rows])
 
 
 def _say_where(run: Run, folder: RunFolder, evaluated: bool) -> None:

@@ -37,7 +37,7 @@ class Plan:
         environment: name of the benchmark's task, or of a registered environment.
         method: who acts.
         episodes: how many to keep at most; drivers and policies run just so many.
-        steps: how many all agents together make.
+        steps: how many all agents together make, rounded up to whole episodes.
         agents: how many are trained side by side.
         sweep: cost limit of the agents, from the strictest to the loosest.
         max_cost: episodes of a higher cost are not kept.
@@ -167,9 +167,8 @@ def make_source(plan: Plan, task: Task, box: Box, policies: Policies | None) -> 
     if plan.method == "driver":
         return Drivers(load_suite(task.suite).DRIVERS, plan.episodes, plan.seed)
     steps = max(plan.settings.iteration_steps, _EPISODES_PER_ITERATION * task.horizon)
-    iterations = -(-plan.steps // (steps * plan.agents))
     sweeps = default_sweeps(*plan.sweep, plan.agents)
-    return Learners(task, sweeps, steps=steps, iterations=iterations, seed=plan.seed, settings=plan.settings)
+    return Learners(task, sweeps, steps=steps, total=plan.steps, seed=plan.seed, settings=plan.settings)
 
 
 def slots_of(plan: Plan, task: Task, workers: int | None) -> int:

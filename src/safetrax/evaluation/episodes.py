@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -122,6 +122,18 @@ def append_episodes(path: str | Path, rows: Iterable[EpisodeRow]) -> None:
         RunError: the file cannot be written.
     """
     append_text(path, _to_csv(astuple(row) for row in rows), header=_to_csv([COLUMNS]), durable=True)
+
+
+def merge_episodes(path: Path, rows: Sequence[EpisodeRow]) -> None:
+    """Add rows to a file; where it holds the same episode of the same policy already, the new row replaces it.
+
+    Raises:
+        RunError: the file cannot be written.
+        DataError: it is no episodes file.
+    """
+    new = {row.identity for row in rows}
+    old = [row for row in read_episodes(path) if row.identity not in new] if path.exists() else []
+    write_episodes(path, [*old, *rows])
 
 
 def read_episodes(path: str | Path) -> list[EpisodeRow]:

@@ -15,13 +15,15 @@ import importlib.metadata
 import json
 import platform
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetrax import __version__
-from safetrax.errors import RunError
+from safetrax.errors import RunError, SafeTraXWarning
+from safetrax.evaluation.episodes import EpisodeRow, merge_episodes
 from safetrax.files import explain_os_errors, locked, sweep, write_json
 from safetrax.policy import Policies, Policy, RunId
 
@@ -100,6 +102,22 @@ class RunFolder:
             sweep(self.path)
             sweep(self.policies_folder)
             yield
+
+    def add_episodes(self, rows: Sequence[EpisodeRow]) -> None:
+        """Add rows to the run's episodes, once nobody else writes into the folder; see `merge_episodes`.
+
+        Raises:
+            RunError: the file cannot be written.
+            DataError: it is no episodes file.
+        """
+
+        def say() -> None:
+            text = f"another command writes into {self.path}; waiting for it."
+            warnings.warn(text, SafeTraXWarning, stacklevel=2)
+
+        if rows:
+            with self.locked(say):
+                merge_episodes(self.episodes_file, rows)
 
     @staticmethod
     def open(path: str | Path) -> RunFolder:
