@@ -12,9 +12,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool
 from safetensors import SafetensorError
 
-from safetrax.errors import ConfigError, DataError
+from safetrax.errors import ConfigError, DataError, RunError
 from safetrax.files import content_hash, read_tensors, write_tensors
 from safetrax.nets import (  # noqa: F401 (what a file may name)
     conditioned,
@@ -123,8 +124,10 @@ class Policy:
         """Write one safetensors file whose header holds the structure and the metadata as JSON.
 
         Raises:
-            RunError: the file cannot be written; nothing is left half-written.
+            RunError: a parameter is not finite, or the file cannot be written; nothing is left half-written.
         """
+        if not _finite(self.actor):
+            raise RunError(f"{path} is not written, for the policy {self.id} has parameters that are not finite.")
         structure, tensors = serialise(self.actor)
         header = {
             "format": FORMAT,
@@ -141,7 +144,7 @@ class Policy:
         """Read a file that `save` wrote. Nothing is unpickled.
 
         Raises:
-            DataError: the file is missing, damaged or not a policy.
+            DataError: the file is missing, damaged, not a policy, or one whose parameters are not finite.
         """
         path = Path(path)
         if not path.is_file():
@@ -159,7 +162,15 @@ class Policy:
             raise DataError(f"{path} is damaged or not a policy file ({error}).") from error
         if not isinstance(actor, Actor):
             raise DataError(f"{path} holds a {type(actor).__name__}, not a policy.")
+        if not _finite(actor):
+            raise DataError(
+                f"{path} holds a policy whose training diverged: its parameters are not finite; train anew."
+            )
         return Policy(actor, identity, metadata)
+
+
+def _finite(actor: Actor) -> bool:
+    return all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(actor))
 
 
 @eqx.filter_jit
@@ -195,6 +206,12 @@ class Policies(Sequence[Policy]):
         if isinstance(index, slice):
             return Policies(actor, self.ids[index], self.metadata)
         return Policy(actor, self.ids[index], self.metadata)
+
+    @property
+    def finite(self) -> Bool[np.ndarray, " P"]:
+        """Which of them have finite parameters only, that is, did not diverge in training."""
+        leaves = [np.isfinite(leaf) for leaf in jax.tree.leaves(self.actor)]
+        return np.asarray(np.all([leaf.all(axis=tuple(range(1, leaf.ndim))) for leaf in leaves], axis=0))
 
     def adjusted(self, **values: float) -> Policies:
         """All policies, adjusted alike; see `Policy.adjusted`."""

@@ -14,7 +14,7 @@ from safetrax.data.store import Field, Store
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError
 from safetrax.nets.actors import Actor
-from safetrax.settings import settings_of
+from safetrax.settings import require, settings_of
 
 # A State, an Index and Metrics are pytrees of arrays; every algorithm defines its own.
 State = Any
@@ -138,6 +138,12 @@ class Algorithm:
 
     fields: ClassVar[tuple[Field, ...]] = ("observations", "actions")
     losses: ClassVar[tuple[str, ...]] = ("loss",)
+    # What the reference code adds to the standard deviations that it divides observations by; None: it does not.
+    reference_std: ClassVar[float | None] = None
+
+    standardise: bool | None = field(default=None, kw_only=True)
+    """Train on observations less their mean, divided by their standard deviation; the saved policy does the same
+    with what it is given. None: as the reference code does on known tasks, and always on other logs."""
 
     @property
     def name(self) -> str:
@@ -158,6 +164,18 @@ class Algorithm:
     def total_updates(self) -> int:
         """Gradient steps of all stages."""
         return sum(stage.updates for stage in self.stages())
+
+    def added_std(self, known_task: bool) -> float | None:
+        """What is added to the standard deviations that observations are divided by; None: they stay as they are.
+
+        Raises:
+            ConfigError: `standardise` is of another kind.
+        """
+        require(self.standardise in (None, True, False), "standardise", self.standardise, "be True, False or None")
+        reference = self.reference_std if known_task else 0.0
+        if self.standardise is None:
+            return reference
+        return (reference or 0.0) if self.standardise else None
 
     def index(self, trajectories: Trajectories, cost_limit: float) -> Index:
         """Arrays that depend on the limit. Their shapes must not: runs with different limits share one program.
@@ -215,4 +233,5 @@ class Algorithm:
         unknown = sorted(set(config) - known)
         if unknown:
             raise ConfigError(f"{cls.__name__} has no setting named {unknown[0]!r}.")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()})
+        settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+        return cls(**settings)

@@ -13,17 +13,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key
 
-from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage
+from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import Learner, Tracked
 from safetrax.algorithms.policies import ActionBounds
-from safetrax.algorithms.standardisation import (
-    ReturnRange,
-    RewardIndex,
-    Standardiser,
-    require_return_range,
-    value_warnings,
-)
+from safetrax.algorithms.standardisation import ReturnRange, RewardIndex, require_return_range, value_warnings
 from safetrax.data.store import TRANSITION_FIELDS, Field, Store, Transitions
 from safetrax.data.trajectories import Trajectories
 from safetrax.losses.conservative import conservative_gap
@@ -64,14 +58,12 @@ class CQLState(eqx.Module):
         policy: a squashed Gaussian.
         critics: Q, two of them, and their targets.
         log_temperature: log of the entropy's weight.
-        standardiser: of observations.
         bounds: action bounds.
     """
 
     policy: Learner[ScaledGaussian]
     critics: Tracked[Ensemble]
     log_temperature: Learner[Float[Array, ""]]
-    standardiser: Standardiser
     bounds: ActionBounds
 
 
@@ -96,6 +88,7 @@ class CQL(Algorithm):
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
     losses = ("policy_loss", "reward_critic_loss")
+    reference_std: ClassVar[float | None] = 1e-3
 
     penalty_weight: float = 10.0
     """alpha of CQL: weight of the penalty against the squared error of each critic; 0: none."""
@@ -168,18 +161,16 @@ class CQL(Algorithm):
             policy=Learner.make(policy, self._policy_optimiser()),
             critics=Tracked.make(Ensemble(critics), self._critic_optimiser()),
             log_temperature=Learner.make(jnp.zeros(()), self._policy_optimiser()),
-            standardiser=Standardiser.identity(observations),
             bounds=ActionBounds.of(spec),
         )
 
     def stages(self) -> tuple[Stage, ...]:
         """One."""
-        return (Stage("train", self.updates, self._standardise, self._update),)
+        return (Stage("train", self.updates, keep_state, self._update),)
 
     def actor(self, state: CQLState) -> Actor:
-        """tanh of the policy's mean, on standardised observations; the scale of its deviation is not needed."""
-        network = SquashedGaussian(state.policy.network.network)
-        return state.standardiser.actor(state.bounds.actor(network))
+        """tanh of the policy's mean; the scale of its deviation is not needed."""
+        return state.bounds.actor(SquashedGaussian(state.policy.network.network))
 
     def diagnose(self, history: History) -> tuple[str, ...]:
         """A policy without gradient, or values that cannot be."""
@@ -197,17 +188,12 @@ class CQL(Algorithm):
     def _critic_optimiser(self) -> optax.GradientTransformation:
         return optax.adam(self.critic_learning_rate)
 
-    def _standardise(self, state: CQLState, store: Store, index: RewardIndex, key: Key[Array, ""]) -> CQLState:
-        return CQLState(
-            state.policy, state.critics, state.log_temperature, Standardiser.of(store.observations), state.bounds
-        )
-
     def _update(
         self, state: CQLState, store: Store, index: RewardIndex, key: Key[Array, ""]
     ) -> tuple[CQLState, Metrics]:
         """All losses are taken at the networks before the update, as in CORL."""
         draw_key, noise_key, uniform_key = jax.random.split(key, 3)
-        batch = state.standardiser.batch(store.transitions(index.transitions.sample(draw_key, self.batch_size)))
+        batch = store.transitions(index.transitions.sample(draw_key, self.batch_size))
         temperature = jnp.exp(state.log_temperature.network)
         scale = self.reward_scale * index.reward_scale(self.return_range)
         # of s and s': one draw for the policy's loss and for the target, the others for the penalty
@@ -263,7 +249,7 @@ class CQL(Algorithm):
             "value_ratio": index.value_ratio(logged, scale),
         }
         follow = critics.follow(self.target_rate)
-        return CQLState(policy, follow, log_temperature, state.standardiser, state.bounds), metrics
+        return CQLState(policy, follow, log_temperature, state.bounds), metrics
 
     def critic_loss(
         self,
@@ -277,7 +263,7 @@ class CQL(Algorithm):
 
         Args:
             critics: to be trained.
-            batch: standardised.
+            batch: of the data.
             target: of Q at the logged actions.
             actions: drawn for the penalty, all to be judged in s.
             log_density: of the drawn actions, in nats.

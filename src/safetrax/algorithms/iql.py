@@ -11,17 +11,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key
 
-from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage
+from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import Learner, Tracked
 from safetrax.algorithms.policies import ActionBounds
-from safetrax.algorithms.standardisation import (
-    ReturnRange,
-    RewardIndex,
-    Standardiser,
-    require_return_range,
-    value_warnings,
-)
+from safetrax.algorithms.standardisation import ReturnRange, RewardIndex, require_return_range, value_warnings
 from safetrax.data.store import TRANSITION_FIELDS, Field, Store
 from safetrax.data.trajectories import Trajectories
 from safetrax.losses.expectile import expectile_loss
@@ -53,14 +47,12 @@ class IQLState(eqx.Module):
         policy: a Gaussian.
         critics: Q, two of them, and their targets.
         value: V.
-        standardiser: of observations.
         bounds: action bounds.
     """
 
     policy: Learner[GaussianPolicy]
     critics: Tracked[Ensemble]
     value: Learner[MLP]
-    standardiser: Standardiser
     bounds: ActionBounds
 
 
@@ -86,6 +78,7 @@ class IQL(Algorithm):
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
     losses = ("policy_loss", "value_loss", "reward_critic_loss")
+    reference_std: ClassVar[float | None] = 1e-3
 
     expectile: float = 0.7
     """Which expectile of Q over logged actions V is; 0.5: their mean, towards 1: the best action's value."""
@@ -150,17 +143,16 @@ class IQL(Algorithm):
             policy=Learner.make(GaussianPolicy(mean, jnp.zeros(actions)), self._policy_optimiser()),
             critics=Tracked.make(critics, self._optimiser()),
             value=Learner.make(MLP.make(value_key, (observations, *self.hidden, 1)), self._optimiser()),
-            standardiser=Standardiser.identity(observations),
             bounds=ActionBounds.of(spec),
         )
 
     def stages(self) -> tuple[Stage, ...]:
         """One."""
-        return (Stage("train", self.updates, self._standardise, self._update),)
+        return (Stage("train", self.updates, keep_state, self._update),)
 
     def actor(self, state: IQLState) -> Actor:
-        """The policy's mean, on standardised observations."""
-        return state.standardiser.actor(state.bounds.actor(state.policy.network.network))
+        """The policy's mean."""
+        return state.bounds.actor(state.policy.network.network)
 
     def diagnose(self, history: History) -> tuple[str, ...]:
         """All weights at the cap, all weights zero, or values that cannot be."""
@@ -185,14 +177,11 @@ class IQL(Algorithm):
     def _log_std(self, policy: GaussianPolicy) -> Float[Array, " A"]:
         return jnp.clip(policy.log_std, self.smallest_log_std, _LARGEST_LOG_STD)
 
-    def _standardise(self, state: IQLState, store: Store, index: RewardIndex, key: Key[Array, ""]) -> IQLState:
-        return IQLState(state.policy, state.critics, state.value, Standardiser.of(store.observations), state.bounds)
-
     def _update(
         self, state: IQLState, store: Store, index: RewardIndex, key: Key[Array, ""]
     ) -> tuple[IQLState, Metrics]:
         """All three losses are taken at the networks before the update, as in CORL."""
-        batch = state.standardiser.batch(store.transitions(index.transitions.sample(key, self.batch_size)))
+        batch = store.transitions(index.transitions.sample(key, self.batch_size))
         scale = index.reward_scale(self.return_range)
         target_value = state.critics.target.min(batch.observations, batch.actions)
         next_value = jnp.where(batch.done, 0.0, state.value.network(batch.next_observations)[:, 0])
@@ -234,4 +223,4 @@ class IQL(Algorithm):
             "value_ratio": index.value_ratio(values, scale),
         }
         follow = critics.follow(self.target_rate)
-        return IQLState(policy, follow, value, state.standardiser, state.bounds), metrics
+        return IQLState(policy, follow, value, state.bounds), metrics

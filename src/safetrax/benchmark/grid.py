@@ -255,7 +255,7 @@ def algorithm_of(job: Job) -> Any:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f" did you mean {near[0]}?" if near else f" safetrax train {job.algorithm} --help shows all."
             raise ConfigError(f"{job.algorithm} has no setting {name!r};{hint}")
-    values = {name: tuple(v) if isinstance(v, list) else v for name, v in job.settings.items()}
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in job.settings.items()}
     try:
         return replace(preset, **choice.fixed, **values)
     except TypeError:

@@ -12,8 +12,10 @@ import jax
 import jax.numpy as jnp
 
 from safetrax.algorithms.base import Algorithm, Usage
+from safetrax.algorithms.standardisation import Standardiser
 from safetrax.data.catalogue import Task, get_task
 from safetrax.data.segments import check_cost_limits
+from safetrax.data.store import Store
 from safetrax.data.trajectories import Trajectories
 from safetrax.data.validation import check
 from safetrax.errors import ConfigError, SafeTraXWarning
@@ -64,13 +66,16 @@ class Plan:
         name = None if entry is None else entry.name
         per_limit: tuple[float | None, ...] = limits if algorithm.uses_cost_limit else (None,)
         ids = tuple(RunId(algorithm.name, name, limit, int(seed)) for limit in per_limit for seed in seeds)
-        signature = {
+        signature: dict[str, Any] = {
             "algorithm": {"class": type(algorithm).__name__, **algorithm.config()},
             "task": name,
             "runs": [[run.cost_limit, run.seed] for run in ids],
             "data": data.fingerprint(),
             "precision": precision,
         }
+        added = algorithm.added_std(entry is not None)
+        if added != algorithm.reference_std:  # checkpoints of versions that knew only the reference's way stay valid
+            signature["standardised"] = added is not None
         return Plan(ids, limits, name, signature)
 
     def policies(self, algorithm: Algorithm, actor: Actor, metadata: Mapping[str, Any] | None = None) -> Policies:
@@ -91,6 +96,11 @@ class Plan:
             for run in self.ids
         )
 
+    def standardiser(self, algorithm: Algorithm, store: Store) -> Standardiser | None:
+        """Of the log's observations; None where the algorithm trains on them as they are."""
+        added = algorithm.added_std(self.task is not None)
+        return None if added is None else _statistics(store.observations, added)
+
     def indices(self, algorithm: Algorithm, data: Trajectories) -> list[Any]:
         """The algorithm's index for every run; runs of one limit share it.
 
@@ -106,6 +116,9 @@ class Plan:
         limits = dict.fromkeys(run.cost_limit for run in self.ids if run.cost_limit is not None)
         found = [algorithm.usage(data, limit) for limit in limits]
         return [usage for usage in found if usage is not None]
+
+
+_statistics = jax.jit(Standardiser.of, static_argnums=1)
 
 
 def check_counts(*, log_every: int, evaluate_every: int, evaluation_episodes: int) -> None:
