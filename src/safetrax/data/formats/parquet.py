@@ -52,8 +52,12 @@ def read_parquet(path: Path, given: Mapping[str, Any], *, next_observations: boo
                 row += part.rows
                 meter.advance(sheet.nbytes * part.rows // max(1, sheet.rows))
             box = json.loads((schema.metadata or {}).get(_METADATA, b"{}"))
+            if row != sheet.rows or not isinstance(box, dict):
+                raise ValueError(f"{row} of {sheet.rows} rows")
             return sheet.found(*(box.get(name) for name in BOX))
-    except (arrow.ArrowException, OSError) as error:
+    except DataError:
+        raise
+    except (arrow.ArrowException, OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is truncated or damaged ({error}); download or write it again.") from error
 
 
