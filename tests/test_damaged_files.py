@@ -33,10 +33,11 @@ from safetrax.training.checkpoint import Position, load_checkpoint, read_positio
 from safetrax.training.folder import RunFolder
 from safetrax.training.logs import read_metrics
 
-FAST, SLOW = 14, 455  # inputs per file: 300 and 10,000 in all
+FAST, SLOW = 13, 420  # inputs per file: 300 and 10,000 in all
 SLOW_PARTS = 5
 
 JSON, CSV = (fuzzing.json_text,), (fuzzing.csv_text,)
+PARQUET = (fuzzing.parquet_columns,)
 TENSORS = (fuzzing.safetensors_header, fuzzing.safetensors_arrays)
 SIGNATURE = {"seed": 1, "algorithm": {"class": "BC", "rate": 0.1}}
 JOB = Job("bc-all--BallRun", "bc-all", "", {}, "BallRun", "demo", (10.0, 20.0), (0, 1), 2, 0)
@@ -157,6 +158,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         warnings.simplefilter("ignore")
         patch.setenv("MINARI_DATASETS_PATH", str(folder))
         st.to_minari(data, "minari/log-v0")
+        st.to_minari(data, "minari/arrow-v0", data_format="arrow")
     make_run(folder / "run")
     save_checkpoint(folder / "checkpoint.safetensors", Position(0, 2, 1), CARRY, SIGNATURE)
     benchmark = BenchmarkFolder.make(folder / "grid", [JOB])
@@ -182,13 +184,14 @@ TARGETS = {
     "NPZ": Target("log.npz", (fuzzing.npz_members,), load),
     "NPZ, stored": Target("plain.npz", (fuzzing.npz_members,), load),
     "CSV": Target("log.csv", CSV, load),
-    "CSV, packed": Target("packed.csv.gz", (), load),
-    "Parquet": Target("log.parquet", (), load),
+    "CSV, packed": Target("packed.csv.gz", (fuzzing.packed_csv_text,), load),
+    "Parquet": Target("log.parquet", PARQUET, load),
     "columns.json": Target("told/log.columns.json", JSON, lambda path: load(path.with_name("log.csv"))),
     "Minari, metadata": Target("minari/log-v0/data/metadata.json", JSON, lambda path: load(path.parents[1])),
     "Minari, data": Target(
         "minari/log-v0/data/main_data.hdf5", (fuzzing.hdf5_contents,), lambda path: load(path.parents[1])
     ),
+    "Minari, Arrow": Target("minari/arrow-v0/data/0/part-0.arrow", (), lambda path: load(path.parents[2])),
     "config.json": Target("run/config.json", JSON, lambda path: RunFolder.open(path.parent).config(), report),
     "metrics.csv": Target("run/metrics.csv", CSV, read_metrics, report),
     "episodes.csv": Target("run/episodes.csv", CSV, read_episodes, report),
@@ -198,7 +201,7 @@ TARGETS = {
     "checkpoint": Target("checkpoint.safetensors", TENSORS, read_checkpoint),
     "grid.json": Target("grid/grid.json", JSON, read_states),
     "state of a job": Target(f"grid/state/{JOB.name}.json", JSON, read_states),
-    "result": Target("result.parquet", (), lambda path: (read_result(path), read_seconds(path))),
+    "result": Target("result.parquet", PARQUET, lambda path: (read_result(path), read_seconds(path))),
     "collection": Target("state.unfinished", TENSORS, lambda path: load_state(path, Buffer(4, 0), SIGNATURE)),
     "record": Target("log.hdf5.sha256.json", JSON, lambda path: read_record(path.with_name("log.hdf5"))),
     "origin": Target("log.hdf5.part.json", JSON, lambda path: Part(path.with_name("log.hdf5")).origin()),

@@ -115,8 +115,9 @@ def _header(schema: Any, path: Path) -> dict[str, Any]:
     try:
         header: dict[str, Any] = json.loads((schema.metadata or {})[_KEY])
         if header.keys() >= {"job", "config", "seconds", "attempts", "warnings"}:
+            header["seconds"] = {str(part): float(seconds) for part, seconds in header["seconds"].items()}
             return header
-    except (KeyError, ValueError, AttributeError, RecursionError):
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         pass
     raise DataError(f"{path} is a Parquet file, but holds no results of a benchmark.")
 

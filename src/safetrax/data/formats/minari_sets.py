@@ -163,7 +163,8 @@ class _Reader:
         columns |= {name: np.empty(rows, np.bool_) for name in ("terminated", "truncated")}
         size = sum(column.nbytes for column in columns.values())
         self._meter.expect(size)
-        episodes = self._dataset.iterate_episodes()
+        with _minari():
+            episodes = self._dataset.iterate_episodes()
         for number in range(len(self._offsets) - 1):
             first, last = map(int, self._offsets[number : number + 2])
             with _minari():
