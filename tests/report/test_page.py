@@ -601,6 +601,10 @@ def test_damaged_and_incomplete_results(tmp_path, page):
     write_result(file, a_result(job, rows[20:]))
     with pytest.raises(DataError, match="are incomplete: TraC, limit 10, seed 0 has 0 of 20 episodes"):
         page(folder)
+    promised = [[name, limit, seed] for name in ("TraC", "TraC-2") for limit in LIMITS for seed in job.seeds]
+    write_result(file, a_result(job, rows, config=a_config(job, policies=promised)))
+    with pytest.raises(DataError, match="are incomplete: TraC-2, limit 10, seed 0 has 0 of 20 episodes"):
+        page(folder)
     write_result(file, a_result(job, []))
     with pytest.raises(DataError, match="hold no episodes"):
         page(folder)

@@ -182,4 +182,4 @@ def _text(value: Any) -> str:
         return ("+" if value and isinstance(value[0], tuple) else ":").join(map(_text, value))
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
-    return str(value).replace("e+", "e")  # a plus sign joins
+    return str(value)
