@@ -14,7 +14,7 @@ from safetrax.benchmark.results import read_result
 from safetrax.benchmark.work import perform
 from safetrax.cli.main import main
 from safetrax.data import load
-from safetrax.data.formats.frames import to_pandas
+from safetrax.data.formats.tables import to_pandas
 from safetrax.envs.pool import EnvPool
 from safetrax.evaluation import rollout
 from safetrax.methods import CHOICES
