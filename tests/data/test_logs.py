@@ -481,6 +481,13 @@ def test_runs_with_the_same_numbers_are_not_merged(read: Read, steps: Any, tmp_p
 
 
 @every_way
+def test_a_run_is_no_episode(read: Read, tmp_path: Path) -> None:
+    refused(lambda: read(two_runs(episode=None), tmp_path), "no column says which episode")
+    flagged = two_runs(episode=None, truncated=STEP == L - 1)
+    np.testing.assert_array_equal(read(flagged, tmp_path).lengths, [L] * 2 * E)
+
+
+@every_way
 def test_labels(read: Read, tmp_path: Path) -> None:
     interleaved = log().sort_values(["step", "episode"])
     assert read(interleaved, tmp_path).fingerprint() == PLAIN.fingerprint()
@@ -523,7 +530,7 @@ def test_a_file_per_episode(suffix: str, frames: list[pd.DataFrame], tmp_path: P
 
 
 def test_files_that_repeat_numbers(tmp_path: Path) -> None:
-    data = load(folder(tmp_path, {"a.csv": log(), "sub/b.csv": log()}))
+    data = load(folder(tmp_path, {"a.csv": log(), "empty.csv": log()[:0], "sub/b.csv": log()}))
     assert data.fingerprint() == Trajectories.concatenate([PLAIN, PLAIN]).fingerprint()
 
 
