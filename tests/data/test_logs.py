@@ -143,12 +143,32 @@ def test_what_savetxt_writes(tmp_path: Path) -> None:
         ({"obs1_x": 1.0}, "column 'obs1_x' looks like one of the observations"),
         ({"observation_3": 1.0}, "observation_2 is missing between observation_1 and observation_3"),
         ({"action_2": 1.0}, "action_1 is missing between action_0 and action_2"),
+        ({"obsrvation_2": 1.0}, "column 'obsrvation_2' looks like one of the observations; rename it"),
+        ({"acton_1": 1.0}, "column 'acton_1' looks like one of the actions"),
+        ({"step": None, "steps": 1.0}, "column 'steps' looks like step"),
+        ({"trunkated": 0}, "column 'trunkated' looks like truncated"),
         ({"done": 0}, "column done may say that the environment ended the episode, or that a time limit did"),
     ],
 )
 @every_way
 def test_no_column_is_lost_in_silence(read: Read, changes: dict[str, Any], words: str, tmp_path: Path) -> None:
     refused(lambda: read(log(**changes), tmp_path), words)
+
+
+@every_way
+def test_other_columns_are_left_out(read: Read, tmp_path: Path) -> None:
+    others = {
+        "time": 1.0,
+        "obstacle_1": 1.0,
+        "activity": "x",
+        "note": None,
+        "next_observation_0": 1.0,
+        "cost_limit": 1.0,
+    }
+    assert read(log(**{"": 1.0}).assign(**others), tmp_path).fingerprint() == PLAIN.fingerprint()
+    named = {"observations": ["observation_0", "observation_1"], "actions": "action_0", "step": "step"}
+    slips = log(obsrvation_2=1.0, action_2=1.0, truncated=STEP == L - 1, steps=1.0)
+    assert read(slips, tmp_path, columns=named).fingerprint() == PLAIN.fingerprint()
 
 
 def test_two_columns_of_one_name_in_a_csv(tmp_path: Path) -> None:
