@@ -143,12 +143,32 @@ def test_what_savetxt_writes(tmp_path: Path) -> None:
         ({"obs1_x": 1.0}, "column 'obs1_x' looks like one of the observations"),
         ({"observation_3": 1.0}, "observation_2 is missing between observation_1 and observation_3"),
         ({"action_2": 1.0}, "action_1 is missing between action_0 and action_2"),
+        ({"obsrvation_2": 1.0}, "column 'obsrvation_2' looks like one of the observations; rename it"),
+        ({"acton_1": 1.0}, "column 'acton_1' looks like one of the actions"),
+        ({"step": None, "steps": 1.0}, "column 'steps' looks like step"),
+        ({"trunkated": 0}, "column 'trunkated' looks like truncated"),
         ({"done": 0}, "column done may say that the environment ended the episode, or that a time limit did"),
     ],
 )
 @every_way
 def test_no_column_is_lost_in_silence(read: Read, changes: dict[str, Any], words: str, tmp_path: Path) -> None:
     refused(lambda: read(log(**changes), tmp_path), words)
+
+
+@every_way
+def test_other_columns_are_left_out(read: Read, tmp_path: Path) -> None:
+    others = {
+        "time": 1.0,
+        "obstacle_1": 1.0,
+        "activity": "x",
+        "note": None,
+        "next_observation_0": 1.0,
+        "cost_limit": 1.0,
+    }
+    assert read(log(**{"": 1.0}).assign(**others), tmp_path).fingerprint() == PLAIN.fingerprint()
+    named = {"observations": ["observation_0", "observation_1"], "actions": "action_0", "step": "step"}
+    slips = log(obsrvation_2=1.0, action_2=1.0, truncated=STEP == L - 1, steps=1.0)
+    assert read(slips, tmp_path, columns=named).fingerprint() == PLAIN.fingerprint()
 
 
 def test_two_columns_of_one_name_in_a_csv(tmp_path: Path) -> None:
@@ -481,6 +501,13 @@ def test_runs_with_the_same_numbers_are_not_merged(read: Read, steps: Any, tmp_p
 
 
 @every_way
+def test_a_run_is_no_episode(read: Read, tmp_path: Path) -> None:
+    refused(lambda: read(two_runs(episode=None), tmp_path), "no column says which episode")
+    flagged = two_runs(episode=None, truncated=STEP == L - 1)
+    np.testing.assert_array_equal(read(flagged, tmp_path).lengths, [L] * 2 * E)
+
+
+@every_way
 def test_labels(read: Read, tmp_path: Path) -> None:
     interleaved = log().sort_values(["step", "episode"])
     assert read(interleaved, tmp_path).fingerprint() == PLAIN.fingerprint()
@@ -523,7 +550,7 @@ def test_a_file_per_episode(suffix: str, frames: list[pd.DataFrame], tmp_path: P
 
 
 def test_files_that_repeat_numbers(tmp_path: Path) -> None:
-    data = load(folder(tmp_path, {"a.csv": log(), "sub/b.csv": log()}))
+    data = load(folder(tmp_path, {"a.csv": log(), "empty.csv": log()[:0], "sub/b.csv": log()}))
     assert data.fingerprint() == Trajectories.concatenate([PLAIN, PLAIN]).fingerprint()
 
 

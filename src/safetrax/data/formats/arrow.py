@@ -69,8 +69,10 @@ class ParquetSource:
 
     def widths(self, names: Sequence[str]) -> dict[str, int]:
         """See Source."""
-        with self._open() as file:
-            first = {name: next(self._column(file, name, 1), None) for name in names if name in self._lists}
+        first: dict[str, Any] = {}
+        if lists := self._lists.intersection(names):
+            with self._open() as file:
+                first = {name: next(self._column(file, name, 1), None) for name in lists}
         return {name: 1 if first.get(name) is None else width(first[name]) for name in names}
 
     def parts(self, numbers: Sequence[str], labels: Sequence[str]) -> Iterator[Part]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -106,7 +107,7 @@ class CsvSource:
     def _open(self) -> Any:
         with self._path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
-        return gzip.open(self._path) if packed else self._path.open("rb")
+        return io.BufferedReader(gzip.GzipFile(self._path)) if packed else self._path.open("rb")
 
 
 class _Decimals:

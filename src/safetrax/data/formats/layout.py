@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -37,6 +38,7 @@ _RUNS = (
     *("run", "agent", "robot", "seed", "trial", "subject", "patient", "admission"),
     *("session", "worker", "env", "rollout", "trajectory", "recording"),
 )
+_SLIP = 0.85  # likeness of words but for a slip of the pen
 _SHOWN = 24  # columns that an error lists
 
 
@@ -124,12 +126,8 @@ def find_layout(
     if len(set(used)) < len(used):
         name = next(name for name in used if used.count(name) > 1)
         raise DataError(f"the column {name!r} is used twice; give each role columns of its own.")
-    done = next((name for name in names if _key(name) in _EITHER_FLAG and name not in used), None)
-    if done and not (layout.terminated or layout.truncated):
-        raise DataError(
-            f"column {done} may say that the environment ended the episode, or that a time limit did; say which: "
-            f'columns={{"terminated": "{done}"}} or columns={{"truncated": "{done}"}}.'
-        )
+    read = set(used)
+    _check_left_out(layout, [name for name in names if name not in read], given)
     after = layout.next_observations
     if after is not None and len(after) != len(layout.observations):
         raise DataError(
@@ -217,11 +215,6 @@ def _usual(role: str, table: Sequence[str]) -> tuple[str, ...] | None:
     if len(found) > 1:
         raise _ambiguous(role, found[0][0], found[1][0])
     columns = found[0]
-    others = set(table) - set(columns)
-    likely = rf"\W*(?:{'|'.join(prefixes)})[\W\d]"
-    other = next((name for name in table if name in others and re.match(likely, name, re.IGNORECASE)), None)
-    if other is not None:
-        raise DataError(f"column {other!r} looks like one of the {role}, such as {columns[0]}; {_named(role)}.")
     prefix = next((prefix for prefix in prefixes if _suffix(columns[0], prefix)), "")
     suffixes = [_suffix(name, prefix) for name in columns]
     ordered = _in_order(columns, suffixes)
@@ -237,6 +230,35 @@ def _usual(role: str, table: Sequence[str]) -> tuple[str, ...] | None:
                     f"{_named(role)}."
                 )
     return ordered
+
+
+def _check_left_out(layout: Layout, left: Sequence[str], given: Mapping[str, Any]) -> None:
+    """Refuse a column that is left out although it looks as if it belonged to a role that nobody named."""
+    done = next((name for name in left if _key(name) in _EITHER_FLAG), None)
+    if done and not (layout.terminated or layout.truncated):
+        raise DataError(
+            f"column {done} may say that the environment ended the episode, or that a time limit did; say which: "
+            f'columns={{"terminated": "{done}"}} or columns={{"truncated": "{done}"}}.'
+        )
+    features = [prefix for prefixes in _PREFIXES.values() for prefix in prefixes]
+    unknown = [name for name in left if not any(_suffix(name, prefix) for prefix in features)]
+    for role, prefixes in _PREFIXES.items():
+        if role not in given and getattr(layout, role):
+            begun = re.compile(rf"\W*(?:{'|'.join(prefixes)})[\W\d]", re.IGNORECASE)
+            stems = ((name, re.sub(r"[\W_]*\d+\W*$|\..*$", "", name)) for name in unknown)
+            slips = (name for name, stem in stems if begun.match(name) or (stem != name and _near(stem, prefixes)))
+            if slip := next(slips, None):
+                raise DataError(f"column {slip!r} looks like one of the {role}; rename it, or {_named(role)}.")
+    for role, words in _SINGLES.items():
+        if role in given or getattr(layout, role) or (role == "episode" and layout.folders):
+            continue
+        if slip := next((name for name in left if _near(name, words)), None):
+            raise DataError(f"column {slip!r} looks like {role}; rename it, or {_named(role)}.")
+
+
+def _near(name: str, words: Sequence[str]) -> bool:
+    """Whether a name is one of the words, but for a slip of the pen."""
+    return bool(get_close_matches(_key(name), list(map(_key, words)), cutoff=_SLIP))
 
 
 def _ambiguous(role: str, one: str, other: str) -> DataError:

@@ -122,7 +122,7 @@ class Sheet:
             raise DataError("the table has no rows; log at least one transition.")
         flags = [self._vectors[field] != 0 for field in ("terminated", "truncated") if field in self._vectors]
         offsets: np.ndarray | None
-        if self.layout.episode or self.layout.folders or (self._labels and not flags):
+        if self.layout.episode or self.layout.folders or (PLACE in self._labels and not flags):
             offsets = self._by_labels()
         elif flags:
             offsets = self._by_flags(np.any(flags, axis=0))

@@ -200,7 +200,8 @@ def read_tables(path: Path, given: Mapping[str, Any], *, next_observations: bool
                 )
     sheet: Sheet | None = None
     rows = 0
-    for file, source in zip(files, sources, strict=True):
+    pairs = list(zip(files, sources, strict=True))
+    for file, source in [pair for pair in pairs if pair[1].rows] or pairs[:1]:
         with _reading(file):
             folders = _folders(file, path)
             layout = find_layout(source.names, given, next_observations=next_observations, folders=tuple(folders))
