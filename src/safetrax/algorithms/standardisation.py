@@ -140,7 +140,7 @@ class RewardIndex(eqx.Module):
         return jnp.where(bound > 0, jnp.mean(jnp.abs(values)) / jnp.where(bound > 0, bound, 1.0), 0.0)
 
 
-def require_return_range(value: ReturnRange) -> None:
+def require_return_range(value: object) -> None:
     """Check the setting `return_range` of IQL and CQL.
 
     Raises:
