@@ -356,11 +356,7 @@ def guarded(size: int) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
     used = _memory("VmHWM") - before
-    PEAK["bytes"] = max(PEAK["bytes"], used)
     assert used <= _MOST + 4 * size, f"{used / 1e6:.0f} MB for a file of {size} bytes"
-
-
-PEAK = {"bytes": 0}
 
 
 def _memory(field: str) -> int:

@@ -333,8 +333,9 @@ def test_null_dataset(path: Path) -> None:
 def test_group_instead_of_array(path: Path) -> None:
     write(path, **columns(observations=None))
     with h5py.File(path, "a") as file:
-        file.create_group("observations")
-    assert "observations is a group, not an array" in refusal(path)
+        file["observations/position"] = file["observations/speed"] = np.zeros((N, 2))
+    words = "observations is a group, not an array; put what it holds (position, speed) side by side into one array"
+    assert words in refusal(path)
 
 
 def test_next_observations_with_other_features(path: Path) -> None:
@@ -422,7 +423,7 @@ def test_no_file_makes_the_library_read_another(path: Path, way: Any, there: boo
     way(write(path, **columns()), other)
     message = refusal(path)
     assert other.name in message
-    assert "which is not followed; write the arrays themselves into one file" in message
+    assert "which is not followed; where all of it is there, write the arrays themselves into one file" in message
 
 
 def test_user_blocks_are_no_obstacle(path: Path) -> None:

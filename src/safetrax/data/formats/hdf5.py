@@ -59,7 +59,7 @@ FAULTS = (
     AttributeError,
     NotImplementedError,
 )
-_WHOLE = "write the arrays themselves into one file (h5py: new[key] = old[key][()])"
+_WHOLE = "where all of it is there, write the arrays themselves into one file (h5py: new[key] = old[key][()])"
 
 
 def read_hdf5(path: Path, fields: Collection[str], *, meter: Meter) -> Found:
@@ -292,7 +292,10 @@ def _dataset(file: h5py.File, key: str) -> h5py.Dataset:
         if dataset is None:
             raise KeyError(key)
         if not isinstance(dataset, h5py.Dataset):
-            raise DataError(f"{key} is a group, not an array; store it as one flat array.")
+            held = ", ".join(list(dataset)[:5]) if isinstance(dataset, h5py.Group) else "a type"
+            raise DataError(
+                f"{key} is a group, not an array; put what it holds ({held}) side by side into one array."
+            )
         if dataset.shape is None:
             raise DataError(f"{key} is empty (a null dataset); store one row per transition.")
         try:
