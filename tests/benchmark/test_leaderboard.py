@@ -394,7 +394,7 @@ def test_one_training_of_lspc_is_two_entries(tmp_path, datasets):
         row
         for name in ("LSPC-O", "LSPC-S")
         for seed in (0, 1, 2)
-        for row in rows(None, seed, [12.0] * 20, algorithm=name, step=step)
+        for row in rows(None, seed, [9.0] * 20, algorithm=name, step=step)
     ]
     run = make_run(tmp_path / "run", episodes, algorithm=LSPC.preset("bullet", "BallRun"))
     (task,) = leaderboard([run]).boards

@@ -37,7 +37,7 @@ class Entry:
         cost: normalised cost, each by its own limit.
         reward_error: standard error of an own result; None if one sample cannot tell, or it is published.
         cost_error: of the cost, alike.
-        safe: whether the cost is at most 1.
+        safe: whether the cost is at most 1; of an own result, at every limit.
         best: whether it has the highest reward of all safe entries of the task with the same limits and data; False
             where the limits are unknown or there is no other such entry.
         own: whether it is an own result.

@@ -10,8 +10,8 @@ from safetrax.benchmark.own_results import limits_text
 
 HEADINGS = ("method", "limits", "reward", "cost", "safe", "source", "notes")
 LEGEND = (
-    "Reward and cost are normalised; safe is a cost of at most 1. best: the highest reward of the safe ones of the "
-    "same limits and data. ± is one standard error, of own results only."
+    "Reward and cost are normalised; safe is a cost of at most 1, of own results at every limit. best: the highest "
+    "reward of the safe ones of the same limits and data. ± is one standard error, of own results only."
 )
 
 

@@ -45,7 +45,7 @@ class Summary:
         cost: undiscounted episode cost.
         normalised_return: see `safetrax.evaluation.scores`.
         normalised_cost: each run by its own limit.
-        safe: whether the mean normalised cost is at most 1.
+        unsafe_limits: those at which the mean normalised cost is above 1.
     """
 
     algorithm: str
@@ -57,7 +57,12 @@ class Summary:
     cost: Estimate
     normalised_return: Estimate
     normalised_cost: Estimate
-    safe: bool
+    unsafe_limits: tuple[float, ...]
+
+    @property
+    def safe(self) -> bool:
+        """Whether the mean normalised cost is at most 1 at every limit: a mean over limits can hide one."""
+        return not self.unsafe_limits
 
 
 def summarise(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] | None = None) -> list[Summary]:
@@ -112,7 +117,13 @@ def last_steps(rows: Iterable[EpisodeRow]) -> list[EpisodeRow]:
 
 def _cell(rows: list[EpisodeRow], cost_limits: Sequence[float] | None) -> Summary:
     """A table's cell; rows of one (algorithm, task)."""
-    return _summary(list(_at_limits(rows, cost_limits)), shared=all(row.cost_limit is None for row in rows))
+    groups: dict[float, list[EpisodeRow]] = defaultdict(list)
+    for row in _at_limits(rows, cost_limits):
+        groups[row.cost_limit or 0.0].append(row)
+    unsafe = tuple(limit for limit in sorted(groups) if not _summary(groups[limit]).safe)
+    kept = [row for group in groups.values() for row in group]
+    cell = _summary(kept, shared=all(row.cost_limit is None for row in rows))
+    return replace(cell, unsafe_limits=unsafe)
 
 
 def _at_limits(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] | None) -> Iterable[EpisodeRow]:
@@ -150,7 +161,7 @@ def _summary(rows: list[EpisodeRow], *, shared: bool = False) -> Summary:
         cost,
         scaled_return,
         scaled_cost,
-        is_safe(scaled_cost.mean),
+        () if is_safe(scaled_cost.mean) else limits,
     )
 
 
