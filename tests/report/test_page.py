@@ -408,10 +408,12 @@ def test_the_data_set_is_drawn_where_its_file_is_the_same(tmp_path, page):
     rows, config = level("TraC", job), a_config(job)
     config["record"]["data_path"] = "demo"
     config["data"] = {"source": "SafetyBallRun-v0-demo.hdf5", "sha256": digest, "filters": [{"name": "density"}]}
+    config["usage"] = [{"text": "limit 10: 28 desirable"}]
     data = page(a_benchmark(tmp_path / "b", [a_result(job, rows, config=config)]))
     (drawn,) = data["logged"]
     assert (drawn["episodes"], len(drawn["costs"])) == (300, 300)
     assert (drawn["limits"], drawn["within"][2], drawn["filters"]) == ([10, 20, 40], 141, ["density"])
+    assert drawn["used"] == ["BallRun-trac, limit 10: 28 desirable"]
     assert items(data, "Not trained on DSRL's data.") == [
         "BallRun: SafetyBallRun-v0-demo.hdf5 instead of SafetyBallRun-v0-80-940.hdf5"
     ]

@@ -44,6 +44,7 @@ class Logged:
         limits: of the runs, rising.
         within: how many of all episodes cost at most each limit.
         filters: names of the filters of the runs.
+        used: how much of it the runs used, a sentence each.
     """
 
     task: str
@@ -54,6 +55,7 @@ class Logged:
     limits: tuple[float, ...]
     within: tuple[int, ...]
     filters: tuple[str, ...]
+    used: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ def _drawn(task: str, group: Sequence[Training], data: Trajectories, most: int) 
         limits=limits,
         within=tuple(int((data.cost_returns <= limit).sum()) for limit in limits),
         filters=tuple(dict.fromkeys(name for training in group for name in training.filters)),
+        used=tuple(f"{training.name}, {text}" for training in group for text in training.usage),
     )
 
 

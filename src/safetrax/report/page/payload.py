@@ -217,6 +217,7 @@ def _logged(data: Logged) -> dict[str, Any]:
         "limits": list(data.limits),
         "within": list(data.within),
         "filters": list(data.filters),
+        "used": list(data.used),
     }
 
 

@@ -639,7 +639,7 @@
       const within = set.limits.map((limit, i) => `${grouped(set.within[i])} within ${brief(limit)}`).join(", ");
       const filters = set.filters.length ? ` Filtered before training: ${set.filters.join(", ")}.` : "";
       place.append(el("figure", {}, el("figcaption", {}, el("b", {}, set.task), ` ${set.source}`), holder,
-        el("figcaption", {}, `${drawn}${within ? `; ${within}` : ""}.${filters}`)));
+        el("figcaption", {}, `${drawn}${within ? `; ${within}` : ""}.${filters}`), ...set.used.map(text => el("figcaption", {}, `${text}.`))));
       whenSeen(holder, () => holder.append(cloud(set)));
     }
     for (const { reason } of data.unread) root.querySelector(".unread").append(el("li", {}, `Not drawn: ${reason}`));
