@@ -14,9 +14,10 @@ from probes import RISKY, SAFE, START, fork, two_arms
 from conftest import toy_episodes
 from safetrax.algorithms.base import Spec
 from safetrax.algorithms.learners import Learner, Tracked
-from safetrax.algorithms.lspc import LSPC, LSPCState, advantage_weights
+from safetrax.algorithms.lspc import LSPC, LSPCState, advantage_weights, effective_share
 from safetrax.data.store import Transitions
 from safetrax.errors import ConfigError
+from safetrax.nets.cvae import Decoder
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.latent_actors import LatentActor, LatentEncoder
 from safetrax.nets.mlp import MLP
@@ -191,6 +192,26 @@ def test_weights_are_capped_without_overflow():
     assert metrics["clipped"] == 0.75
     assert metrics["policy_clipped"] == 0.25
     assert metrics["weight"] == pytest.approx((WEIGHT_BY_COST[0] + 3 * 1.5) / 4, rel=1e-4)
+
+
+def test_how_many_rows_the_weights_amount_to_and_where_the_centre_is():
+    assert float(effective_share(jnp.asarray([2.0, 2.0, 2.0, 2.0]))) == pytest.approx(1)
+    assert float(effective_share(jnp.asarray([0.0, 5.0, 0.0, 0.0]))) == pytest.approx(0.25)
+    assert float(effective_share(jnp.asarray([3.0, 1.0]))) == pytest.approx(16 / 20)
+    assert float(effective_share(jnp.zeros(4))) == 0
+    # a decoder of tanh(s): states 0 and 1, three quarters of the weight on state 0
+    decoder = zero_but(fresh_state().cvae.network.decoder.network, [0.0])
+    weights = (
+        decoder.weights[0].at[0, 0].set(1.0),
+        decoder.weights[1].at[0, 0].set(1.0),
+        decoder.weights[2].at[0, 0].set(1.0),
+    )
+    decoder = Decoder(eqx.tree_at(lambda net: net.weights, decoder, weights))
+    batch = eqx.tree_at(lambda b: b.observations, arms(RISKY, SAFE), jnp.asarray([[0.0], [1.0]] * 2))
+    mean, spread = 0.75 * RISKY + 0.25 * SAFE, 0.75 * 0.25 * (RISKY - SAFE) ** 2
+    expected = math.sqrt((0.75 * mean**2 + 0.25 * (math.tanh(1) - mean) ** 2) / spread)
+    assert float(TINY._centre(decoder, batch, jnp.asarray([3.0, 1.0, 3.0, 1.0]))) == pytest.approx(expected, rel=1e-5)
+    assert float(TINY._centre(decoder, batch, jnp.zeros(4))) == 0
 
 
 def test_the_mask_needs_both_values_below_the_threshold():
@@ -477,6 +498,7 @@ HEALTHY = {
     "weight": [1.0],
     "policy_weight": [1.0],
     "above_limit": [0.5],
+    "centre": [0.9],
     "policy_gradient": [0.1],
     "below_zero": [0.1],
     "cost": [0.1],
@@ -492,6 +514,7 @@ HEALTHY = {
         ({}, {"weight": 1e-4}, "weights of the CVAE vanish.*cost_temperature"),
         ({}, {"policy_weight": 1e-4}, "weights of the encoder vanish.*reward_temperature"),
         ({}, {"weight": 0.0, "above_limit": 1.0}, "reaches cost_threshold everywhere, so that the CVAE"),
+        ({}, {"centre": 0.2}, "nearly one action everywhere.*kl_weight"),
         ({}, {"policy_gradient": 0.0}, "the encoder receives no gradient"),
         ({"clip_stops_gradient": True}, {"below_zero": 1.0}, "V_c is below zero everywhere"),
     ],

@@ -26,7 +26,9 @@ from safetrax.nets.latent_actors import LARGEST_RESTRICTION, LatentActor, Latent
 from safetrax.nets.mlp import MLP
 from safetrax.settings import require
 
+_SMALLEST = 1e-30  # instead of zero where one divides
 _VANISHING = 1e-3  # mean weight below which nothing to speak of is cloned
+_ONE_ACTION = 0.3  # of `centre`: below it, z = 0 decodes to much the same action in every state
 
 
 class LSPCState(eqx.Module):
@@ -79,7 +81,10 @@ class LSPC(Algorithm):
     Metrics: `reward_value` and `cost_value` (mean V_r and V_c), `cost` (mean cost of the batch), `below_zero` (share
     of states where V_c is negative, so that it is clipped), `above_limit` (share masked by `cost_threshold`),
     `weight` and `policy_weight` (mean weight of the CVAE and of the encoder), `clipped` and `policy_clipped` (share
-    of them at their cap), `latent` (mean |tanh(u)|: near 1 the encoder is at the edge of the latent space),
+    of them at their cap), `effective` and `policy_effective` (share of the batch that the weights amount to,
+    (sum w)^2 / (B sum w^2)), `centre` (distance of decode(s, 0) from the weighted mean action of the batch, over the
+    spread of the weighted actions: near 0 the latent's centre is one action everywhere), `latent` (mean |tanh(u)|:
+    near 1 the encoder is at the edge of the latent space),
     `policy_gradient` (norm of the encoder's gradient), and the losses `reward_value_loss`, `reward_critic_loss`,
     `cost_value_loss`, `cost_critic_loss`, `cvae_loss`, `policy_loss`.
     """
@@ -232,7 +237,7 @@ class LSPC(Algorithm):
         return (Variant("LSPC-O"), Variant("LSPC-S", adjustments=safe))
 
     def diagnose(self, history: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
-        """Weights that tell nothing apart, or vanish; an encoder or a cost value that does not learn."""
+        """Weights that tell nothing apart, or vanish; a latent's centre, an encoder or a cost value that lags."""
         by_cost, by_reward = ("policy_", "") if self.converse else ("", "policy_")
         who = {"": "the CVAE", "policy_": "the encoder"}
         sentences = []
@@ -251,6 +256,11 @@ class LSPC(Algorithm):
                 sentences.append(
                     f"the weights of {who[role]} vanish, so that it clones next to nothing; lower {kind}_temperature."
                 )
+        if lasts(history, "centre", lambda distance: distance < _ONE_ACTION):
+            sentences.append(
+                "the centre of the latent space decodes to nearly one action everywhere, the mean of the rows that "
+                "have the weight, and the policies act from there; train for more updates or raise kl_weight."
+            )
         if lasts(history, "policy_gradient", lambda norm: norm == 0):
             sentences.append(
                 "the encoder receives no gradient: its weights are zero, or the decoder ignores the latent; lower "
@@ -312,6 +322,9 @@ class LSPC(Algorithm):
             "policy_weight": jnp.mean(policy_weight),
             "clipped": jnp.mean(weight == cap),
             "policy_clipped": jnp.mean(policy_weight == policy_cap),
+            "effective": effective_share(weight),
+            "policy_effective": effective_share(policy_weight),
+            "centre": self._centre(cvae.network.decoder, batch, weight),
             "latent": latent,
             "policy_gradient": policy_gradient,
             "reward_value_loss": reward_value_loss,
@@ -397,6 +410,14 @@ class LSPC(Algorithm):
 
         return learner.step(optax.adam(self.policy_learning_rate), loss)
 
+    def _centre(self, decoder: Decoder, batch: Transitions, weight: Float[Array, " B"]) -> Float[Array, ""]:
+        """Root mean square distance of decode(s, 0) from the mean action, over that of the actions; all weighted."""
+        share = (weight / jnp.maximum(jnp.sum(weight), _SMALLEST))[:, None]
+        mean = jnp.sum(share * batch.actions, axis=0)
+        decoded = decoder(batch.observations, jnp.zeros((weight.shape[0], self.latent)))
+        spread = jnp.sum(share * jnp.square(batch.actions - mean))
+        return jnp.sqrt(jnp.sum(share * jnp.square(decoded - mean)) / jnp.maximum(spread, _SMALLEST))
+
     def _critic_optimiser(self) -> optax.GradientTransformation:
         return optax.adam(self.critic_learning_rate)
 
@@ -404,3 +425,8 @@ class LSPC(Algorithm):
 def advantage_weights(advantage: Float[Array, "*b"], inverse_temperature: float, cap: float) -> Float[Array, "*b"]:
     """min(exp(inverse_temperature * advantage), cap), the weights of advantage-weighted regression (Peng, 2019)."""
     return jnp.minimum(jnp.exp(inverse_temperature * advantage), cap)
+
+
+def effective_share(weights: Float[Array, " n"]) -> Float[Array, ""]:
+    """(sum w)^2 / (n sum w^2), Kish's effective sample size as a share: 1 for equal weights, k/n for k rows alone."""
+    return jnp.square(jnp.sum(weights)) / jnp.maximum(weights.size * jnp.sum(jnp.square(weights)), _SMALLEST)
