@@ -135,9 +135,11 @@ def train(
     """
     check_counts(log_every=log_every, evaluate_every=evaluate_every, evaluation_episodes=evaluation_episodes)
     plan = Plan.make(algorithm, data, cost_limits, seeds, task, precision)
-    warm = None if start_from is None else WarmStart.of(start_from, plan.signature)
+    warm = None if start_from is None else WarmStart.of(start_from, plan.signature, data.observation_size)
     if warm is not None:
         plan = replace(plan, signature={**plan.signature, "start_from": warm.digest})
+    way = algorithm.added_std(plan.task is not None) if warm is None else warm.standardiser
+    algorithm = replace(algorithm, standardise=way is not None)  # from here on it is decided
     indices = plan.indices(algorithm, data)
     config = {
         "algorithm": plan.signature["algorithm"],
