@@ -65,8 +65,8 @@ class WarmStart:
         size = observation_size if standardiser is None else standardiser.mean.size
         if size != observation_size:
             raise RunError(
-                f"{earlier.path} trained on observations of {size} numbers, not {observation_size}; start with data of "
-                "the same kind."
+                f"{earlier.path} trained on observations of {size} numbers, not {observation_size}; start with data "
+                "of the same kind."
             )
         asked = signature["algorithm"]["standardise"]
         if asked not in (None, standardiser is not None):
