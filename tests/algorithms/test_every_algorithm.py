@@ -231,6 +231,14 @@ def test_vmapped_runs_equal_mapped_ones_up_to_rounding(name):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-4)
 
 
+@every_class
+def test_every_stage_logs_what_the_algorithm_calls_its_losses(name):
+    rows = trained(name).run.metrics
+    for stage in small(name).stages():
+        assert any(row.metric in CLASSES[name].losses for row in rows if row.stage == stage.name)
+    assert set(CLASSES[name].losses) <= {row.metric for row in rows}
+
+
 # Stopping
 
 

@@ -10,7 +10,6 @@ from probes import START, fork, two_arms
 from conftest import toy_episodes
 from safetrax.algorithms.base import Spec
 from safetrax.algorithms.iql import IQL
-from safetrax.algorithms.standardisation import RewardIndex
 from safetrax.data.store import Store
 from safetrax.errors import ConfigError
 from safetrax.training.train import train
@@ -118,13 +117,6 @@ def test_the_policy_s_rate_falls_to_zero_along_a_cosine(started):
         state = after
     np.testing.assert_allclose(moves[:2], [3e-4, 1.5e-4], rtol=0.1)  # Adam's steps along one sign
     assert moves[2] == 0
-
-
-def test_reward_scale_spans_the_range_and_is_one_where_it_cannot():
-    index = TINY.index(DATA, 1.0)
-    np.testing.assert_allclose(TINY.reward_scale(index), 30 / np.ptp(DATA.returns), rtol=1e-5)
-    assert float(replace(TINY, return_range=None).reward_scale(index)) == 1
-    assert float(IQL().reward_scale(RewardIndex.make(toy_episodes([6]), 0.9))) == 1
 
 
 def test_parameter_counts():

@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 
 from conftest import toy_episodes
-from safetrax.algorithms.standardisation import RewardIndex, Standardiser, per_step_scale, value_warnings
+from safetrax.algorithms.standardisation import (
+    RewardIndex,
+    Standardiser,
+    per_step_scale,
+    require_return_range,
+    value_warnings,
+)
 from safetrax.data.catalogue import get_task
 from safetrax.data.store import TRANSITION_FIELDS, Store
 from safetrax.data.trajectories import Trajectories
+from safetrax.errors import ConfigError
 
 statistics = jax.jit(Standardiser.of, static_argnums=1)
 
@@ -96,6 +103,24 @@ def test_rewards_of_zero_and_equal_returns_stay_finite():
     assert float(index.value_ratio(jnp.ones(3))) == 0.0
     assert float(index.return_range) == 0.0
     assert float(RewardIndex.make(episodes_of([0.1] * 10, [0.5, 0.5]), 0.9).return_range) == 0.0  # rounding only
+
+
+def test_scaled_returns_span_the_horizon_of_the_task_or_of_the_log():
+    data = episodes_of([1.0, -3.0], [2.0, 2.0, 1.0])  # returns from -2 to 5, three steps at most
+    index = RewardIndex.make(data, 0.9)
+    np.testing.assert_allclose(index.reward_scale("horizon"), 3 / 7, rtol=1e-6)
+    np.testing.assert_allclose(index.reward_scale(30.0), 30 / 7, rtol=1e-6)
+    assert float(index.reward_scale(None)) == 1
+    known = RewardIndex.make(replace(data, info={**data.info, "task": "CarCircle"}), 0.9)
+    np.testing.assert_allclose(known.reward_scale("horizon"), get_task("CarCircle").horizon / 7, rtol=1e-6)
+    equal = RewardIndex.make(episodes_of([0.1] * 10, [0.5, 0.5]), 0.9)
+    assert float(equal.reward_scale("horizon")) == float(equal.reward_scale(30.0)) == 1
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, "steps"])
+def test_a_return_range_that_is_none_is_named(value):
+    with pytest.raises(ConfigError, match=r"return_range is .* positive number, horizon or none"):
+        require_return_range(value)
 
 
 def test_impossible_values_are_named():

@@ -21,6 +21,8 @@ State = Any
 Index = Any
 Metrics = Mapping[str, jax.Array]
 
+LITTLE = 0.05  # share of the log's steps; a training that uses less is warned of
+
 _A = TypeVar("_A", bound="Algorithm")
 
 
@@ -96,6 +98,29 @@ class Variant:
     adjustments: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Usage:
+    """What a training uses of a data set at one cost limit.
+
+    Attributes:
+        cost_limit: the limit.
+        unit: what is counted.
+        counts: how many of each class.
+        share: of the data set's steps that are used, in [0, 1].
+        warnings: sentences about a use that is next to none.
+    """
+
+    cost_limit: float
+    unit: str
+    counts: Mapping[str, int]
+    share: float
+    warnings: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{count:,} {name}" for name, count in self.counts.items())
+        return f"limit {self.cost_limit:g}: {counts} {self.unit}; {self.share:.1%} of the log's steps are used"
+
+
 def keep_state(state: State, store: Store, index: Index, key: Key[Array, ""]) -> State:
     """A stage's `begin` that does nothing."""
     return state
@@ -107,10 +132,12 @@ class Algorithm:
     except `index`, which runs on the host once per cost limit.
 
     A subclass defines `index`, `init`, `stages` and `actor`; `fields` if it reads more than observations and
-    actions; `variants` if one training gives several policies; `diagnose` if it can tell when a run is degenerate.
+    actions; `losses`, the metrics that training curves show, unless it is one called `loss`; `variants` if one
+    training gives several policies; `diagnose` if it can tell when a run is degenerate.
     """
 
     fields: ClassVar[tuple[Field, ...]] = ("observations", "actions")
+    losses: ClassVar[tuple[str, ...]] = ("loss",)
     # What the reference code adds to the standard deviations that it divides observations by; None: it does not.
     reference_std: ClassVar[float | None] = None
 
@@ -169,6 +196,10 @@ class Algorithm:
     def actor(self, state: State) -> Actor:
         """What would be deployed if training ended here, in any stage."""
         raise NotImplementedError
+
+    def usage(self, trajectories: Trajectories, cost_limit: float) -> Usage | None:
+        """What `index` makes of the data set, on the host; None: it uses all of it."""
+        return None
 
     def variants(self, cost_limits: Sequence[float]) -> tuple[Variant, ...]:
         """The policies that one training for `cost_limits` gives, each an adjustment of `actor`."""

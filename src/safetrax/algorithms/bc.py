@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Key
 
-from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, Variant
+from safetrax.algorithms.base import LITTLE, Algorithm, Metrics, Spec, Stage, Usage, Variant
 from safetrax.algorithms.learners import Learner
 from safetrax.algorithms.policies import ActionBounds, policy_network
 from safetrax.algorithms.standardisation import Standardiser
@@ -135,6 +135,20 @@ class BC(Algorithm):
             return BCIndex(transitions, None, None)
         costs = jnp.asarray(trajectories.cost_returns, jnp.float32)
         return BCIndex(transitions, costs, Standardiser.of(costs[:, None]) if self.standardise else None)
+
+    def usage(self, trajectories: Trajectories, cost_limit: float) -> Usage | None:
+        """How many episodes it clones, and the share of the log's steps that they have."""
+        selection = self._selection(cost_limit)
+        if selection is None:
+            return None
+        chosen = selection.episodes(trajectories)
+        share = float(trajectories.lengths[chosen].sum() / trajectories.num_transitions)
+        counts = {"cloned": len(chosen), "unused": trajectories.num_episodes - len(chosen)}
+        little = (
+            f"at the cost limit {cost_limit:g} {self.name} uses {share:.1%} of the log's steps; choose a limit that "
+            "selects more episodes."
+        )
+        return Usage(cost_limit, "episodes", counts, share, (little,) if share < LITTLE else ())
 
     def init(self, key: Key[Array, ""], spec: Spec) -> BCState:
         """PyTorch's default initialisation, as in OSRL."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -15,6 +16,9 @@ from safetrax.data.catalogue import get_task
 from safetrax.data.store import Store, TransitionIndex
 from safetrax.data.trajectories import Trajectories
 from safetrax.nets.actors import Actor, Standardised
+from safetrax.settings import require
+
+ReturnRange = float | Literal["horizon"] | None
 
 _ROWS_AT_ONCE = 4096
 _LEAST_STD = 1e-6  # what varies less, or by less than the rounding of its mean, is constant
@@ -93,11 +97,13 @@ class RewardIndex(eqx.Module):
         value_bound: max |r| / (1 - discount), or max |r| times the longest episode for discount 1: no policy's value
             is greater.
         return_range: the greatest less the smallest episode return; 0 where they are equal up to rounding.
+        horizon: steps of an episode of the task, or of the log's longest where the task is not known.
     """
 
     transitions: TransitionIndex
     value_bound: Float[Array, ""]
     return_range: Float[Array, ""]
+    horizon: Float[Array, ""]
 
     @staticmethod
     def make(trajectories: Trajectories, discount: float) -> RewardIndex:
@@ -110,7 +116,18 @@ class RewardIndex(eqx.Module):
             transitions=TransitionIndex.all(trajectories),
             value_bound=jnp.asarray(float(np.abs(trajectories.rewards).max()) * steps, jnp.float32),
             return_range=jnp.asarray(0.0 if equal else spread, jnp.float32),
+            horizon=jnp.asarray(_horizon(trajectories), jnp.float32),
         )
+
+    def reward_scale(self, return_range: ReturnRange) -> Float[Array, ""]:
+        """What rewards are multiplied with so that the log's returns span `return_range`, CORL's rule; 1 for None.
+
+        "horizon" makes the rewards of a step about 1 in every task. Equal returns are left as they are.
+        """
+        if return_range is None:
+            return jnp.ones(())
+        span = self.horizon if return_range == "horizon" else return_range
+        return jnp.where(self.return_range > 0, span / jnp.where(self.return_range > 0, self.return_range, 1.0), 1.0)
 
     def value_ratio(self, values: Float[Array, "*b"], reward_scale: Array | float = 1.0) -> Float[Array, ""]:
         """Mean |value| over the greatest value that the rewards allow; 0 where all rewards are 0.
@@ -121,6 +138,21 @@ class RewardIndex(eqx.Module):
         """
         bound = self.value_bound * reward_scale
         return jnp.where(bound > 0, jnp.mean(jnp.abs(values)) / jnp.where(bound > 0, bound, 1.0), 0.0)
+
+
+def require_return_range(value: object) -> None:
+    """Check the setting `return_range` of IQL and CQL.
+
+    Raises:
+        ConfigError: it is no positive number, "horizon" or None.
+    """
+    valid = value in (None, "horizon") or (isinstance(value, (int, float)) and value > 0)
+    require(valid, "return_range", value, "be a positive number, horizon or none")
+
+
+def _horizon(trajectories: Trajectories) -> int:
+    name = trajectories.info.get("task")
+    return trajectories.max_length if name is None else get_task(name).horizon
 
 
 def per_step_scale(trajectories: Trajectories) -> Float[Array, ""]:

@@ -78,6 +78,7 @@ class TD3BC(Algorithm):
     """
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+    losses = ("policy_loss", "reward_critic_loss")
     reference_std: ClassVar[float | None] = 1e-3
 
     value_weight: float = 2.5

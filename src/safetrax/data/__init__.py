@@ -1,11 +1,10 @@
 """Everything before the first gradient: reading, checking and describing logged trajectories."""
 
 from safetrax.data.catalogue import Task, get_task, tasks
-from safetrax.data.formats.frames import from_pandas, to_pandas
 from safetrax.data.formats.hdf5 import write_hdf5
 from safetrax.data.formats.minari_sets import to_minari
 from safetrax.data.formats.npz import write_npz
-from safetrax.data.formats.parquet import write_parquet
+from safetrax.data.formats.tables import from_pandas, to_pandas, write_parquet
 from safetrax.data.readers import load
 from safetrax.data.trajectories import Trajectories
 from safetrax.data.validation import Finding, check, validate

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.policy import Policies, Policy, RunId
 from safetrax.training.checkpoint import Position, load_checkpoint, read_position, require_same, save_checkpoint
 from safetrax.training.evaluator import Evaluator
-from safetrax.training.folder import RunFolder, environment_facts
+from safetrax.training.folder import RunFolder, environment_facts, promise
 from safetrax.training.interrupt import catch_signals
 from safetrax.training.logs import CsvSink, MetricRow, MetricSink, Sink, make_sinks, require_sinks
 from safetrax.training.plan import Plan, check_counts
@@ -126,8 +127,8 @@ def train(
     Raises:
         DataError: the data are malformed, do not fit the task, or no episode or segment meets a limit.
         ConfigError: a setting is out of range.
-        RunError: the folder exists, cannot be written, or holds a checkpoint of another configuration; or
-            `start_from` does not fit.
+        RunError: the folder exists, cannot be written, is in use, or holds a checkpoint of another configuration;
+            or `start_from` does not fit.
         DivergedError: a run ended with parameters that are not finite. Runs beside it train to their end; their
             policies are saved and are part of the error. Where all diverge, training stops at once and the last
             checkpoint before stays.
@@ -141,13 +142,18 @@ def train(
     way = algorithm.added_std(plan.task is not None) if warm is None else warm.standardiser
     algorithm = replace(algorithm, standardise=way is not None)  # from here on it is decided
     indices = plan.indices(algorithm, data)
+    usage = plan.usage(algorithm, data)
+    for sentence in dict.fromkeys(sentence for entry in usage for sentence in entry.warnings):
+        warnings.warn(sentence, SafeTraXWarning, stacklevel=2)
     config = {
         "algorithm": plan.signature["algorithm"],
         "task": plan.task,
         "cost_limits": list(plan.cost_limits),
         "seeds": [int(seed) for seed in seeds],
         "updates": algorithm.total_updates,
+        "policies": promise(plan.policy_ids(algorithm)),
         "data": dict(data.info),
+        "usage": [{**asdict(entry), "text": str(entry)} for entry in usage],
         "made_with": environment_facts(),
         "record": dict(record or {}),
         "signature": plan.signature,
@@ -161,39 +167,45 @@ def train(
     standardiser = plan.standardiser(algorithm, store) if warm is None else warm.standardiser
     if standardiser is not None:
         store = standardiser.store(store)
-    folder = None if out is None else RunFolder.open(out) if resume else RunFolder.create(out, config)
-    start = None
-    if resume and folder is not None:
-        require_same(folder.config_file, folder.config().get("signature"), plan.signature)
-        if folder.checkpoint_file.exists():
-            start = read_position(folder.checkpoint_file, plan.signature)
-    loop = _Loop(
-        program=Program(algorithm, Spec.of(data), batching, precision),
-        store=store,
-        standardiser=standardiser,
-        indices=stack(indices),
-        keys=jax.vmap(jax.random.key)(np.asarray([run.seed for run in plan.ids], np.uint32)),
-        plan=plan,
-        folder=folder,
-        sinks=make_sinks(log_to, folder, config),
-        evaluator=evaluator,
-        reporter=make_reporter(algorithm.name, progress),
-        log_every=log_every,
-        checkpoint_seconds=checkpoint_seconds,
-        warm=warm,
-        remedy=_remedy(algorithm, data, standardised=standardiser is not None),
-    )
-    if resume:
-        loop.rewind(start)
-    states = loop.run(start)
-    metadata = {key: config[key] for key in ("algorithm", "task", "updates", "data", "made_with")}
-    policies = loop.policies(states, metadata)
-    usable = _usable(policies)
-    if folder is not None and usable:
-        folder.save_policies(Policies.stack(usable))
-    if len(usable) < len(policies):
-        raise DivergedError(loop.divergence(policies), usable)
-    return Run(policies, config, tuple(loop.rows), tuple(evaluator.rows), folder)
+    folder = None if out is None else RunFolder.open(out) if resume else RunFolder(Path(out))
+    with contextlib.nullcontext() if folder is None else folder.locked():
+        if folder is not None and not resume:
+            RunFolder.create(folder.path, config)
+        start = None
+        if resume and folder is not None:
+            require_same(folder.config_file, folder.config().get("signature"), plan.signature)
+            if folder.checkpoint_file.exists():
+                start = read_position(folder.checkpoint_file, plan.signature)
+        reporter = make_reporter(algorithm.name, progress)
+        for entry in usage:
+            reporter.note(str(entry))
+        loop = _Loop(
+            program=Program(algorithm, Spec.of(data), batching, precision),
+            store=store,
+            standardiser=standardiser,
+            indices=stack(indices),
+            keys=jax.vmap(jax.random.key)(np.asarray([run.seed for run in plan.ids], np.uint32)),
+            plan=plan,
+            folder=folder,
+            sinks=make_sinks(log_to, folder, config),
+            evaluator=evaluator,
+            reporter=reporter,
+            log_every=log_every,
+            checkpoint_seconds=checkpoint_seconds,
+            warm=warm,
+            remedy=_remedy(algorithm, data, standardised=standardiser is not None),
+        )
+        if resume:
+            loop.rewind(start)
+        states = loop.run(start)
+        metadata = {key: config[key] for key in ("algorithm", "task", "updates", "data", "made_with")}
+        policies = loop.policies(states, metadata)
+        usable = _usable(policies)
+        if folder is not None and usable:
+            folder.save_policies(Policies.stack(usable))
+        if len(usable) < len(policies):
+            raise DivergedError(loop.divergence(policies), usable)
+        return Run(policies, config, tuple(loop.rows), tuple(evaluator.rows), folder)
 
 
 def _usable(policies: Policies) -> list[Policy]:
@@ -342,12 +354,12 @@ class _Loop:
         first = self._diverged.get(runs[0])
         said = f"{runs[0]} diverged" if first is None else self._divergence(first)
         more = f" (and {len(runs) - 1} more of {len(self.plan.ids)} runs)" if len(runs) > 1 else ""
-        where = "" if self.folder is None else f" in {self.folder.path}"
         kept = ""
         if not bad.all():
+            where = "" if self.folder is None else f" in {self.folder.policies_folder}"
             kept = f" The policies of the other {len(bad) - len(runs)} runs are kept{where}."
         elif self.folder is not None and self.folder.checkpoint_file.exists():
-            kept = f" The last checkpoint before that stays{where}."
+            kept = f" The last checkpoint before that stays in {self.folder.path}."
         return f"{said}{more}; its parameters are not finite, so it gives no policy: {self.remedy}.{kept}"
 
     def _diverges(self, row: MetricRow) -> bool:

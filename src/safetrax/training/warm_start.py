@@ -15,7 +15,7 @@ import numpy as np
 from safetrax.algorithms.standardisation import Standardiser
 from safetrax.errors import RunError
 from safetrax.nets.actors import Standardised
-from safetrax.training.checkpoint import named_leaves, open_checkpoint
+from safetrax.training.checkpoint import named_leaves, read_checkpoint
 from safetrax.training.folder import RunFolder
 
 _FRESH = ".optimiser"  # moments and step counts belong to the schedule of the training that they come from
@@ -45,8 +45,8 @@ class WarmStart:
             observation_size: of its data.
 
         Raises:
-            RunError: it is no run folder, has no checkpoint or no policies, or trained another algorithm, other
-                limits or seeds, or on other observations.
+            RunError: it is no run folder, has not ended, or trained another algorithm, other limits or seeds, or on
+                other observations.
         """
         earlier = RunFolder.open(folder)
         saved = earlier.config().get("signature", {})
@@ -58,8 +58,8 @@ class WarmStart:
                 f"{earlier.path} trained the runs (limit, seed) {saved.get('runs')}, not {signature['runs']}; start "
                 "with the same limits and seeds."
             )
-        with open_checkpoint(earlier.checkpoint_file):
-            pass
+        read_checkpoint(earlier.checkpoint_file)
+        earlier.require_finished()
         actor = earlier.load_policies()[0].actor
         standardiser = Standardiser(actor.mean, actor.std) if isinstance(actor, Standardised) else None
         size = observation_size if standardiser is None else standardiser.mean.size
@@ -83,26 +83,25 @@ class WarmStart:
         Raises:
             RunError: a network is missing, has other sizes, or is not finite.
         """
-        with open_checkpoint(self.path) as file:
-            available = set(file.keys())
-            leaves = []
-            for name, leaf in named_leaves(states):
-                saved = f"[0]{name}"
-                if _FRESH in name:
-                    leaves.append(leaf)
-                    continue
-                if saved not in available:
-                    raise RunError(f"{self.path} lacks {name}; this algorithm cannot start where another run ended.")
-                array = file.get_tensor(saved)
-                if array.shape != leaf.shape:
-                    raise RunError(
-                        f"{self.path} holds {name} as {list(array.shape)}, but {list(leaf.shape)} is needed; start "
-                        "with the same network sizes and data of the same kind."
-                    )
-                if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-                    raise RunError(
-                        f"{self.path} holds {name} with values that are not finite, for its training diverged; start "
-                        "from another run."
-                    )
-                leaves.append(jnp.asarray(array))
+        _, tensors = read_checkpoint(self.path)
+        leaves = []
+        for name, leaf in named_leaves(states):
+            saved = f"[0]{name}"
+            if _FRESH in name:
+                leaves.append(leaf)
+                continue
+            if saved not in tensors:
+                raise RunError(f"{self.path} lacks {name}; this algorithm cannot start where another run ended.")
+            array = tensors[saved]
+            if array.shape != leaf.shape:
+                raise RunError(
+                    f"{self.path} holds {name} as {list(array.shape)}, but {list(leaf.shape)} is needed; start "
+                    "with the same network sizes and data of the same kind."
+                )
+            if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+                raise RunError(
+                    f"{self.path} holds {name} with values that are not finite, for its training diverged; start "
+                    "from another run."
+                )
+            leaves.append(jnp.asarray(array))
         return jax.tree.unflatten(jax.tree.structure(states), leaves)

@@ -1,13 +1,19 @@
-"""Which columns of a table hold what: by name, in and out.
+"""Which columns of a table hold what, by name.
 
 The names that are written, and the first that are looked for when reading: `episode`, `step`, `observation_0` or
 `observation.NAME`, `action_0` or `action.NAME`, `reward`, `cost`, `terminated`, `truncated`, `next_observation_0`.
+Capitals, blanks and signs around a name do not matter. A column that looks like one of these and cannot be placed is
+refused, never left out in silence.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 from safetrax.data.formats.found import NAMES
@@ -16,85 +22,122 @@ from safetrax.errors import DataError
 _PREFIXES = {
     "observations": ("observation", "observations", "obs"),
     "actions": ("action", "actions"),
-    "next_observations": ("next_observation", "next_observations", "next_obs"),
+    "next_observations": ("next_observation", "next_observations", "next_obs", "new_obs"),
 }
 _SINGLES = {
     "reward": ("reward", "rewards"),
     "cost": ("cost", "costs"),
-    "episode": ("episode", "episode_id", "episode_index"),
+    "episode": ("episode", "episode_id", "episode_index", "episode_number", "eps_id"),
     "step": ("step", "timestep", "frame_index"),
-    "terminated": ("terminated", "terminals", "terminal"),
-    "truncated": ("truncated", "timeouts", "timeout"),
+    "terminated": ("terminated", "terminateds", "terminations", "terminals", "terminal", "is_terminal"),
+    "truncated": ("truncated", "truncateds", "truncations", "timeouts", "timeout", "is_truncated"),
 }
 _REQUIRED = ("reward", "cost")
+_EITHER_FLAG = ("done", "dones", "isdone", "nextdone", "islast")
+_RUNS = (
+    *("run", "agent", "robot", "seed", "trial", "subject", "patient", "admission"),
+    *("session", "worker", "env", "rollout", "trajectory", "recording"),
+)
+_SLIP = 0.85  # likeness of words but for a slip of the pen
 _SHOWN = 24  # columns that an error lists
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """The columns of a table by what they hold; None: there is none."""
+    """The columns of a table by what they hold; None: there is none.
+
+    `episode` are the columns that tell episodes apart together; `folders` the `key=` of folders that do so, too;
+    `runs` columns that might have to.
+    """
 
     observations: tuple[str, ...]
     actions: tuple[str, ...]
     reward: str
     cost: str
-    episode: str | None = None
+    episode: tuple[str, ...] = ()
     step: str | None = None
     terminated: str | None = None
     truncated: str | None = None
     next_observations: tuple[str, ...] | None = None
+    folders: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
 
-    @property
-    def names(self) -> dict[str, list[str]]:
-        """What the features are called, if they have more than numbers."""
+    def names(self, widths: Mapping[str, int]) -> dict[str, list[str]]:
+        """What the features are called, if they have more than numbers; `widths` has the size of every column."""
         found = {
-            entry: _short_names(getattr(self, role), _PREFIXES[role])
+            entry: _feature_names(getattr(self, role), _PREFIXES[role], widths)
             for entry, role in zip(NAMES, ("observations", "actions"), strict=True)
         }
         return {entry: names for entry, names in found.items() if names}
 
     @property
+    def numbers(self) -> tuple[str, ...]:
+        """The columns of numbers, and the one that orders rows, which may hold times."""
+        singles = (self.reward, self.cost, self.terminated, self.truncated, self.step)
+        features = (*self.observations, *self.actions, *(self.next_observations or ()))
+        return (*features, *(name for name in singles if name))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The columns whose entries are told apart."""
+        return (*self.episode, *self.runs)
+
+    @property
     def used(self) -> tuple[str, ...]:
         """Every column that is read."""
-        values = [getattr(self, entry.name) for entry in fields(self)]
-        return tuple(name for value in values if value for name in ((value,) if isinstance(value, str) else value))
+        return (*self.numbers, *self.labels)
 
 
-def find_layout(table: Sequence[str], given: Mapping[str, Any], *, next_observations: bool) -> Layout:
+def clean_name(name: object) -> str:
+    """The name of a column without what nobody sees: blanks and byte-order marks around it."""
+    return str(name).strip().strip("\ufeff").strip()
+
+
+def find_layout(
+    table: Sequence[str], given: Mapping[str, Any], *, next_observations: bool, folders: Sequence[str] = ()
+) -> Layout:
     """Find the columns: as given, else by their usual names.
 
     Args:
-        table: the columns that there are.
+        table: the columns that there are, with clean names; one without a name is never read.
         given: columns by role (the fields of `Layout`). Of observations, actions and next_observations either a
-            list or a pattern with one `*`; of the others one name.
-        next_observations: whether they are wanted at all.
+            list or a pattern with one `*`; of episode one or several names; of the others one name.
+        next_observations: whether they are wanted; there may be none, unless `given` names them.
+        folders: the keys of `key=value` in the path, which may tell episodes apart.
 
     Raises:
         DataError: a column is missing, ambiguous or used twice.
     """
-    names = [str(name) for name in table]
-    for name in names:
-        if names.count(name) > 1:
-            raise DataError(f"two columns are called {name!r}; rename one.")
-    unknown = sorted(set(given) - {entry.name for entry in fields(Layout)})
+    names = [name for name in table if name]
+    if len(set(names)) < len(names):
+        name = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"two columns are called {name!r}; rename one (a named level of an index is one, too).")
+    roles = [*_PREFIXES, *_SINGLES]
+    unknown = sorted(set(given) - set(roles))
     if unknown:
-        roles = ", ".join(entry.name for entry in fields(Layout))
-        raise DataError(f"columns has the unknown entry {unknown[0]!r}; the known ones are {roles}.")
+        raise DataError(f"columns has the unknown entry {unknown[0]!r}; the known ones are {', '.join(roles)}.")
     found: dict[str, Any] = {role: _many(role, names, given.get(role)) for role in ("observations", "actions")}
-    found |= {role: _one(role, names, given.get(role)) for role in _SINGLES}
+    found |= {role: _one(role, names, given.get(role)) for role in _SINGLES if role != "episode"}
+    found["episode"], found["folders"] = _episode(names, folders, given.get("episode"))
     if next_observations:
         found["next_observations"] = _many("next_observations", names, given.get("next_observations"))
     layout = Layout(**found)
-    for name in layout.used:
-        if layout.used.count(name) > 1:
-            raise DataError(f"the column {name!r} is used twice; give each role columns of its own.")
+    used = layout.used
+    if len(set(used)) < len(used):
+        name = next(name for name in used if used.count(name) > 1)
+        raise DataError(f"the column {name!r} is used twice; give each role columns of its own.")
+    read = set(used)
+    _check_left_out(layout, [name for name in names if name not in read], given)
     after = layout.next_observations
     if after is not None and len(after) != len(layout.observations):
         raise DataError(
             f"there are {len(after)} columns of next_observations but {len(layout.observations)} of observations; "
             "log the same features."
         )
-    return layout
+    if isinstance(given.get("episode"), (list, tuple)):  # then it is meant
+        return layout
+    runs = (name for name in names if _key(name).removesuffix("id") in _RUNS and name not in used)
+    return Layout(**{**found, "runs": tuple(runs)})
 
 
 def numbered(names: Sequence[str]) -> bool:
@@ -102,16 +145,41 @@ def numbered(names: Sequence[str]) -> bool:
     return all(name.isdecimal() for name in names)
 
 
+@lru_cache(maxsize=1 << 16)
+def _key(name: str) -> str:
+    """What a name has in common with its other spellings."""
+    return re.sub(r"[\W_]+", "", name).casefold()
+
+
 def _one(role: str, table: Sequence[str], given: object) -> str | None:
     if given is not None:
         return _existing(role, table, given)
-    found = next((name for name in _SINGLES[role] if name in table), None)
-    if found is None and role in _REQUIRED:
+    usual = {_key(name) for name in _SINGLES[role]}
+    found = [name for name in table if _key(name) in usual]
+    if len(found) > 1:
+        raise _ambiguous(role, *found[:2])
+    if not found and role in _REQUIRED:
         raise _missing(role, _SINGLES[role], table)
-    return found
+    return found[0] if found else None
 
 
-def _many(role: str, table: Sequence[str], given: object) -> tuple[str, ...]:
+def _episode(table: Sequence[str], folders: Sequence[str], given: object) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The columns, and the keys of folders, that tell the episodes apart."""
+    if isinstance(given, (list, tuple)):
+        if not given:
+            raise DataError("episode is empty; name at least one column.")
+        names = [name if name in folders else _existing("episode", table, name) for name in given]
+    elif given is not None:
+        names = [given if given in folders else _existing("episode", table, given)]
+    else:
+        usual = {_key(name) for name in _SINGLES["episode"]}
+        column = _one("episode", table, None)
+        names = [*([column] if column else []), *(key for key in folders if _key(key) in usual)]
+    columns = tuple(name for name in dict.fromkeys(names) if name in table)
+    return columns, tuple(name for name in dict.fromkeys(names) if name in folders)
+
+
+def _many(role: str, table: Sequence[str], given: object) -> tuple[str, ...] | None:
     if isinstance(given, str) and given.count("*") == 1:
         before, after = given.split("*")
         columns = [
@@ -131,25 +199,79 @@ def _many(role: str, table: Sequence[str], given: object) -> tuple[str, ...]:
     return _usual(role, table)
 
 
-def _usual(role: str, table: Sequence[str]) -> tuple[str, ...]:
-    """The columns of features by their usual names: `observation_*`, `observation.*`, or `observation` alone."""
-    groups = {prefix: [name for name in table if _suffix(name, prefix)] for prefix in _PREFIXES[role]}
-    found = [prefix for prefix, columns in groups.items() if columns]
+def _usual(role: str, table: Sequence[str]) -> tuple[str, ...] | None:
+    """The columns of features by their usual names: `observation_*`, `observation.*`, or `observation` alone.
+
+    None where a log may do without them.
+    """
+    prefixes = _PREFIXES[role]
+    groups = [[name for name in table if _suffix(name, prefix)] for prefix in prefixes]
+    groups += [[name] for name in table if _key(name) in map(_key, prefixes)]
+    found = [columns for columns in groups if columns]
+    if not found and role == "next_observations":
+        return None
+    if not found:
+        raise _missing(role, [f"{prefix}_*" for prefix in prefixes], table)
     if len(found) > 1:
-        names = " and ".join(groups[prefix][0] for prefix in found[:2])
-        raise DataError(f"{names} could both belong to the {role}; say which columns do.")
-    if found:
-        columns = groups[found[0]]
-        return _in_order(columns, [_suffix(name, found[0]) for name in columns])
-    alone = [name for name in _PREFIXES[role] if name in table]
-    if not alone:
-        raise _missing(role, [f"{prefix}_*" for prefix in _PREFIXES[role]], table)
-    return (alone[0],)
+        raise _ambiguous(role, found[0][0], found[1][0])
+    columns = found[0]
+    prefix = next((prefix for prefix in prefixes if _suffix(columns[0], prefix)), "")
+    suffixes = [_suffix(name, prefix) for name in columns]
+    ordered = _in_order(columns, suffixes)
+    if prefix and numbered(suffixes):
+        numbers = sorted(map(int, suffixes))
+        named = any(f"{prefix}." in name.casefold() for name in columns)
+        for i, (number, after) in enumerate(pairwise(numbers)):
+            if number == after:
+                raise _ambiguous(role, ordered[i], ordered[i + 1])
+            if number + 1 < after and not named:
+                raise DataError(
+                    f"{prefix}_{number + 1} is missing between {ordered[i]} and {ordered[i + 1]}; put it back, or "
+                    f"{_named(role)}."
+                )
+    return ordered
+
+
+def _check_left_out(layout: Layout, left: Sequence[str], given: Mapping[str, Any]) -> None:
+    """Refuse a column that is left out although it looks as if it belonged to a role that nobody named."""
+    done = next((name for name in left if _key(name) in _EITHER_FLAG), None)
+    if done and not (layout.terminated or layout.truncated):
+        raise DataError(
+            f"column {done} may say that the environment ended the episode, or that a time limit did; say which: "
+            f'columns={{"terminated": "{done}"}} or columns={{"truncated": "{done}"}}.'
+        )
+    features = [prefix for prefixes in _PREFIXES.values() for prefix in prefixes]
+    unknown = [name for name in left if not any(_suffix(name, prefix) for prefix in features)]
+    for role, prefixes in _PREFIXES.items():
+        if role not in given and getattr(layout, role):
+            begun = re.compile(rf"\W*(?:{'|'.join(prefixes)})[\W\d]", re.IGNORECASE)
+            stems = ((name, re.sub(r"[\W_]*\d+\W*$|\..*$", "", name)) for name in unknown)
+            slips = (name for name, stem in stems if begun.match(name) or (stem != name and _near(stem, prefixes)))
+            if slip := next(slips, None):
+                raise DataError(f"column {slip!r} looks like one of the {role}; rename it, or {_named(role)}.")
+    for role, words in _SINGLES.items():
+        if role in given or getattr(layout, role) or (role == "episode" and layout.folders):
+            continue
+        if slip := next((name for name in left if _near(name, words)), None):
+            raise DataError(f"column {slip!r} looks like {role}; rename it, or {_named(role)}.")
+
+
+def _near(name: str, words: Sequence[str]) -> bool:
+    """Whether a name is one of the words, but for a slip of the pen."""
+    return bool(get_close_matches(_key(name), list(map(_key, words)), cutoff=_SLIP))
+
+
+def _ambiguous(role: str, one: str, other: str) -> DataError:
+    return DataError(
+        f"of two columns, {one} and {other} could both belong to the {role}; rename one, or {_named(role)}."
+    )
 
 
 def _suffix(name: str, prefix: str) -> str:
-    """What follows `prefix_` or `prefix.`; empty if `name` does not begin so."""
-    return name[len(prefix) + 1 :] if name.startswith((f"{prefix}_", f"{prefix}.")) else ""
+    """What follows `prefix_` or `prefix.`, or the number of `prefix[3]`, `prefix 3` and the like; else empty."""
+    number = re.fullmatch(rf"\W*{prefix}[_.\s\-\[(]*(\d+)\W*", name, re.IGNORECASE)
+    other = re.fullmatch(rf"\W*{prefix}[_.](.+)", name, re.IGNORECASE)
+    return (number or other or ["", ""])[1]
 
 
 def _in_order(columns: Sequence[str], suffixes: Sequence[str]) -> tuple[str, ...]:
@@ -159,26 +281,38 @@ def _in_order(columns: Sequence[str], suffixes: Sequence[str]) -> tuple[str, ...
     return tuple(name for _, name in sorted(zip(map(int, suffixes), columns, strict=True)))
 
 
-def _short_names(columns: Sequence[str], prefixes: Sequence[str]) -> list[str] | None:
-    for prefix in prefixes:
-        short = [_suffix(name, prefix) for name in columns]
-        if all(short):
-            return None if short == [str(i) for i in range(len(short))] else short
-    return None if len(columns) == 1 and columns[0] in prefixes else list(columns)
+def _feature_names(columns: Sequence[str], prefixes: Sequence[str], widths: Mapping[str, int]) -> list[str] | None:
+    """One name for every number; None where they have none but their place."""
+    groups = ([_suffix(name, prefix) for name in columns] for prefix in prefixes)
+    short = next((names for names in groups if all(names)), list(columns))
+    counted = numbered(short) and list(map(int, short)) == list(range(len(short)))
+    if counted and all(widths[name] == 1 for name in columns):
+        return None
+    if len(columns) == 1 and _key(columns[0]) in map(_key, prefixes):
+        return None
+    return [
+        name if widths[column] == 1 else f"{name}_{i}"
+        for name, column in zip(short, columns, strict=True)
+        for i in range(widths[column])
+    ]
 
 
 def _existing(role: str, table: Sequence[str], name: object) -> str:
-    if name not in table:
+    if clean_name(name) not in table:
         raise DataError(f"{role}: there is no column {name!r}; the table has {_listed(table)}.")
-    return str(name)
+    return clean_name(name)
 
 
 def _missing(role: str, looked_for: Sequence[str], table: Sequence[str]) -> DataError:
-    example = '["..."]' if role in _PREFIXES else '"..."'
     return DataError(
         f"no column holds {role} (looked for {', '.join(looked_for)}); the table has {_listed(table)}; "
-        f'name it: load(path, columns={{"{role}": {example}}}) or from_pandas(frame, {role}={example}).'
+        f"{_named(role)}."
     )
+
+
+def _named(role: str) -> str:
+    example = '["..."]' if role in _PREFIXES else '"..."'
+    return f'name it: load(path, columns={{"{role}": {example}}}) or from_pandas(frame, {role}={example})'
 
 
 def _listed(table: Sequence[str]) -> str:

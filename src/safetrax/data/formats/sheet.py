@@ -1,12 +1,15 @@
-"""Gathering the columns of a table into the arrays of a data set, part by part."""
+"""The columns of a table, gathered part by part into the arrays of a data set, and their rows put in order."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Protocol, runtime_checkable
+import contextlib
+import json
+from collections.abc import Hashable, Iterable, Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int, Int32, Int64
 
 from safetrax.data.columns import Values
 from safetrax.data.formats.found import Found, empty_matrix
@@ -16,22 +19,12 @@ from safetrax.errors import DataError
 _MATRICES = ("observations", "actions", "next_observations")
 _VECTORS = {"reward": "rewards", "cost": "costs", "terminated": "terminated", "truncated": "truncated"}
 _COLUMNS_AT_ONCE = 8  # that are put in order with one copy
-
-
-@runtime_checkable
-class Part(Protocol):
-    """Some rows of a table. Every method raises DataError if an entry is missing or is no number."""
-
-    rows: int
-
-    def numbers(self, column: str) -> np.ndarray:
-        """Booleans, integers or floats, (rows,)."""
-
-    def moments(self, column: str) -> np.ndarray:
-        """What rows are ordered by: numbers, or integers that stand for times, (rows,)."""
-
-    def labels(self, column: str) -> tuple[np.ndarray, list[Hashable]]:
-        """The different entries, and for every row which of them it has."""
+_HALF_DAY = 12 * 3600
+CLOCK = {"time32[s]": 1, "time32[ms]": 10**3, "time64[us]": 10**6, "time64[ns]": 10**9}
+"""Kinds of moments that begin anew at midnight, and how many of their units are a second."""
+PLACE = ""
+"""The label of where a row was read; no column is called so."""
+_APART = 'put the files of each run into a folder run=NAME, and name both: columns={"episode": ["run", "episode"]}'
 
 
 class Sheet:
@@ -40,57 +33,84 @@ class Sheet:
     Args:
         layout: which columns hold what.
         rows: how many there are.
-        episodes: number of every episode by its label, shared between the sheets of one table.
+        widths: how many numbers a cell of every column holds.
     """
 
-    def __init__(self, layout: Layout, rows: int, episodes: dict[Hashable, int]) -> None:
-        self._layout, self._episodes, self._at = layout, episodes, 0
-        self._matrices: dict[str, np.ndarray] = {
-            field: empty_matrix(rows, len(columns)) for field in _MATRICES if (columns := getattr(layout, field))
-        }
-        self._vectors: dict[str, np.ndarray] = {
-            field: np.zeros(rows, np.float32) for role, field in _VECTORS.items() if getattr(layout, role)
-        }
-        self._episode = np.zeros(rows, np.int32)
+    def __init__(self, layout: Layout, rows: int, widths: Mapping[str, int]) -> None:
+        self.layout, self._rows, self._widths = layout, rows, widths
+        self._matrices: dict[str, np.ndarray] = {}
+        self._at: dict[str, tuple[np.ndarray, slice]] = {}  # where the numbers of a column go
+        for field in _MATRICES:
+            columns = getattr(layout, field) or ()
+            ends = np.cumsum([widths[name] for name in columns], dtype=int)
+            if len(columns):
+                matrix = self._matrices[field] = empty_matrix(rows, int(ends[-1]))
+                for name, end in zip(columns, ends, strict=True):
+                    self._at[name] = matrix, slice(end - widths[name], end)
+        self._vectors: dict[str, np.ndarray] = {}
+        for role, field in _VECTORS.items():
+            if (name := getattr(layout, role)) is not None:
+                if widths[name] != 1:
+                    raise DataError(
+                        f"column {name} holds lists of {widths[name]} numbers; {role} is one number per row."
+                    )
+                vector = self._vectors[field] = np.zeros(rows, np.float32)
+                self._at[name] = vector[:, None], slice(0, 1)
+        self._codes: dict[str, np.ndarray] = {}  # of the label of every row, by column
+        self._labels: dict[str, dict[Hashable, int]] = {}
         self._moments: list[np.ndarray] = []
+        self._kind = ""  # of the moments
 
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays that training reads."""
         return sum(array.nbytes for array in (*self._matrices.values(), *self._vectors.values()))
 
-    @property
-    def rows(self) -> int:
-        """How many rows there are."""
-        return len(self._episode)
+    def differs(self, layout: Layout, widths: Mapping[str, int]) -> str | None:
+        """A column, or key of folders, that is not the same in another file."""
+        mine, other = (set(plan.used) - set(plan.runs) | set(plan.folders) for plan in (self.layout, layout))
+        wide = (name for name, size in widths.items() if self._widths.get(name, size) != size)
+        return next(iter(sorted(mine ^ other)), next(wide, None))
 
-    def add(self, part: Part) -> None:
-        """Append the rows of a part."""
-        layout, rows = self._layout, slice(self._at, self._at + part.rows)
-        with np.errstate(over="ignore"):  # becomes inf, which validate() names with its row
-            for field, matrix in self._matrices.items():
-                for i, column in enumerate(getattr(layout, field)):
-                    matrix[rows, i] = part.numbers(column)
-            for role, field in _VECTORS.items():
-                if (column := getattr(layout, role)) is not None:
-                    self._vectors[field][rows] = part.numbers(column)
-        if layout.episode is not None:
-            codes, labels = part.labels(layout.episode)
-            known = [self._episodes.setdefault(label, len(self._episodes)) for label in labels]
-            self._episode[rows] = np.array(known, np.int32)[codes]
-        if layout.step is not None:
-            self._moments.append(part.moments(layout.step))
-        self._at += part.rows
+    def put(self, first: int, part: Mapping[str, Any], *, before: int = 0, text: bool = False) -> int:
+        """Take in the cells of some columns; the size of what has been filled, in bytes.
 
-    def append(self, other: Sheet) -> None:
-        """Append all rows of another sheet of the same table."""
-        rows = slice(self._at, self._at + other.rows)
-        for mine, theirs in ((self._matrices, other._matrices), (self._vectors, other._vectors)):
-            for field, array in mine.items():
-                array[rows] = theirs[field]
-        self._episode[rows] = other._episode
-        self._moments += other._moments
-        self._at += other.rows
+        Args:
+            first: their first row, in their file.
+            part: Arrow arrays by column.
+            before: rows of the files before.
+            text: whether numbers are written as texts.
+
+        Raises:
+            DataError: a cell is missing, or is not what the column should hold.
+        """
+        from safetrax.data.formats.cells import labels, moments, numbers
+
+        layout, filled = self.layout, 0
+        for name, cells in part.items():
+            rows = slice(before + first, before + first + len(cells))
+            if name in self._at:
+                array, place = self._at[name]
+                with np.errstate(over="ignore"):  # becomes inf, which validate() names with its row
+                    array[rows, place] = numbers(cells, name, first, size=self._widths[name], text=text)
+                filled += array[rows, place].nbytes
+            elif name == layout.step:
+                kind, found = moments(cells, name, first)
+                if self._kind not in ("", kind):
+                    raise DataError(
+                        f"column {name} holds {self._kind} and, from row {first}, {kind}; write them alike."
+                    )
+                self._kind = kind
+                self._moments.append(found)
+            else:
+                codes, entries = labels(cells, name, first, optional=name in layout.runs)
+                self._mark(name, rows, codes, entries)
+        return filled
+
+    def mark(self, first: int, rows: int, labels: Mapping[str, str]) -> None:
+        """These rows have labels that are not in the table: where it is."""
+        for name, label in labels.items():
+            self._mark(name, slice(first, first + rows), np.zeros(rows, np.int32), [label])
 
     def found(self, action_low: Values = None, action_high: Values = None) -> Found:
         """What the table holds, its rows in order.
@@ -98,63 +118,166 @@ class Sheet:
         Raises:
             DataError: there are no rows, or neither episodes nor flags, or episodes cannot be put in order.
         """
-        layout = self._layout
-        if not self.rows:
+        if not self._rows:
             raise DataError("the table has no rows; log at least one transition.")
-        if layout.episode is None and not (layout.terminated or layout.truncated):
+        flags = [self._vectors[field] != 0 for field in ("terminated", "truncated") if field in self._vectors]
+        offsets: np.ndarray | None
+        if self.layout.episode or self.layout.folders or (PLACE in self._labels and not flags):
+            offsets = self._by_labels()
+        elif flags:
+            offsets = self._by_flags(np.any(flags, axis=0))
+        else:
             raise DataError(
-                "no column says which episode a row belongs to, or where episodes end; add a column episode "
-                "(or terminated and truncated)."
+                "no column says which episode a row belongs to, or where episodes end; add a column episode (or "
+                "terminated and truncated), or name the column or the level of the index that does."
             )
-        offsets = None
-        if layout.episode is not None:
-            self._sort()
-            starts = np.flatnonzero(np.diff(self._episode)) + 1
-            offsets = np.concatenate([[0], starts, [self.rows]]).astype(np.int64)
-        empty = np.zeros(self.rows, np.bool_)
-        flags = {field: self._vectors.get(field, empty) for field in ("terminated", "truncated")}
+        empty = np.zeros(self._rows, np.bool_)
+        ends = {field: self._vectors.get(field, empty) for field in ("terminated", "truncated")}
         return Found(
-            columns={**self._matrices, **self._vectors, **flags},
+            columns={**self._matrices, **self._vectors, **ends},
             offsets=offsets,
             action_low=action_low,
             action_high=action_high,
-            names=layout.names,
+            names=self.layout.names(self._widths),
         )
 
-    def _sort(self) -> None:
-        """Put episodes in the order in which they begin, and their rows in the order of their steps."""
-        labels = list(self._episodes)
-        if self._layout.step is None:
-            row = _comeback(self._episode)
-            if row is not None:
-                label, before = labels[self._episode[row]], labels[self._episode[row - 1]]
+    def _mark(self, name: str, rows: slice, codes: np.ndarray, entries: list[Any]) -> None:
+        known = self._labels.setdefault(name, {})
+        array = self._codes.setdefault(name, np.zeros(self._rows, np.int32))
+        array[rows] = np.array([known.setdefault(entry, len(known)) for entry in entries], np.int32)[codes]
+
+    def _by_flags(self, ends: Bool[np.ndarray, " N"]) -> Int64[np.ndarray, " boundaries"] | None:
+        """Offsets of episodes that end at flags and at the ends of files; None: the flags alone tell."""
+        places = self._codes.get(PLACE)
+        if places is not None:
+            ends[:-1] |= np.diff(places) != 0
+            ends[-1] = True
+        if self._moments:
+            moments = np.concatenate(self._moments)
+            back = ~ends[:-1] & (moments[1:] <= moments[:-1])
+            if back.any():
+                row = int(np.argmax(back)) + 1
                 raise DataError(
-                    f"episode {label} comes back in row {row}, after episode {before} began; sort the rows by "
-                    "episode, or name the column that orders them (step)."
+                    f"{self.layout.step} does not rise in row {row}, and no column says which episode a row belongs "
+                    "to; add a column episode, or sort the rows."
                 )
-            return
-        moments, self._moments = np.concatenate(self._moments), []
-        if _in_order(self._episode, moments):
-            return
-        order = np.lexsort((moments, self._episode))
-        same = (np.diff(self._episode[order]) == 0) & (np.diff(moments[order]) == 0)
-        if same.any():
-            first, second = sorted(order[int(np.argmax(same)) :][:2])
+        return None if places is None else np.concatenate([[0], np.flatnonzero(ends) + 1]).astype(np.int64)
+
+    def _by_labels(self) -> Int64[np.ndarray, " boundaries"]:
+        """Put episodes in the order in which they begin, their rows in that of their steps; their offsets."""
+        for known in self._labels.values():
+            _check_spellings(known)
+        episode = _numbered([codes for name, codes in self._codes.items() if name not in self.layout.runs])
+        self._check_runs(episode)
+        order = self._order(episode)
+        starts = np.concatenate([[0], np.flatnonzero(np.diff(episode if order is None else episode[order])) + 1])
+        first = starts if order is None else order[starts]
+        self._check_files(first, self._moments[0][first] if self._moments else None)
+        if order is not None:
+            for array in self._vectors.values():
+                array[...] = array[order]
+            for matrix in self._matrices.values():  # a few columns at a time, which costs less memory than all
+                for i in range(0, matrix.shape[1], _COLUMNS_AT_ONCE):
+                    matrix[:, i : i + _COLUMNS_AT_ONCE] = matrix[order, i : i + _COLUMNS_AT_ONCE]
+        return np.append(starts, self._rows).astype(np.int64)
+
+    def _order(self, episode: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"] | None:
+        """The rows in the order that they should have; None: they have it."""
+        if not self._moments:
+            row = _comeback(episode)
+            if row is not None:
+                raise DataError(
+                    f"episode {self._name(row)} comes back in row {row}, after episode {self._name(row - 1)} began; "
+                    "sort the rows by episode, name the column that orders them (step), or, if another column tells "
+                    'those two apart, name both (episode=["run", "episode"]).'
+                )
+            return None
+        self._moments = [np.concatenate(self._moments)]
+        moments = self._moments[0]
+        if np.all((np.diff(episode) > 0) | ((np.diff(episode) == 0) & (moments[1:] > moments[:-1]))):
+            return None
+        order = np.lexsort((moments, episode))
+        same = np.diff(episode[order]) == 0
+        twice = same & (np.diff(moments[order]) == 0)
+        if twice.any():
+            first, second = sorted(order[int(np.argmax(twice)) :][:2].tolist())
             raise DataError(
-                f"episode {labels[self._episode[first]]} has {self._layout.step} {moments[first]} twice, in rows "
-                f"{first} and {second}; give every episode a name of its own, and every row a step."
+                f"episode {self._name(first)} has {self.layout.step} {moments[first]} twice, in rows {first} and "
+                f"{second}; give every episode a name of its own (two columns may tell them apart together: "
+                'episode=["run", "episode"]), and every row a step.'
             )
-        for array in (*self._vectors.values(), self._episode):
-            array[...] = array[order]
-        for matrix in self._matrices.values():  # a few columns at a time, which costs less memory than all
-            for i in range(0, matrix.shape[1], _COLUMNS_AT_ONCE):
-                matrix[:, i : i + _COLUMNS_AT_ONCE] = matrix[order, i : i + _COLUMNS_AT_ONCE]
+        if self._kind in CLOCK and np.any(np.diff(order)[same] < 0):  # within an episode
+            begin = order[np.concatenate([[True], ~same])]
+            span = moments[order[np.concatenate([~same, [True]])]] - moments[begin]
+            if (long := span >= _HALF_DAY * CLOCK[self._kind]).any():
+                name = self._name(int(begin[np.argmax(long)]))
+                raise DataError(
+                    f"episode {name} has times of day 12 hours apart or more, which do not tell what is after "
+                    "midnight; log the date, too, or sort the rows and leave the column out."
+                )
+        return np.asarray(order)
+
+    def _check_runs(self, episode: Int[np.ndarray, " N"]) -> None:
+        """Refuse an episode that goes on in another run, which its number alone does not tell."""
+        _, first = np.unique(episode, return_index=True)
+        for column in self.layout.runs:
+            codes = self._codes.get(column)
+            if codes is None:
+                continue
+            other = codes != codes[first][episode]
+            if other.any():
+                row = int(np.argmax(other))
+                names = [*self.layout.episode, *self.layout.folders]
+                both = ", ".join(f'"{name}"' for name in (column, *names))
+                raise DataError(
+                    f"column {column} changes within episode {self._name(row)}, in row {row}; if it tells episodes "
+                    f'apart, name all: columns={{"episode": [{both}]}}, else only {{"episode": {json.dumps(names)}}}.'
+                )
+
+    def _check_files(self, first: Int[np.ndarray, " E"], begin: np.ndarray | None) -> None:
+        """Refuse an episode that may go on in another file, or may be another one of the same name.
+
+        Args:
+            first: the first row of every episode.
+            begin: its first moment.
+        """
+        places = self._codes.get(PLACE)
+        if places is None or self.layout.folders or not self.layout.episode:
+            return
+        label = _numbered([self._codes[name] for name in self.layout.episode])
+        if begin is None:
+            begins = np.flatnonzero(np.diff(places)) + 1  # of files
+            lone = np.bincount(places[first]) == 1
+            single = lone[places[begins]] & lone[places[begins - 1]]
+            unclear = begins[(label[begins] == label[begins - 1]) & ~single]
+        else:
+            order = np.lexsort((first, label[first]))
+            unclear = first[order[1:]][(np.diff(label[first][order]) == 0) & (np.diff(begin[order]) != 0)]
+        if len(unclear):
+            row = int(unclear[0])
+            raise DataError(
+                f"episode {self._name(row)} is in {self._entry(PLACE, row)} and another file, and may be one episode "
+                f"or two; {_APART}, with the files of one episode in one folder."
+            )
+
+    def _entry(self, name: str, row: int) -> str:
+        return str(list(self._labels[name])[self._codes[name][row]])
+
+    def _name(self, row: int) -> str:
+        """What the episode of a row is called."""
+        names = [name for name in self._labels if name != PLACE and name not in self.layout.runs]
+        return ", ".join(self._entry(name, row) for name in names or [PLACE])
 
 
-def _in_order(episode: Int[np.ndarray, " N"], moments: np.ndarray) -> bool:
-    """Whether episodes come one after the other, and the moments of each rise."""
-    same, later = episode[1:] == episode[:-1], moments[1:] > moments[:-1]
-    return bool((same | (episode[1:] > episode[:-1])).all() and (later | ~same).all())
+def _numbered(codes: list[np.ndarray]) -> Int32[np.ndarray, " N"]:
+    """A number for every row, from 0 in the order in which they appear, equal where all codes are."""
+    if len(codes) == 1:
+        return codes[0]
+    joined = np.zeros(len(codes[0]), np.int64)
+    for code in codes:
+        _, joined = np.unique(joined * (int(code.max()) + 1) + code, return_inverse=True)
+    _, first = np.unique(joined, return_index=True)
+    return np.argsort(np.argsort(first)).astype(np.int32)[joined]
 
 
 def _comeback(episode: Int[np.ndarray, " N"]) -> int | None:
@@ -163,3 +286,14 @@ def _comeback(episode: Int[np.ndarray, " N"]) -> int | None:
     _, first = np.unique(episode[begins], return_index=True)
     again = np.setdiff1d(np.arange(len(begins)), first)
     return int(begins[again[0]]) if len(again) else None
+
+
+def _check_spellings(labels: Iterable[Hashable]) -> None:
+    """Refuse two texts that are the same number, such as 1 and 1.0."""
+    known: dict[Decimal, str] = {}
+    for label in labels:
+        if isinstance(label, str):
+            with contextlib.suppress(InvalidOperation):
+                other = known.setdefault(Decimal(label), label)
+                if other != label:
+                    raise DataError(f"episodes are called {other!r} and {label!r}; write one name for an episode.")

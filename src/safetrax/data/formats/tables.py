@@ -1,0 +1,358 @@
+"""Tables with named columns, in and out: pandas data frames, Parquet and CSV files, folders of them.
+
+Whatever the table is, `arrow.py` gives its columns, `layout.py` says what they hold, `sheet.py` orders their rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from safetrax.data.columns import Values
+from safetrax.data.formats.found import NAMES, Found, feature_names, naming, package
+from safetrax.data.formats.keys import BOX
+from safetrax.data.formats.layout import find_layout, numbered
+from safetrax.data.formats.meter import Meter
+from safetrax.data.formats.sheet import PLACE, Sheet
+from safetrax.data.trajectories import Trajectories
+from safetrax.errors import DataError
+from safetrax.files import atomic_path
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from safetrax.data.formats.arrow import Source
+
+CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+_SUFFIXES = (*CSV_SUFFIXES, ".parquet")
+_EXAMPLE = '{"actions": ["throttle"], "cost": "collision"}'
+_ROWS = 1 << 17  # of a row group that is written
+_FREE = 256 * 2**20  # bytes of arrays that any file may ask for
+_DENSEST = 64  # bytes of arrays beyond that for one of the file, which no log reaches
+
+
+def from_pandas(
+    frame: pd.DataFrame,
+    *,
+    observations: Sequence[str] | str | None = None,
+    actions: Sequence[str] | str | None = None,
+    reward: str | None = None,
+    cost: str | None = None,
+    episode: Sequence[str] | str | None = None,
+    step: str | None = None,
+    terminated: str | None = None,
+    truncated: str | None = None,
+    next_observations: Sequence[str] | str | bool = False,
+    action_low: Values = None,
+    action_high: Values = None,
+    info: Mapping[str, Any] | None = None,
+) -> Trajectories:
+    """Make a data set out of a log with one row per transition and named columns.
+
+    Columns that are not named are looked for under their usual names: `observation_*` (or `observation.*`,
+    `obs_*`), `action_*`, `reward`, `cost`, `episode`, `step`, `terminated`, `truncated`. Levels of the index that
+    have names are columns, too.
+
+    Args:
+        frame: the log. Columns are booleans, integers, floats, or lists of as many numbers in every row; nothing may
+            be missing.
+        observations: columns of s_t, or a pattern such as `"sensor_*"`.
+        actions: columns of a_t, alike.
+        reward: column of r_t.
+        cost: column of c_t, not negative.
+        episode: column that tells the episodes apart, of any type, or several that do so together. Without one, the
+            flags end them.
+        step: column that orders the rows of an episode, numbers or times. Without one, they are as they come.
+        terminated: column that is 1 where the environment ended an episode.
+        truncated: column that is 1 where a time limit did; a last row with neither is marked so.
+        next_observations: columns of s_{t+1}, or True: under their usual names.
+        action_low: (A,) or one number, -1 if omitted.
+        action_high: (A,) or one number, +1 if omitted.
+        info: JSON-ready facts about the source; `observation_names` and `action_names` are added.
+
+    Raises:
+        DataError: a column is missing or ambiguous, or holds an empty cell or a text; rows cannot be put in order;
+            pyarrow is not installed.
+    """
+    given = {
+        "observations": observations,
+        "actions": actions,
+        "reward": reward,
+        "cost": cost,
+        "episode": episode,
+        "step": step,
+        "terminated": terminated,
+        "truncated": truncated,
+        "next_observations": None if isinstance(next_observations, bool) else next_observations,
+    }
+    package("pyarrow", extra="pandas", purpose="a data frame")
+    from safetrax.data.formats.arrow import FrameSource
+
+    source = FrameSource(frame)
+    named = {role: columns for role, columns in given.items() if columns is not None}
+    layout = find_layout(source.names, named, next_observations=next_observations is not False)
+    sheet = Sheet(layout, source.rows, source.widths(layout.used))
+    for first, part in source.parts(layout.numbers, layout.labels):
+        sheet.put(first, part)
+    return sheet.found(action_low, action_high).trajectories(info)
+
+
+def to_pandas(
+    trajectories: Trajectories,
+    *,
+    observation_names: Sequence[str] | None = None,
+    action_names: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """A data frame with one row per transition, which `from_pandas` turns into the same data set, bit for bit.
+
+    Columns: `episode` and `step` from 0, `observation.NAME` (without names `observation_0`), `action.NAME`, `reward`,
+    `cost`, `terminated`, `truncated`, and `next_observation.NAME` if they are loaded. The action box is not in it.
+
+    Args:
+        trajectories: the data.
+        observation_names: of the features, if `trajectories.info` has none or others.
+        action_names: alike.
+
+    Raises:
+        DataError: pandas is not installed, or names do not fit.
+    """
+    frames = package("pandas", extra="pandas", purpose="a data frame")
+    names = _column_names(trajectories, observation_names, action_names)
+    return frames.DataFrame(_block(trajectories, names, 0, trajectories.num_transitions), copy=False)
+
+
+def write_parquet(
+    path: str | os.PathLike[str],
+    trajectories: Trajectories,
+    *,
+    observation_names: Sequence[str] | None = None,
+    action_names: Sequence[str] | None = None,
+) -> None:
+    """Write a data set as a table, atomically; `load` gives back the same arrays, bit for bit, and the names.
+
+    The columns are those of `to_pandas`. The action box is in the metadata of the file.
+
+    Args:
+        path: the file, which is replaced if it exists.
+        trajectories: the data; next_observations are written if they are present.
+        observation_names: of the features, if `trajectories.info` has none or others.
+        action_names: alike.
+
+    Raises:
+        DataError: pyarrow is not installed, or names do not fit.
+        RunError: the file cannot be written.
+    """
+    arrow = package("pyarrow", extra="pandas", purpose="writing Parquet files")
+    parquet = package("pyarrow.parquet", extra="pandas", purpose="writing Parquet files")
+    names = _column_names(trajectories, observation_names, action_names)
+    box = json.dumps({name: [float(bound) for bound in getattr(trajectories, name)] for name in BOX})
+    schema = arrow.table(_block(trajectories, names, 0, 1)).schema.with_metadata({b"safetrax": box.encode()})
+    with (
+        atomic_path(Path(path)) as temporary,
+        parquet.ParquetWriter(temporary, schema, use_dictionary=["episode"], compression="zstd") as writer,
+    ):
+        for first in range(0, trajectories.num_transitions, _ROWS):
+            writer.write_table(arrow.table(_block(trajectories, names, first, first + _ROWS), schema=schema))
+
+
+def table_files(folder: Path) -> list[Path]:
+    """The CSV or Parquet files in a folder and below it, but hidden ones; numbers in names are put in order."""
+    found = [
+        (path.relative_to(folder), path)
+        for path in folder.rglob("*")
+        if path.name.lower().endswith(_SUFFIXES) and path.is_file()
+    ]
+    shown = [(part, path) for part, path in found if not any(name.startswith((".", "_")) for name in part.parts)]
+    return [path for _, path in sorted(shown, key=lambda entry: _natural(str(entry[0])))]
+
+
+def read_tables(path: Path, given: Mapping[str, Any], *, next_observations: bool, meter: Meter) -> Found:
+    """Read the columns that are needed of a CSV or Parquet file, or of a folder of either: one log in many files.
+
+    Episodes of different files are different, whatever their numbers; where a folder is called `episode=3`, all
+    files in it are that episode.
+
+    Raises:
+        DataError: a column is missing, ambiguous, or holds an empty cell or a text; a file cannot be parsed.
+    """
+    package("pyarrow", extra="pandas", purpose=f"reading {_kind(path)} files")
+    files = table_files(path) if path.is_dir() else [path]
+    if len(kinds := sorted(set(map(_kind, files)))) > 1:
+        raise DataError(
+            f"{path} holds {kinds[0]} and {kinds[1]} files; put those of one log into a folder of its own."
+        )
+    sources: list[Source] = []
+    for file in files:
+        with _reading(file):
+            sources.append(_open(file))
+            if sources[-1].box != sources[0].box:
+                raise DataError(
+                    f"its action box is not that of {files[0]}; load both, and put the actions into one box."
+                )
+    sheet: Sheet | None = None
+    rows = 0
+    pairs = list(zip(files, sources, strict=True))
+    for file, source in [pair for pair in pairs if pair[1].rows] or pairs[:1]:
+        with _reading(file):
+            folders = _folders(file, path)
+            layout = find_layout(source.names, given, next_observations=next_observations, folders=tuple(folders))
+            widths = source.widths(layout.used)
+            if sheet is None:
+                sheet = Sheet(layout, sum(source.rows for source in sources), widths)
+                _check_size(sheet.nbytes, files)
+                meter.expect(sheet.nbytes)
+            if different := sheet.differs(layout, widths):
+                raise DataError(
+                    f"its columns are not those of {files[0]} ({different} differs); log the same in every file, or "
+                    "load them one by one and join them by Trajectories.concatenate."
+                )
+            if "episode" in given and layout.folders:
+                sheet.mark(rows, source.rows, {f"{key}=": folders[key] for key in layout.folders})
+            elif len(files) > 1 or layout.folders:
+                sheet.mark(rows, source.rows, {PLACE: str(file.parent if layout.folders else file)})
+            for first, part in source.parts(layout.numbers, layout.labels):
+                meter.advance(sheet.put(first, part, before=rows, text=source.text))
+            rows += source.rows
+    assert sheet is not None  # there is a file
+    with _reading(path):
+        return sheet.found(*(sources[0].box.get(name) for name in BOX))
+
+
+def _check_size(size: int, files: Sequence[Path]) -> None:
+    """Refuse a small file that asks for much memory, which may be all that it is for."""
+    if size > max(_FREE, _DENSEST * sum(file.stat().st_size for file in files)):
+        raise DataError(
+            f"its arrays would take {size / 1e6:,.0f} MB, {_DENSEST} times the file or more, which a log does not; "
+            "check where it is from."
+        )
+
+
+def sidecar_path(path: Path) -> Path:
+    """`log.columns.json` of `log.parquet`, `log.csv`, `log.csv.gz` or the folder `log`."""
+    name = path.name if path.is_dir() else re.sub(r"(\.[ct]sv)?\.\w+$", "", path.name, flags=re.IGNORECASE)
+    return path.with_name(name + ".columns.json")
+
+
+def read_sidecar(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The columns by role, as `load(..., columns=)` takes them, and the action box; both empty without such a file.
+
+    Args:
+        path: the table.
+
+    Raises:
+        DataError: the file beside it is no JSON object.
+    """
+    place = sidecar_path(path)
+    if not place.is_file():
+        return {}, {}
+    try:
+        entries = json.loads(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{place} cannot be read as JSON ({error}); write one object, such as {_EXAMPLE}.") from error
+    if not isinstance(entries, dict):
+        raise DataError(f"{place} is no JSON object; write one, such as {_EXAMPLE}.")
+    box = {name: entries.pop(name) for name in BOX if name in entries}
+    return entries, box
+
+
+def _kind(path: Path) -> str:
+    """The kind of a file by its name; whatever has another ending begins as Parquet does."""
+    return "CSV" if path.name.lower().endswith(CSV_SUFFIXES) else "Parquet"
+
+
+def _open(path: Path) -> Source:
+    from safetrax.data.formats.arrow import ParquetSource
+    from safetrax.data.formats.csv_files import CsvSource
+
+    return CsvSource(path) if _kind(path) == "CSV" else ParquetSource(path)
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Whatever is wrong with a file is a DataError that names it."""
+    import pyarrow
+
+    try:
+        with naming(path):
+            yield
+    except DataError:
+        raise
+    except MemoryError as error:
+        raise DataError(f"{path} needs more memory than there is; read it in parts.") from error
+    except (pyarrow.ArrowException, OSError, EOFError, zlib.error, csv.Error, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")[:200]
+        if isinstance(error, OSError) and error.errno:
+            raise DataError(f"{path} cannot be read ({error.strerror}); check the path and the disk.") from error
+        if _kind(path) == "CSV" and not isinstance(error, (OSError, EOFError, zlib.error)):
+            raise DataError(
+                f"{path} cannot be parsed as CSV ({reason}); write one row per transition under a header, in UTF-8."
+            ) from error
+        raise DataError(f"{path} is truncated or damaged ({reason}); download or write it again.") from error
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key that puts `episode_10` after `episode_2`."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _folders(file: Path, within: Path) -> dict[str, str]:
+    """The values of `key=value` among the folders that a file is in."""
+    parents = file.parent.parts if file == within else file.relative_to(within.parent).parent.parts
+    return dict(part.split("=", 1) for part in parents if re.fullmatch(r"[^=]+=[^=]+", part))
+
+
+def _column_names(
+    trajectories: Trajectories, observation_names: Sequence[str] | None, action_names: Sequence[str] | None
+) -> tuple[list[str], list[str]]:
+    """The columns of observations and of actions."""
+    known = feature_names(trajectories)
+    given = zip(NAMES, ("observation", "action"), (observation_names, action_names), strict=True)
+    sizes = (trajectories.observation_size, trajectories.action_size)
+    observations, actions = (
+        [f"{prefix}{name}" for name in _checked(entry, known.get(entry) if names is None else names, size)]
+        for (entry, prefix, names), size in zip(given, sizes, strict=True)
+    )
+    return observations, actions
+
+
+def _block(data: Trajectories, names: tuple[list[str], list[str]], first: int, last: int) -> dict[str, np.ndarray]:
+    """Rows first to last - 1, by column."""
+    rows = slice(first, last)
+    numbers = np.arange(first, min(last, data.num_transitions))
+    episode = np.searchsorted(data.offsets, numbers, side="right") - 1
+    columns = {"episode": episode, "step": numbers - data.offsets[episode]}
+    columns |= _split(names[0], data.observations[rows])
+    columns |= _split(names[1], data.actions[rows])
+    columns |= {"reward": data.rewards[rows], "cost": data.costs[rows]}
+    columns |= {"terminated": data.terminated[rows], "truncated": data.truncated[rows]}
+    if data.next_observations is not None:
+        columns |= _split([f"next_{name}" for name in names[0]], data.next_observations[rows])
+    return columns
+
+
+def _split(names: Sequence[str], matrix: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: np.ascontiguousarray(matrix[:, i]) for i, name in enumerate(names)}
+
+
+def _checked(entry: str, names: Sequence[str] | None, size: int) -> list[str]:
+    """What follows `observation` or `action` in the name of each column."""
+    if names is None:
+        return [f"_{i}" for i in range(size)]
+    if isinstance(names, str) or len(names) != size:
+        raise DataError(f"{entry} is {names!r}, but there are {size} features; pass one name each.")
+    names = [name.strip() for name in names]
+    for name in names:
+        if names.count(name) > 1 or not name:
+            raise DataError(f"{entry} holds {name!r} twice or an empty name; pass different ones.")
+    if numbered(names) and (order := [int(name) for name in names]) != sorted(order):
+        raise DataError(f"{entry} holds only numbers, and not in order; pass words, or rising numbers.")
+    return [f".{name}" for name in names]
