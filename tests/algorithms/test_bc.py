@@ -222,3 +222,15 @@ def test_settings_out_of_range_are_named(setting, value):
 
 def test_metadrive_trains_twice_as_long():
     assert BC.preset("metadrive").updates == 2 * BC.preset("bullet").updates
+
+
+def test_the_unit_of_costs_does_not_matter_to_a_conditioned_clone(toy):
+    algorithm = BC(mode="conditioned", hidden=(8,), batch_size=16, updates=20)
+    limits, unit = (2.0, 5.0), 2.0**13  # so that no rounding differs
+    dear = replace(toy, costs=toy.costs * np.float32(unit))
+    runs = train(algorithm, toy, cost_limits=limits), train(algorithm, dear, cost_limits=[unit * x for x in limits])
+    assert runs[0].metrics == runs[1].metrics
+    for usual, other in zip(*(run.policies for run in runs), strict=True):
+        np.testing.assert_array_equal(usual.act(toy.observations[:20]), other.act(toy.observations[:20]))
+    cheap, costly = (policy.act(toy.observations[:20]) for policy in runs[0].policies)
+    assert np.abs(cheap - costly).max() > 1e-4

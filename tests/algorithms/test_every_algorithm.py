@@ -66,7 +66,7 @@ def small(name: str) -> Algorithm:
     """The algorithm with small settings."""
     if name not in SETTINGS:
         pytest.fail(f"{name} is in safetrax.algorithms.CLASSES, but not in SETTINGS of {__file__}; add it there.")
-    return CLASSES[name](**SETTINGS[name])
+    return CLASSES[name](**SETTINGS[name], standardise=True)  # as `train` decides for `ball_run`
 
 
 @functools.cache

@@ -94,5 +94,6 @@ def test_limits_come_from_the_task_where_none_are_given():
 
 
 def test_a_run_that_diverges_is_named(toy):
-    with pytest.warns(SafeTraXWarning, match=r"TraC_limit-3_seed-0 diverged: .* lower the learning rate"):
+    said = r"TraC_limit-3_seed-0 diverged: .* lower the learning rate"
+    with pytest.warns(SafeTraXWarning, match=said), pytest.raises(module.DivergedError, match=said):
         train(replace(TINY, pretrain_updates=0, updates=3, learning_rate=1e38, warmup=0), toy, cost_limits=(3.0,))

@@ -53,7 +53,7 @@ def test_runs_beside_a_diverged_one_are_kept_bitwise(toy, run_folder):
     lost = sorted(set(seeds) - {policy.id.seed for policy in kept})
     said = str(raised.value)
     assert said.startswith(f"BC-All_seed-{lost[0]} diverged: loss is nan at update 2")
-    assert f"The policies of the other {len(kept)} runs are kept in {run_folder}" in said
+    assert f"The policies of the other {len(kept)} runs are kept in {run_folder / 'policies'}" in said
     sound = train(SMALL, **settings)
     saved = [Policy.load(file) for file in sorted((run_folder / "policies").iterdir())]
     for policy, file in zip(kept, saved, strict=True):

@@ -13,9 +13,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Key
 
-from safetrax.algorithms.base import LITTLE, Algorithm, Metrics, Spec, Stage, Usage, Variant, keep_state
+from safetrax.algorithms.base import LITTLE, Algorithm, Metrics, Spec, Stage, Usage, Variant
 from safetrax.algorithms.learners import Learner
 from safetrax.algorithms.policies import ActionBounds, policy_network
+from safetrax.algorithms.standardisation import Standardiser
 from safetrax.data.filters.base import Selection
 from safetrax.data.filters.frontier import Frontier
 from safetrax.data.filters.selections import Boundary, Risky, Safe
@@ -33,10 +34,11 @@ _PER_LIMIT = ("safe", "risky", "boundary")
 
 
 class BCState(eqx.Module):
-    """The policy that is trained, and the action bounds."""
+    """The policy that is trained, the action bounds, and through what it sees costs; None: as they are."""
 
     learner: Learner[MLP]
     bounds: ActionBounds
+    costs: Standardiser | None
 
 
 class BCIndex(eqx.Module):
@@ -45,10 +47,12 @@ class BCIndex(eqx.Module):
     Attributes:
         transitions: those of the selected episodes.
         cost_returns: of every episode of the data set; None unless the policy is conditioned on it.
+        costs: their statistics, where they are standardised like observations.
     """
 
     transitions: TransitionIndex
     cost_returns: Float[Array, " E"] | None
+    costs: Standardiser | None
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,9 @@ class BC(Algorithm):
     calls "multi-task" (Liu et al., 2024, arXiv:2306.09303, and its code, OSRL), with OSRL's sizes and rates. The
     modes select episodes exactly as the filters of those names do, see `safetrax.data.filters`.
 
-    BC-Conditioned clones every episode and sees the cost return of the episode, undiscounted and not scaled, as one
-    more number of the observation. The deployed policy is given the limit in its place; one training serves every
-    limit, and `policy.adjusted(cost_limit=30)` gives another one.
+    BC-Conditioned clones every episode and sees the cost return of the episode, undiscounted and, on known tasks, not
+    scaled, as one more number of the observation. The deployed policy is given the limit in its place; one training
+    serves every limit, and `policy.adjusted(cost_limit=30)` gives another one.
 
     Deviations: transitions after the last complete episode are dropped (OSRL counts them as safe).
 
@@ -126,11 +130,11 @@ class BC(Algorithm):
                     f"{selection.advice(trajectories)}"
                 )
             selected = np.isin(np.arange(trajectories.num_episodes), chosen)
-        costs = trajectories.cost_returns if self.mode == "conditioned" else None
-        return BCIndex(
-            TransitionIndex.make(trajectories, selected),
-            None if costs is None else jnp.asarray(costs, jnp.float32),
-        )
+        transitions = TransitionIndex.make(trajectories, selected)
+        if self.mode != "conditioned":
+            return BCIndex(transitions, None, None)
+        costs = jnp.asarray(trajectories.cost_returns, jnp.float32)
+        return BCIndex(transitions, costs, Standardiser.of(costs[:, None]) if self.standardise else None)
 
     def usage(self, trajectories: Trajectories, cost_limit: float) -> Usage | None:
         """How many episodes it clones, and the share of the log's steps that they have."""
@@ -148,18 +152,22 @@ class BC(Algorithm):
 
     def init(self, key: Key[Array, ""], spec: Spec) -> BCState:
         """PyTorch's default initialisation, as in OSRL."""
+        costs = None
         if self.mode == "conditioned":
             spec = replace(spec, observation_size=spec.observation_size + 1)
+            costs = Standardiser(jnp.zeros(1), jnp.zeros(1)) if self.standardise else None
         network = policy_network(key, spec, self.hidden, dropout=0.0, initialiser=kaiming_uniform)
-        return BCState(Learner.make(network, self._optimiser()), ActionBounds.of(spec))
+        return BCState(Learner.make(network, self._optimiser()), ActionBounds.of(spec), costs)
 
     def stages(self) -> tuple[Stage, ...]:
         """One."""
-        return (Stage("clone", self.updates, keep_state, self._update),)
+        return (Stage("clone", self.updates, self._begin, self._update),)
 
     def actor(self, state: BCState) -> Actor:
         """The network; the conditioned one until its variants tell it a limit with the limit zero."""
         network, bounds = state.learner.network, state.bounds
+        if state.costs is not None:
+            network = _of_raw_cost(network, state.costs)
         if self.mode == "conditioned":
             return ConditionedActor(network, bounds.low, bounds.high, jnp.zeros(()))
         return bounds.actor(network)
@@ -186,16 +194,34 @@ class BC(Algorithm):
     def _optimiser(self) -> optax.GradientTransformation:
         return optax.adam(self.learning_rate)
 
+    def _begin(self, state: BCState, store: Store, index: BCIndex, key: Key[Array, ""]) -> BCState:
+        if state.costs is None:
+            return state
+        known = state.costs.std > 0  # to networks that go on
+        costs = jax.tree.map(lambda old, new: jnp.where(known, old, new), state.costs, index.costs)
+        return BCState(state.learner, state.bounds, costs)
+
     def _update(self, state: BCState, store: Store, index: BCIndex, key: Key[Array, ""]) -> tuple[BCState, Metrics]:
         rows = index.transitions.sample(key, self.batch_size)
         observations, actions = store.observations[rows], store.actions[rows]
         if index.cost_returns is not None:
             episodes = jnp.searchsorted(store.offsets, rows, side="right") - 1
-            observations = with_cost(observations, index.cost_returns[episodes])
+            costs = index.cost_returns[episodes]
+            if state.costs is not None:
+                costs = state.costs(costs[:, None])[:, 0]
+            observations = with_cost(observations, costs)
 
         def loss(network: MLP) -> tuple[jax.Array, Metrics]:
             value = jnp.mean(jnp.square(network(observations) - actions))
             return value, {"loss": value}
 
         learner, metrics, _ = state.learner.step(self._optimiser(), loss)
-        return BCState(learner, state.bounds), metrics
+        return BCState(learner, state.bounds, state.costs), metrics
+
+
+def _of_raw_cost(network: MLP, costs: Standardiser) -> MLP:
+    """The same function of a cost that is not standardised."""
+    slope = network.weights[0][-1] / costs.std
+    first = (network.weights[0].at[-1].set(slope), network.biases[0] - costs.mean * slope)
+    changed: MLP = eqx.tree_at(lambda n: (n.weights[0], n.biases[0]), network, first)
+    return changed

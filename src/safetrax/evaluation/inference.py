@@ -140,6 +140,6 @@ def require_finite(actions: np.ndarray, acting: np.ndarray, policies: Policies) 
     if bad.any():
         culprit = policies.ids[int(np.argwhere(bad)[0, 0])]
         raise RunError(
-            f"the policy {culprit} gave an action that is not a finite number; its training has diverged, "
-            "so train it with a lower learning rate."
+            f"the policy {culprit} gave an action that is not a finite number; check that the simulator's "
+            "observations are like those of its log, or train it anew."
         )

@@ -136,9 +136,11 @@ def train(
     """
     check_counts(log_every=log_every, evaluate_every=evaluate_every, evaluation_episodes=evaluation_episodes)
     plan = Plan.make(algorithm, data, cost_limits, seeds, task, precision)
-    warm = None if start_from is None else WarmStart.of(start_from, plan.signature)
+    warm = None if start_from is None else WarmStart.of(start_from, plan.signature, data.observation_size)
     if warm is not None:
         plan = replace(plan, signature={**plan.signature, "start_from": warm.digest})
+    way = algorithm.added_std(plan.task is not None) if warm is None else warm.standardiser
+    algorithm = replace(algorithm, standardise=way is not None)  # from here on it is decided
     indices = plan.indices(algorithm, data)
     usage = plan.usage(algorithm, data)
     for sentence in dict.fromkeys(sentence for entry in usage for sentence in entry.warnings):
@@ -352,12 +354,12 @@ class _Loop:
         first = self._diverged.get(runs[0])
         said = f"{runs[0]} diverged" if first is None else self._divergence(first)
         more = f" (and {len(runs) - 1} more of {len(self.plan.ids)} runs)" if len(runs) > 1 else ""
-        where = "" if self.folder is None else f" in {self.folder.path}"
         kept = ""
         if not bad.all():
+            where = "" if self.folder is None else f" in {self.folder.policies_folder}"
             kept = f" The policies of the other {len(bad) - len(runs)} runs are kept{where}."
         elif self.folder is not None and self.folder.checkpoint_file.exists():
-            kept = f" The last checkpoint before that stays{where}."
+            kept = f" The last checkpoint before that stays in {self.folder.path}."
         return f"{said}{more}; its parameters are not finite, so it gives no policy: {self.remedy}.{kept}"
 
     def _diverges(self, row: MetricRow) -> bool:

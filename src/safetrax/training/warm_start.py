@@ -36,16 +36,17 @@ class WarmStart:
     standardiser: Standardiser | None
 
     @staticmethod
-    def of(folder: str | Path, signature: Mapping[str, Any]) -> WarmStart:
+    def of(folder: str | Path, signature: Mapping[str, Any], observation_size: int) -> WarmStart:
         """The networks in a run folder.
 
         Args:
             folder: of the training that has ended.
             signature: of the one that begins.
+            observation_size: of its data.
 
         Raises:
-            RunError: it is no run folder, has not ended, or trained another algorithm, other limits or seeds, or with
-                observations of the other kind.
+            RunError: it is no run folder, has not ended, or trained another algorithm, other limits or seeds, or on
+                other observations.
         """
         earlier = RunFolder.open(folder)
         saved = earlier.config().get("signature", {})
@@ -61,6 +62,12 @@ class WarmStart:
         earlier.require_finished()
         actor = earlier.load_policies()[0].actor
         standardiser = Standardiser(actor.mean, actor.std) if isinstance(actor, Standardised) else None
+        size = observation_size if standardiser is None else standardiser.mean.size
+        if size != observation_size:
+            raise RunError(
+                f"{earlier.path} trained on observations of {size} numbers, not {observation_size}; start with data "
+                "of the same kind."
+            )
         asked = signature["algorithm"]["standardise"]
         if asked not in (None, standardiser is not None):
             raise RunError(
