@@ -9,7 +9,7 @@ SIMULATORS := safety-gymnasium==0.4.1 metadrive-simulator==0.2.6.0
 # one file of tests per process at a time: the tests of a file share what they compile
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help demo test test-all check format bench clean
+.PHONY: help demo test test-all browser check format bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -31,11 +31,17 @@ $(VENV)/installed-dev: pyproject.toml
 demo: $(VENV)/installed-user  ## BC-All, BC-Safe and TraC on real data and real physics: a table, pictures and a report page
 	$(RUN) examples/demo.py
 
-test: $(VENV)/installed-dev check  ## format, lint, types and all tests but the slow ones
+test: $(VENV)/installed-dev check browser  ## format, lint, types and all tests but the slow ones
 	$(RUN) -m pytest $(PARALLEL)
 
-test-all: $(VENV)/installed-dev check  ## the slow tests too
+test-all: $(VENV)/installed-dev check browser  ## the slow tests too
 	$(RUN) -m pytest $(PARALLEL) -m ""
+
+# the tests of the report page need one; where none can be had they are skipped, and the last lines say so
+browser: $(VENV)/installed-dev  ## Debian's Chromium, if root and apt are there
+	@if ! command -v chromium && [ "$$(id -u)" = 0 ] && command -v apt-get; then \
+		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium; } >$(VENV)/chromium.log 2>&1; \
+	fi >/dev/null || true
 
 check: $(VENV)/installed-dev  ## what pre-commit runs: format, lint, types
 	$(BIN)/ruff format --check .

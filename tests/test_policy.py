@@ -72,6 +72,32 @@ def test_run_ids_are_file_names():
     assert str(RunId("BC-All", None, None, 0)) == "BC-All_seed-0"
 
 
+def test_runs_that_hardly_differ_have_names_of_their_own():
+    limits = (40.0, 40.00001, 40.00002, 12345678.0, 12345679.0, 0.1, 0.1 + 1e-12)
+    seeds = (12345678, 12345679)
+    assert len({str(RunId("TraC", None, limit, seed)) for limit in limits for seed in seeds}) == 14
+    ids = {str(RunId("LSPC-S", None, 20.0, 0).adjusted(restriction=value)) for value in (0.1, 0.1000001, 0.1000002)}
+    assert len(ids) == 3
+    assert "LSPC-S@restriction=0.1_limit-20_seed-0" in ids
+
+
+def test_a_policy_that_was_changed_since_is_refused(tmp_path):
+    path = make_policy().save(tmp_path / "p.safetensors")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="its content has changed since it was written"):
+        Policy.load(path)
+
+
+def test_fingerprints_tell_policies_of_one_name_apart():
+    one = make_policy()
+    assert one.fingerprint() == make_policy().fingerprint()
+    assert one.fingerprint().startswith("TraC_limit-20_seed-0 ")
+    other = Policy(make_policy(1).actor, one.id)
+    assert other.fingerprint() != one.fingerprint()
+
+
 def test_an_adjusted_id_says_what_was_changed():
     run = RunId("LSPC-S", "BallRun", 20.0, 3)
     assert run.adjusted() == run

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 
 class SafeTraXError(Exception):
-    """Something outside the code is wrong: the message names it, its value and the remedy in one sentence."""
+    """Something outside the code is wrong: the message names it, its value and the remedy in one sentence.
+
+    Messages quote files and servers, so what a terminal would obey or cannot encode becomes a question mark.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__("".join(sign if sign.isprintable() else "?" for sign in str(message)))
 
 
 class DataError(SafeTraXError, ValueError):

@@ -1,22 +1,27 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writing files so that a reader never sees half of one, and so that only one process writes them."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import glob
+import hashlib
 import json
 import os
-import re
+import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
-from safetrax.errors import RunError
+from safetrax.errors import RunError, SafeTraXWarning
 
 _REASONS = {
     errno.ENOSPC: "the disk is full; free some space and try again",
@@ -28,6 +33,10 @@ _REASONS = {
     errno.EEXIST: "a file stands where a folder is needed; choose another folder",
     errno.EFBIG: "the file would be larger than this file system allows",
 }
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)  # some network file systems
+_PART = f"{'[a-z0-9_]' * 8}.part"  # how the name of a temporary file ends
+_PATIENCE = 3.0  # seconds that a process which was killed may take to let its locks go
+_HASH = "sha256"
 
 
 @contextlib.contextmanager
@@ -59,7 +68,8 @@ def check_writable(path: Path) -> None:
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends well, fsync it and rename it over `path`.
 
-    When the block raises, the temporary file is removed and `path` stays as it was.
+    When the block raises, the temporary file is removed and `path` stays as it was. What a killed process left of
+    `path` is removed first.
 
     Raises:
         RunError: the folder cannot be written to, or the disk is full.
@@ -67,9 +77,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     with explain_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        sweep(path.parent, path.name)
+        handle, temporary = _temporary(path)
         try:
             yield temporary
             with temporary.open("rb+") as file:
@@ -78,30 +87,74 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             os.umask(umask)
             temporary.chmod(0o666 & ~umask)  # mkstemp makes private files; a result is an ordinary one
             temporary.replace(path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+        finally:
+            os.close(handle)
 
 
-def write_tensors(path: str | Path, tensors: Mapping[str, np.ndarray], header: Mapping[str, str]) -> None:
-    """Write a safetensors file with text entries in its header, atomically.
+def sweep(folder: Path, name: str | None = None) -> None:
+    """Remove the temporary files that killed processes left in a folder, of the file `name` or of all.
+
+    Those that somebody writes now are locked, and stay.
+    """
+    pattern = "*" if name is None else glob.escape(name)
+    for path in folder.glob(f".{pattern}.{_PART}"):
+        with contextlib.suppress(OSError):  # of others, gone meanwhile, or on a file system that only reads
+            handle = os.open(path, os.O_RDWR)
+            try:
+                if _try_lock(handle):
+                    path.unlink()
+            finally:
+                os.close(handle)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, atomically.
 
     Raises:
         RunError: it cannot be written; what was there stays.
     """
     with atomic_path(path) as temporary:
-        try:
-            save_file(dict(tensors), temporary, metadata=dict(header))
-        except SafetensorError as error:  # holds the operating system's error as text
-            code = re.search(r"os error (\d+)", str(error))
-            raise OSError(int(code[1]) if code else 0, str(error)) from error
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def append_text(path: str | Path, text: str, *, header: str = "", durable: bool = False) -> None:
+    """Add whole lines to a text file: all of them or, if that fails, none.
+
+    Args:
+        path: the file, which need not exist.
+        text: what to add.
+        header: comes first where the file is empty.
+        durable: wait until the disk has it.
+
+    Raises:
+        RunError: it cannot be written; what was there stays.
+    """
+    path = Path(path)
+    with explain_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            size = os.fstat(handle).st_size
+            try:
+                rest = memoryview(((header if size == 0 else "") + text).encode())
+                while rest:  # a nearly full disk takes a part, and says so at the next write
+                    rest = rest[os.write(handle, rest) :]
+                if durable:
+                    os.fsync(handle)
+            except BaseException:
+                os.ftruncate(handle, size)
+                raise
+        finally:
+            os.close(handle)
 
 
 def drop_cut_line(path: Path) -> None:
@@ -112,7 +165,138 @@ def drop_cut_line(path: Path) -> None:
             file.truncate(content.rfind(b"\n") + 1)
 
 
-def _sync_folder(folder: Path) -> None:
+def write_tensors(path: str | Path, tensors: Mapping[str, np.ndarray], header: Mapping[str, str]) -> None:
+    """Write a safetensors file with text entries in its header and a hash of all that it holds, atomically.
+
+    Raises:
+        RunError: it cannot be written; what was there stays.
+    """
+    # in memory, because the library's own way to a file leaves a second temporary file behind when it is killed
+    content = save(dict(tensors), {**header, _HASH: content_hash(tensors, header)})
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def read_tensors(path: str | Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """The header and the tensors of a safetensors file; what an older version wrote has no hash to check.
+
+    Raises:
+        SafetensorError: it is damaged, or does not hold what was written.
+        OSError: it cannot be read.
+    """
+    with safe_open(path, framework="numpy") as file:
+        header: dict[str, str] = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    written = header.pop(_HASH, None)
+    if written is not None and written != content_hash(tensors, header):
+        raise SafetensorError("its content has changed since it was written")
+    return header, tensors
+
+
+def content_hash(tensors: Mapping[str, np.ndarray], header: Mapping[str, str]) -> str:
+    """SHA-256 of tensors and text entries, in hex, whatever their order."""
+    digest = hashlib.sha256(json.dumps(dict(header), sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tensor.shape} ".encode())
+        digest.update(tensor.tobytes())
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def locked(path: Path, place: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold a lock inside the block, against other processes and other threads. It dies with its holder.
+
+    Args:
+        path: the lock file, made for the time of the block.
+        place: what is locked, for the message.
+        waiting: called before waiting for somebody else who holds it; None: that is an error.
+
+    Raises:
+        RunError: the folder cannot be written to, or somebody else holds the lock.
+    """
+    with explain_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = _acquire(path, place, waiting)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # the folder may be gone
+            path.unlink()  # while it is held, so that nobody else's is removed
+        os.close(handle)
+
+
+def place_of_this_process() -> str:
+    """`<computer> <process>`."""
+    return f"{socket.gethostname()} {os.getpid()}"
+
+
+def _acquire(path: Path, place: Path, waiting: Callable[[], None] | None) -> int:
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _lock(handle, path, place, waiting)
+            if _is_at(handle, path):
+                with contextlib.suppress(OSError):  # a full disk; it is only for the message
+                    os.ftruncate(handle, 0)
+                    os.write(handle, place_of_this_process().encode())
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)  # its last holder has removed it meanwhile
+
+
+def _lock(handle: int, path: Path, place: Path, waiting: Callable[[], None] | None) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    try:
+        while not _try_lock(handle):
+            if waiting is not None:
+                waiting()
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                return
+            if time.monotonic() > deadline:
+                holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "unknown"
+                raise RunError(f"another safetrax command works in {place} ({holder}); wait for it, or stop it.")
+            time.sleep(0.05)
+    except OSError as error:
+        if error.errno not in _WITHOUT_LOCKS:
+            raise
+        warnings.warn(
+            f"{path.parent} lies on a file system without locks; see that no second command works in {place}.",
+            SafeTraXWarning,
+            stacklevel=2,
+        )
+
+
+def _try_lock(handle: int) -> bool:
+    """Lock an open file; whether that went well."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether an open file still has that name."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _temporary(path: Path) -> tuple[int, Path]:
+    """A new file beside `path`, open and locked as far as the file system can."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        with contextlib.suppress(OSError):
+            _try_lock(handle)
+        if _is_at(handle, Path(name)):
+            return handle, Path(name)
+        os.close(handle)  # somebody swept it before it was locked
+
+
+def sync_folder(folder: Path) -> None:
     """Make a rename in `folder` durable, where the system can."""
     if os.name != "posix":
         return

@@ -12,10 +12,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from jaxtyping import Bool
+from safetensors import SafetensorError
 
-from safetrax.errors import ConfigError, DataError
-from safetrax.files import write_tensors
+from safetrax.errors import ConfigError, DataError, RunError
+from safetrax.files import content_hash, read_tensors, write_tensors
 from safetrax.nets import (  # noqa: F401 (what a file may name)
     conditioned,
     diffusion_actors,
@@ -25,6 +26,7 @@ from safetrax.nets import (  # noqa: F401 (what a file may name)
 )
 from safetrax.nets.actors import Actor
 from safetrax.nets.module import deserialise, serialise
+from safetrax.words import exact
 
 FORMAT = "safetrax-policy"
 FORMAT_VERSION = "1"
@@ -41,13 +43,13 @@ class RunId:
 
     def __str__(self) -> str:
         """Usable as a file name, for instance `TraC_limit-20_seed-0`."""
-        limit = "" if self.cost_limit is None else f"_limit-{self.cost_limit:g}"
+        limit = "" if self.cost_limit is None else f"_limit-{exact(self.cost_limit)}"
         return f"{self.algorithm}{limit}_seed-{self.seed}"
 
     def adjusted(self, **values: float) -> RunId:
         """The id of an adjusted policy: a new cost limit is its cost limit, anything else joins the name."""
         others = {name: value for name, value in values.items() if name != "cost_limit"}
-        name = self.algorithm + "".join(f"@{key}={value:g}" for key, value in others.items())
+        name = self.algorithm + "".join(f"@{key}={exact(value)}" for key, value in others.items())
         return replace(self, algorithm=name, cost_limit=values.get("cost_limit", self.cost_limit))
 
 
@@ -113,12 +115,19 @@ class Policy:
         """
         return Policy(self.actor.adjusted(**values), self.id.adjusted(**values), self.metadata)
 
+    def fingerprint(self) -> str:
+        """Its id with a hash of all that it decides by: equal for two policies that act alike."""
+        structure, tensors = serialise(self.actor)
+        return f"{self.id} {content_hash(tensors, {'actor': json.dumps(structure)})}"
+
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file whose header holds the structure and the metadata as JSON.
 
         Raises:
-            RunError: the file cannot be written; nothing is left half-written.
+            RunError: a parameter is not finite, or the file cannot be written; nothing is left half-written.
         """
+        if not _finite(self.actor):
+            raise RunError(f"{path} is not written, for the policy {self.id} has parameters that are not finite.")
         structure, tensors = serialise(self.actor)
         header = {
             "format": FORMAT,
@@ -135,25 +144,33 @@ class Policy:
         """Read a file that `save` wrote. Nothing is unpickled.
 
         Raises:
-            DataError: the file is missing, damaged or not a policy.
+            DataError: the file is missing, damaged, not a policy, or one whose parameters are not finite.
         """
         path = Path(path)
         if not path.is_file():
             raise DataError(f"no policy file at {path}.")
         try:
-            with safe_open(path, framework="numpy") as file:
-                header = file.metadata() or {}
-                if header.get("format") != FORMAT or header.get("version") != FORMAT_VERSION:
-                    raise DataError(f"{path} is a safetensors file, but not a policy of this version.")
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            header, tensors = read_tensors(path)
+            if header.get("format") != FORMAT or header.get("version") != FORMAT_VERSION:
+                raise DataError(f"{path} is a safetensors file, but not a policy of this version.")
             actor = deserialise(json.loads(header["actor"]), tensors)
             identity = RunId(**json.loads(header["id"]))
             metadata = json.loads(header["metadata"])
-        except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        except DataError as error:  # what the structure lacks is told without the file
+            raise error if str(path) in str(error) else DataError(f"{path}: {error}") from error
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise DataError(f"{path} is damaged or not a policy file ({error}).") from error
         if not isinstance(actor, Actor):
             raise DataError(f"{path} holds a {type(actor).__name__}, not a policy.")
+        if not _finite(actor):
+            raise DataError(
+                f"{path} holds a policy whose training diverged: its parameters are not finite; train anew."
+            )
         return Policy(actor, identity, metadata)
+
+
+def _finite(actor: Actor) -> bool:
+    return all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(actor))
 
 
 @eqx.filter_jit
@@ -189,6 +206,12 @@ class Policies(Sequence[Policy]):
         if isinstance(index, slice):
             return Policies(actor, self.ids[index], self.metadata)
         return Policy(actor, self.ids[index], self.metadata)
+
+    @property
+    def finite(self) -> Bool[np.ndarray, " P"]:
+        """Which of them have finite parameters only, that is, did not diverge in training."""
+        leaves = [np.isfinite(leaf) for leaf in jax.tree.leaves(self.actor)]
+        return np.asarray(np.all([leaf.all(axis=tuple(range(1, leaf.ndim))) for leaf in leaves], axis=0))
 
     def adjusted(self, **values: float) -> Policies:
         """All policies, adjusted alike; see `Policy.adjusted`."""

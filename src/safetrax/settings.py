@@ -28,6 +28,16 @@ def require(condition: bool, name: str, value: Any, rule: str) -> None:
         raise ConfigError(f"{name} is {value}, but must {rule}.")
 
 
+def require_whole(name: str, value: Any) -> None:
+    """Check a number that names or counts something: cut to a whole one it would be another's.
+
+    Raises:
+        ConfigError: it is not a whole number.
+    """
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    require(whole, name, value, "be a whole number")
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]

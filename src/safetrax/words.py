@@ -6,6 +6,14 @@ import difflib
 from collections.abc import Iterable
 
 
+def exact(value: float) -> str:
+    """A number as a word of its own: the shortest text that no other number has, such as 20 or 40.00001."""
+    short = f"{value:g}"
+    if float(short) == value:
+        return short
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """`did you mean X?` if something known begins with that word or is spelt alike, else a list of what is known.
     Capitals do not matter."""

@@ -451,10 +451,13 @@ def test_the_anchor_by_hand():
 
 @pytest.mark.parametrize("unsafe_loss", ["escape", "literal"])
 def test_the_anchor_pulls_back_and_only_as_printed_also_seeks_cost(unsafe_loss):
-    """A network that says b is pulled to 0.1 by 2 (b - 0.1) times the mean weight, if weights pass no gradient."""
-    algorithm = replace(TINY, unsafe_loss=unsafe_loss)
+    """A network that says b is pulled to 0.1 by 2 (b - 0.1) times the mean weight, if weights pass no gradient.
+
+    In 256 draws, for a draw at the action's bound gives its weight no gradient, and most are there.
+    """
+    algorithm = replace(TINY, unsafe_loss=unsafe_loss, unsafe_batch_size=256, policy_batch_size=256)
     state = eqx.tree_at(lambda s: s.previous, with_values(*LINEAR), saying(0.1))
-    batch, regions = unsafe_everywhere(algorithm, state)
+    batch, regions = jax.tree.map(lambda x: jnp.concatenate([x] * 64), unsafe_everywhere(algorithm, state))
 
     @jax.jit
     def anchor(denoiser, key):
@@ -470,7 +473,7 @@ def test_the_anchor_pulls_back_and_only_as_printed_also_seeks_cost(unsafe_loss):
     if unsafe_loss == "escape":
         assert slope == pytest.approx(pull, rel=1e-3)
     else:  # a greater b draws cheaper actions of a greater weight
-        assert slope > 1.05 * pull
+        assert slope > 1.005 * pull
 
 
 # The policy's critics

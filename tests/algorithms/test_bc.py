@@ -49,6 +49,16 @@ def drawn(mode: str, data: Trajectories, limit: float) -> list[int]:
     return sorted(set((np.searchsorted(data.offsets, rows, side="right") - 1).tolist()))
 
 
+def test_usage_counts_the_episodes_that_are_cloned():
+    data = toy_episodes([4] * 3 + [40] * 7, seed=1)  # the short ones cost at most 3, the others at least 6
+    usage = BC(mode="safe").usage(data, 3.0)
+    assert (usage.counts, usage.share) == ({"cloned": 3, "unused": 7}, pytest.approx(12 / 292))
+    assert usage.warnings == (
+        "at the cost limit 3 BC-Safe uses 4.1% of the log's steps; choose a limit that selects more episodes.",
+    )
+    assert BC(mode="all").usage(data, 3.0) is None
+
+
 def test_a_linear_policy_is_recovered():
     rng = np.random.default_rng(0)
     observations = rng.uniform(-1, 1, (400, 3))

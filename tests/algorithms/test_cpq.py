@@ -2,6 +2,7 @@ import math
 from dataclasses import replace
 from functools import cache, partial
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -140,7 +141,7 @@ def test_alpha_rises_while_flagged_cost_values_are_low():
     assert float(algorithm.next_log_alpha(one, 4 * one, 2 * one)) == pytest.approx(1 - 0.01 * math.e)
     log_alphas = [float(algorithm.next_log_alpha(one, x * one, one)) for x in (0.0, 1.0, 1.5, 2.0)]
     assert log_alphas == sorted(log_alphas, reverse=True)
-    assert log_alphas[2] == 1
+    assert log_alphas[2] == 1  # the target is met
     assert float(algorithm.next_log_alpha(4.99 * one, -1e3 * one, one)) == 5
     assert float(algorithm.next_log_alpha(-4.99 * one, 1e6 * one, one)) == -5
 
@@ -186,6 +187,22 @@ def test_the_penalty_acts_on_the_cost_critic_only_and_raises_it():
     assert float(jnp.mean(raised)) > 0
 
 
+def test_the_penalty_ends_where_the_flagged_draws_cost_enough():
+    """Where Q_c is above 1.5 q everywhere the penalty gives no gradient, whatever its weight, and alpha falls."""
+    state, store, index = begun(TINY)
+    high = tuple(replace(m, biases=(*m.biases[:-1], m.biases[-1] + 100)) for m in state.cost_critic.network.members)
+    state = eqx.tree_at(lambda s: s.cost_critic.learner.network, state, Ensemble(high))
+
+    def after(log_alpha):
+        weighted = replace(state, detector=replace(state.detector, log_alpha=jnp.asarray(log_alpha)))
+        return compiled(TINY)(weighted, store, index, jax.random.key(1))
+
+    (on, metrics), (off, _) = after(4.0), after(-20.0)
+    assert float(metrics["flagged_cost"]) > 1.5 * float(index.threshold)
+    assert distance(on.cost_critic, off.cost_critic) == 0
+    assert float(on.detector.log_alpha) < 4
+
+
 def test_one_update_changes_what_it_should():
     state, store, index = begun(TINY)
     after, metrics = compiled(TINY)(state, store, index, jax.random.key(1))
@@ -220,14 +237,14 @@ def test_both_branches_are_found_without_the_penalty():
 
 
 @pytest.mark.slow
-def test_the_penalty_closes_what_lies_outside_of_the_data():
-    """The limit, two per step, is beyond all costs, but the penalty is not: the policy leaves the data and stops."""
-    run = train(replace(FAST, discount=0.0, reward_scale=1.0), half_logged(), cost_limits=[8000.0])
-    last = {row.metric: row.value for row in run.metrics}
-    assert last["above_limit"] < 0.01  # of the logged actions
-    assert last["flagged_cost"] > 2
-    assert last["policy_active"] < 0.1
-    assert last["out_of_distribution"] > 0.9
+def test_flagged_draws_cost_one_and_a_half_thresholds_and_logged_ones_what_they_cost():
+    """Nothing costs anything, the limit is two per step and no value follows: only the penalty raises."""
+    run = train(replace(FAST, discount=0.0, reward_scale=1.0), half_logged(), cost_limits=[8000.0], seeds=[0, 1])
+    last = {(row.metric, row.seed): row.value for row in run.metrics}
+    for seed in (0, 1):
+        assert last["flagged_cost", seed] == pytest.approx(1.5 * 2, abs=0.5)
+        assert last["above_limit", seed] < 0.01  # of the logged actions
+        assert last["alpha", seed] < 2  # it began with 1
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP
 from safetrax.training.train import train
 
-TINY = CQL(hidden=(8,), batch_size=12, discount=0.9, samples=3, reward_scale=2.0)
+TINY = CQL(hidden=(8,), batch_size=12, discount=0.9, samples=3, return_range=None, reward_scale=2.0)
 QUICK = replace(
     TINY,
     hidden=(32, 32),
@@ -114,6 +114,16 @@ def test_target_has_rewards_scaled_and_no_entropy(started):
     assert float(metrics["reward_value"]) == 0
 
 
+def test_rewards_are_scaled_to_the_horizon_unless_told_otherwise(started):
+    store, index, state, update = started
+    scaled = replace(TINY, return_range="horizon").stages()[0].update(state, store, index, KEY)[1]
+    plain = update(state, store, index, KEY)[1]
+    # |Q| against the greatest value that the rewards allow: the same Q, other rewards
+    expected = 8 / np.ptp(DATA.returns)  # the longest of the three episodes has 8 steps
+    np.testing.assert_allclose(plain["value_ratio"] / scaled["value_ratio"], expected, rtol=1e-4)
+    assert CQL().return_range == "horizon"
+
+
 def test_multiplier_and_offset_make_the_deviation():
     network = MLP((jnp.zeros((1, 2)),), (jnp.array([0.3, 0.5]),), output="identity", dropout_rate=0.0)
     mean, log_std = ScaledGaussian(network, jnp.array(4.0), jnp.array(-1.0)).moments(jnp.ones((1, 1)))
@@ -136,8 +146,7 @@ def test_one_update_moves_policy_critics_temperature_and_targets(started):
         *map(jax.tree.leaves, (after.critics.target, state.critics.target, after.critics.network)), strict=True
     ):
         np.testing.assert_allclose(target, np.asarray(old) + 0.005 * (np.asarray(new) - old), rtol=1e-4, atol=1e-6)
-    for part in ("standardiser", "bounds"):
-        assert eqx.tree_equal(getattr(state, part), getattr(after, part))
+    assert eqx.tree_equal(state.bounds, after.bounds)
     # a fresh policy's entropy is above the target, -2, so the temperature falls: Adam's first step
     assert float(metrics["entropy"]) > -2
     assert float(metrics["temperature"]) == 1
@@ -173,8 +182,7 @@ def test_the_deployed_action_is_tanh_of_the_mean(started):
     _, _, state, _ = started
     observations = np.asarray(DATA.observations[:4])
     actions, _ = TINY.actor(state).act((), jnp.asarray(observations), jax.random.split(KEY, 4))
-    standardised = (observations - DATA.observations.mean(0)) / (DATA.observations.std(0) + 1e-3)
-    mean, _ = state.policy.network.moments(jnp.asarray(standardised))
+    mean, _ = state.policy.network.moments(jnp.asarray(observations))
     np.testing.assert_allclose(actions, np.tanh(mean), rtol=1e-3, atol=1e-6)
 
 
@@ -192,7 +200,9 @@ def test_degenerate_runs_are_named():
     assert "critics diverge" in CQL().diagnose({"value_ratio": [50.0] * 5})[0]
 
 
-@pytest.mark.parametrize(("setting", "value"), [("samples", 0), ("penalty_weight", -1.0), ("discount", 2.0)])
+@pytest.mark.parametrize(
+    ("setting", "value"), [("samples", 0), ("penalty_weight", -1.0), ("discount", 2.0), ("return_range", 0.0)]
+)
 def test_settings_out_of_range_are_named(setting, value):
     with pytest.raises(ConfigError, match=setting):
         replace(CQL(), **{setting: value})

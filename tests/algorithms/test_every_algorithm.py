@@ -18,6 +18,7 @@ from quick import new_key, program, quick
 from safetrax import data
 from safetrax.algorithms import CLASSES, Algorithm
 from safetrax.algorithms.base import Spec
+from safetrax.algorithms.standardisation import Standardiser
 from safetrax.cli.parsing import attribute_docs
 from safetrax.data.catalogue import tasks
 from safetrax.data.store import Store
@@ -70,11 +71,11 @@ def small(name: str) -> Algorithm:
 
 @functools.cache
 def ball_run() -> Trajectories:
-    """Thirty episodes of the demo data, with next observations."""
+    """Thirty episodes of the demo data, with next observations, as a log of no known task."""
     part = data.load("demo").select(np.arange(0, 300, 10))
     following = np.concatenate([part.observations[1:], part.observations[-1:]])
     following[part.truncated] = part.observations[part.truncated]  # what follows an episode's last row is not logged
-    return replace(part, next_observations=following)
+    return replace(part, next_observations=following, info={})
 
 
 @dataclass(frozen=True)
@@ -119,11 +120,17 @@ def trained(name: str) -> Trained:
         return Trained(
             algorithm,
             program(algorithm, Spec.of(episodes), "map", "float32"),
-            Store.make(episodes, algorithm.fields),
+            standardised(algorithm),
             tuple(index for limit in limits for index in [algorithm.index(episodes, limit)] * len(SEEDS)),
             jax.vmap(new_key)(np.array(SEEDS * len(limits), np.uint32)),
             run,
         )
+
+
+def standardised(algorithm: Algorithm) -> Store:
+    """What `train` trains on."""
+    store = Store.make(ball_run(), algorithm.fields)
+    return jax.jit(Standardiser.of)(store.observations).store(store)
 
 
 def same(a: Policies, b: Policies) -> bool:
@@ -224,6 +231,14 @@ def test_vmapped_runs_equal_mapped_ones_up_to_rounding(name):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-4)
 
 
+@every_class
+def test_every_stage_logs_what_the_algorithm_calls_its_losses(name):
+    rows = trained(name).run.metrics
+    for stage in small(name).stages():
+        assert any(row.metric in CLASSES[name].losses for row in rows if row.stage == stage.name)
+    assert set(CLASSES[name].losses) <= {row.metric for row in rows}
+
+
 # Stopping
 
 
@@ -308,6 +323,22 @@ def test_every_algorithm_plays_in_the_simulator():
 
 
 # Data
+
+
+@every_class
+def test_the_units_of_observations_do_not_matter(name):
+    first = trained(name)
+    units = np.array([2**17, 1, 2**-7, 1, 2**10, 1, 1], np.float32)  # powers of two, so that no rounding differs
+    before, following = ball_run().observations, ball_run().next_observations
+    assert following is not None
+    episodes = replace(ball_run(), observations=before * units, next_observations=following * units)
+    with quick():
+        run = train(first.algorithm, episodes, cost_limits=LIMITS, seeds=SEEDS, log_every=2, batching="map")
+        for policy, other in zip(first.run.policies, run.policies, strict=True):
+            policy.reset(5, seed=3)
+            other.reset(5, seed=3)
+            np.testing.assert_array_equal(policy.act(OBSERVATIONS), other.act(OBSERVATIONS * units))
+    assert run.metrics == first.run.metrics
 
 
 @every_class

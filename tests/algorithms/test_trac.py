@@ -1,5 +1,7 @@
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import cycle
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +13,14 @@ from safetrax.algorithms import BC, TraC
 from safetrax.algorithms.base import Spec
 from safetrax.data.store import Store
 from safetrax.data.trajectories import Trajectories
-from safetrax.errors import ConfigError, DataError
+from safetrax.errors import ConfigError, DataError, SafeTraXWarning
 from safetrax.losses.classification import class_weights, classification_loss, trajectory_score
 from safetrax.training.train import train
 
 TINY = TraC(hidden=(16,), batch_size=32, pretrain_updates=3, updates=3, segment_ratio=0.5)
 
 
-def one_state(actions: list[float], costs: list[float], count: int, steps: int = 10) -> Trajectories:
+def one_state(actions: list[float], costs: list[float], count: int, lengths: Sequence[int] = (10,)) -> Trajectories:
     """`count` episodes per action, all in one state; every step of an episode repeats its action and cost."""
     return Trajectories.from_episodes(
         {
@@ -28,7 +30,7 @@ def one_state(actions: list[float], costs: list[float], count: int, steps: int =
             "costs": np.full(steps, cost),
         }
         for action, cost in zip(actions, costs, strict=True)
-        for _ in range(count)
+        for steps, _ in zip(cycle(lengths), range(count), strict=False)
     )
 
 
@@ -70,9 +72,12 @@ def test_end_to_end_on_one_state():
 
 
 def test_two_arms():
-    """Cheap arm -0.5 and costly arm +0.5, whole episodes of either: BC-All mixes, the others play the cheap one."""
-    data = one_state([-0.5, 0.5], [0.0, 1.0], 50)
-    algorithm = replace(TINY, segment_ratio=1.0, pretrain_updates=300, updates=600, learning_rate=1e-3, warmup=0)
+    """Cheap arm -0.5 and costly arm +0.5, whole episodes of either: BC-All mixes, the others play the cheap one.
+
+    No two episodes of an arm in ten have the same length, so that segments as long as the longest were next to none.
+    """
+    data = one_state([-0.5, 0.5], [0.0, 1.0], 50, range(6, 16))
+    algorithm = replace(TINY, segment_ratio="whole", pretrain_updates=300, updates=600, learning_rate=1e-3, warmup=0)
     policy = train(replace(algorithm, pretrain_learning_rate=3e-3), data, cost_limits=[1.0]).policies[0]
     assert action_in_the_state(policy) < -0.4
     clone = BC(hidden=(16,), updates=500, batch_size=128, learning_rate=3e-3)
@@ -223,9 +228,38 @@ def test_no_desirable_segment_is_refused(toy):
         replace(TINY, top=0.0, bottom=0.5).index(toy, 3.0)
 
 
+def test_usage_counts_segments_and_steps():
+    data = one_state([-0.5, 0.5], [0.0, 1.0], 10)
+    usage = TraC().usage(data, 1.0)
+    assert (usage.counts, usage.share) == ({"desirable": 5, "undesirable": 10, "unused": 5}, 0.75)
+    assert str(usage) == (
+        "limit 1: 5 desirable, 10 undesirable, 5 unused segments of 10 steps; 75.0% of the log's steps are used"
+    )
+    assert usage.warnings == ()
+    index = TraC().index(data, 1.0)
+    assert int(index.first[-1]) == 15
+    one = replace(TraC(), classes="desirable").usage(data, 1.0)
+    assert (one.counts, one.share, one.warnings) == ({"desirable": 5, "unused": 15}, 0.25, ())
+
+
+def test_an_empty_class_and_a_log_that_is_hardly_used_are_warned_of():
+    data = toy_episodes([40] * 50 + [41])
+    with pytest.warns(SafeTraXWarning) as said:
+        run = train(replace(TINY, segment_ratio=1.0), data, cost_limits=[41.0])
+    assert [str(entry.message) for entry in said] == [
+        "at the cost limit 41 no segment is undesirable, so that TraC has nothing to keep away from; lower the "
+        "limit or raise the share bottom.",
+        "at the cost limit 41 TraC uses 2.0% of the log's steps; 50 of 51 episodes are shorter than a segment of 41 "
+        "steps, and segment_ratio=whole uses them too.",
+    ]
+    (usage,) = run.config["usage"]
+    assert (usage["cost_limit"], usage["counts"]) == (41.0, {"desirable": 1, "undesirable": 0, "unused": 0})
+    assert usage["share"] == pytest.approx(41 / 2041)
+
+
 def test_presets_are_table_4():
     gym, drive = TraC.preset("safety_gymnasium"), TraC.preset("metadrive")
-    assert TraC.preset("bullet") == TraC()
+    assert TraC.preset("bullet") == replace(TraC(), segment_ratio=1.0)
     assert (gym.temperature, gym.eta, gym.bottom, gym.segment_ratio, gym.discount) == (0.1, 0.5, 0.5, 0.75, 0.99)
     assert (drive.temperature, drive.eta, drive.top, drive.segment_ratio, drive.discount) == (
         0.2,

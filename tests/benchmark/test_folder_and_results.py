@@ -13,7 +13,7 @@ import pytest
 
 from safetrax.benchmark.folder import BenchmarkFolder, State
 from safetrax.benchmark.grid import Job
-from safetrax.benchmark.results import JobResult, labelled, read_result, read_results, read_seconds, write_result
+from safetrax.benchmark.results import JobResult, labelled, read_result, read_results, write_result
 from safetrax.benchmark.status import status
 from safetrax.errors import ConfigError, DataError, RunError
 from safetrax.evaluation.episodes import EpisodeRow
@@ -35,7 +35,6 @@ def result(job: Job = JOB, seconds: float = 10.0) -> JobResult:
 def test_results_are_read_back_exactly(tmp_path):
     write_result(tmp_path / "a.parquet", result())
     assert read_result(tmp_path / "a.parquet") == result()
-    assert read_seconds(tmp_path / "a.parquet") == 12
     assert read_results(tmp_path) == [result()]
     assert [row.algorithm for row in labelled(ROWS, "eta 1")] == ["TraC (eta 1)", "BC-All (eta 1)"]
     assert labelled(ROWS, "") == ROWS
@@ -47,9 +46,11 @@ def test_damaged_results_are_named(tmp_path):
         read_result(path)
     write_result(path, result())
     path.write_bytes(path.read_bytes()[:-30])
-    for read in (read_result, read_seconds):
-        with pytest.raises(DataError, match=r"a\.parquet are damaged .*; remove the file, and that job runs again"):
-            read(path)
+    with pytest.raises(DataError, match=r"a\.parquet are damaged .*; remove the file, and that job runs again"):
+        read_result(path)
+    write_result(path, replace(result(), rows=(replace(ROWS[0], cost=-1.0),)))
+    with pytest.raises(DataError, match=r"a\.parquet: episode 0 .* of TraC on BallRun, .* has the cost -1\.0"):
+        read_result(path)
     import pyarrow
     import pyarrow.parquet
 
@@ -120,7 +121,7 @@ except RunError as error:
     print(error)
 """
         said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        assert "another safetrax benchmark works in" in said
+        assert "another safetrax command works in" in said
         assert str(os.getpid()) in said
     with folder.locked():
         pass

@@ -42,6 +42,13 @@ def test_a_job_per_algorithm_and_task_with_the_protocol_of_dsrl(data):
     assert algorithm_of(jobs[1]).name == "BC-Safe"
 
 
+@pytest.mark.parametrize("seeds", [[0, 0.5], [1.0], [True]])
+def test_seeds_of_a_saved_job_are_whole_numbers(data, seeds):
+    (job,) = Grid(algorithms=("trac",), tasks=("BallRun",), data=str(data)).jobs()
+    with pytest.raises(ConfigError, match=r"seed is .*, but must be a whole number"):
+        Job.from_json({**job.to_json(), "seeds": seeds})
+
+
 def test_settings_of_an_algorithm_of_one_task_and_of_an_ablation(data):
     grid = Grid(
         algorithms=("trac",),

@@ -15,13 +15,15 @@ def test_from_nothing_to_a_data_set(
 ):
     monkeypatch.chdir(tmp_path)
     assert (
-        main(["collect", "ballrun", "--steps", "1", "--agents", "1", "--episodes", "30", "--max-cost", "1000"]) == 0
+        main(["collect", "ballrun", "--steps", "2950", "--agents", "1", "--episodes", "30", "--max-cost", "1000"])
+        == 0
     )
     out, err = capsys.readouterr()
-    assert "6,400 steps" in out
+    assert "3,000 steps" in out
     assert "kept 30" in out
     assert "safetrax inspect SafetyBallRun-v0-collected.hdf5" in out
     assert "[ballrun] 1/1" in err
+    assert "2,950 steps are no whole number of episodes of 100 steps; 3,000 will be made" in err
     assert load("SafetyBallRun-v0-collected.hdf5").info["task"] == "BallRun"
     assert main(["inspect", "SafetyBallRun-v0-collected.hdf5"]) == 0
     assert "no faults found" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import jax
@@ -9,11 +10,11 @@ import pytest
 
 from safetrax.algorithms import BC, Spec
 from safetrax.cli.main import main
-from safetrax.cli.session import merge_episodes
 from safetrax.cli.sources import adjusted, load_sources
 from safetrax.data import load
-from safetrax.errors import ConfigError
-from safetrax.evaluation.episodes import EpisodeRow, read_episodes
+from safetrax.envs.lockstep import Lockstep
+from safetrax.errors import ConfigError, SimulatorError
+from safetrax.evaluation.episodes import EpisodeRow, merge_episodes, read_episodes
 from safetrax.policy import Policies, Policy, RunId
 from safetrax.training.folder import RunFolder
 
@@ -107,6 +108,27 @@ def test_evaluate_a_run_folder(run, tmp_path, capsys):
     assert main(["evaluate", str(run.path), "--episodes", "1", "--out", str(tmp_path / "rows.csv")]) == 0
     assert len(read_episodes(tmp_path / "rows.csv")) == 3
     assert read_episodes(run.episodes_file) == rows
+
+
+def test_what_was_evaluated_before_a_simulator_fails_is_kept(run, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("bullet_safety_gym")
+    advance, calls = Lockstep.advance, itertools.count()
+
+    def failing(group):
+        if next(calls) % 151 == 150:
+            raise SimulatorError("the simulator is broken.")
+        return advance(group)
+
+    # 101 answers end the folder's episodes; the other policy is in the middle of its one
+    file = str(make_policy(7, hidden=4).save(tmp_path / "other.safetensors"))
+    monkeypatch.setattr(Lockstep, "advance", failing)
+    command = ["evaluate", str(run.path), file, "--episodes", "1", "--workers", "1"]
+    for place, extra in ((tmp_path / "rows.csv", ["--out", str(tmp_path / "rows.csv")]), (run.episodes_file, [])):
+        assert main([*command, *extra]) == 2
+        said = capsys.readouterr()
+        assert "the simulator is broken" in said.err
+        assert f"episodes  {place} (3)" in said.out
+        assert len(read_episodes(place)) == 3
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ TRAIN = ("train", "trac", "--data", "demo")
         ((*TRAIN, "--segment-ratio", "0"), "segment_ratio is 0.0, but must lie in (0, 1]."),
         ((*TRAIN, "--log-every", "0"), "log_every is 0, but must be at least 1."),
         (("train", "bc-all", "--data", "demo", "--mode", "safe"), "has no flag --mode"),
-        (("train", "--resume", "no/run"), "no/run is no run folder: it has no config.json."),
+        (("train", "--resume", "no/run"), "no/run is no run folder: it has no config.json; check the path"),
         (("train", "--resume"), "--resume needs a value"),
         (("train", "trac", "--resume", "run"), "leave out 'trac'"),
         (("evaluate",), "needs a run folder or policy files"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -43,8 +45,42 @@ def test_inspect_goes_on_where_a_limit_is_met_by_nothing(tmp_path, capsys):
     write_hdf5(tmp_path / "own.hdf5", type(data).from_episodes(rows))
     assert main(["inspect", str(tmp_path / "own.hdf5"), "--cost-limits", "0", "10"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["0", "0", "(0.0%)", "-", "none", "-", "-"] in lines
+    assert ["0", "0", "(0.0%)", "-", "none", "5", "0"] in lines
     assert any(line[:3] == ["10", "5", "(100.0%)"] for line in lines)
+
+
+def counts_in(table: str, figure: str, limit: str) -> tuple[list[int], list[int]]:
+    """Desirable, undesirable and unused segments, as the table and as the figure count them."""
+    row = next(line for line in table.splitlines() if line.split()[:1] == [limit])
+    drawn = [re.search(rf">{name} \((\d+)\)<", figure) for name in ("desirable", "undesirable", "unused")]
+    return [int(cell.replace(",", "")) for cell in row.split()[-3:]], [int(found[1]) for found in drawn if found]
+
+
+@pytest.mark.parametrize("flags", [(), ("--segment-ratio", "0.5"), ("--bottom", "0.3", "--top", "0.2")])
+def test_inspect_counts_and_draws_the_same_segments(flags, tmp_path, capsys):
+    lengths = np.random.default_rng(0).integers(79, 120, 220)
+    write_hdf5(tmp_path / "own.hdf5", toy_episodes(lengths.tolist()))
+    figure = tmp_path / "own.svg"
+    assert main(["inspect", str(tmp_path / "own.hdf5"), "--cost-limits", "30", *flags, "--figure", str(figure)]) == 0
+    table, drawn = counts_in(capsys.readouterr().out, figure.read_text(), "30")
+    assert table == drawn
+    assert min(table) > 0
+    if "--segment-ratio" not in flags:
+        assert sum(table) == 220
+
+
+def test_inspect_warns_where_next_to_nothing_is_used(tmp_path, capsys):
+    write_hdf5(tmp_path / "own.hdf5", toy_episodes([40] * 50 + [41]))
+    words = ["inspect", str(tmp_path / "own.hdf5"), "--cost-limits", "41"]
+    assert main([*words, "--segment-ratio", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "segments: 2.0% at limit 41" in out  # 41 of 2,041 steps
+    assert "50 of 51 episodes are shorter than a segment of 41 steps" in out
+    assert "no segment is undesirable" in out
+    assert main([*words, "--top", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "segments: 100.0% at limit 41" in out
+    assert "shorter" not in out
 
 
 def test_inspect_without_a_task_asks_for_limits(tmp_path, capsys):

@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import pytest
 from safetensors.numpy import load_file
 
@@ -13,11 +15,15 @@ from conftest import toy_episodes
 from safetrax.cli import session
 from safetrax.cli.main import main
 from safetrax.data import write_hdf5
-from safetrax.errors import SimulatorError
-from safetrax.evaluation.episodes import read_episodes
+from safetrax.errors import RunError, SimulatorError
+from safetrax.evaluation.episodes import EpisodeRow, read_episodes
+from safetrax.evaluation.result import Evaluation
 from safetrax.methods import CHOICES
+from safetrax.nets.actors import DeterministicActor
+from safetrax.nets.mlp import MLP
+from safetrax.policy import Policies, Policy, RunId
 from safetrax.training.folder import RunFolder
-from safetrax.training.train import TrainingInterruptedError
+from safetrax.training.train import Run, TrainingInterruptedError
 
 TINY = ("--updates", "6", "--hidden", "8", "--batch-size", "4", "--log-every", "3")
 
@@ -174,6 +180,24 @@ def test_a_missing_simulator_is_said_and_training_succeeds(tmp_path, monkeypatch
     assert main(["train", "bc-all", "--data", "demo", "--out", out, "--evaluate-every", "3", *TINY]) == 2
     assert remedy in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
+
+
+def test_rows_that_could_not_be_written_are_an_error_after_the_table(tmp_path, monkeypatch, planned, capsys):
+    """A simulator that fails is a warning, for the policies are saved; a full disk is not."""
+    row = EpisodeRow("BC-All", "BallRun", None, 0, 6, 0, 0, 500.0, 3.0, 100)
+
+    def full(path, rows):
+        raise RunError(f"cannot write {path}: the disk is full; free some space and try again.")
+
+    monkeypatch.setattr("safetrax.evaluation.rollout.evaluate", lambda *args, **more: Evaluation((row,), 1.0, 100))
+    monkeypatch.setattr(session, "write_episodes", full)
+    folder = RunFolder.create(tmp_path / "run", {})
+    actor = DeterministicActor(MLP.make(jax.random.key(0), (7, 2), output="tanh"), jnp.full(2, -1.0), jnp.ones(2))
+    policies = Policies.stack([Policy(actor, RunId("BC-All", "BallRun", None, 0))])
+    run = Run(policies, {}, (), (), folder)
+    with pytest.raises(RunError, match="the disk is full"):
+        planned("bc-all", "--data", "demo")._evaluate(run, folder)
+    assert "BC-All" in capsys.readouterr().out
 
 
 def test_from_the_shell_to_an_evaluated_policy(tmp_path):

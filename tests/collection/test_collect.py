@@ -18,7 +18,8 @@ from safetrax.collection import CollectionInterruptedError, collect
 from safetrax.collection.ppo import PPO
 from safetrax.data import load, validate
 from safetrax.envs import make_env
-from safetrax.errors import ConfigError, RunError, SimulatorError, TaskError
+from safetrax.envs.lockstep import Lockstep
+from safetrax.errors import ConfigError, RunError, SafeTraXWarning, SimulatorError, TaskError
 from safetrax.evaluation.rollout import evaluate
 from safetrax.training.train import train
 
@@ -148,6 +149,92 @@ def test_files_are_not_overwritten(tmp_path: Path):
         small(tmp_path / "x.hdf5" / "y.hdf5")
     with pytest.raises(RunError, match="no unfinished collection"):
         small(tmp_path / "y.hdf5", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("environment", "steps", "agents"),
+    [("Throttle", 1000, 2), ("Throttle", 1230, 3), ("Throttle", 30, 2), ("Short", 1000, 2)],
+)
+def test_as_many_steps_are_made_as_asked_for(toys: None, tmp_path: Path, environment: str, steps: int, agents: int):
+    settings = PPO(hidden=(4,), iteration_steps=70, minibatch=20, epochs=1)  # 7 episodes: no even share of two groups
+    out, limits = tmp_path / "x.hdf5", (0.0, 1.0)
+    made = collect(
+        f"toy_envs:{environment}-v0",
+        out,
+        steps=steps,
+        agents=agents,
+        cost_limits=limits,
+        settings=settings,
+        workers=1,
+    )
+    if environment == "Throttle":
+        assert made.steps_made == steps
+    else:  # episodes end when they like: at most one more in each group of each agent
+        assert steps <= made.steps_made < steps + 2 * agents * 10
+
+
+def test_a_rounded_number_of_steps_is_said_before(toys: None, tmp_path: Path):
+    with pytest.warns(
+        SafeTraXWarning, match="995 steps are no whole number of episodes of 10 steps; 1,000 will be made"
+    ):
+        made = collect("toy_envs:Throttle-v0", tmp_path / "x.hdf5", steps=995, cost_limits=(0, 1), settings=SMALL)
+    assert made.steps_made == 1000
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ("Negative", r"answered step 3 of episode 13 \(environment seed 13\) with the cost -0\.5; "),
+        ("Nan", r"answered step 3 of episode 13 .* with the cost nan; "),
+        ("Infinite", r"answered step 3 of episode 13 .* with the cost inf; "),
+        ("Reward", r"answered step 3 of episode 13 .* with the reward inf; "),
+        ("Observation", r"answered step 3 of episode 13 .* with an observation that is not finite; "),
+        ("Raise", r"failed with ArithmeticError: the solver"),
+        ("Hang", r"died 3 times .* as a step or a reset took more than 0\.5 s; step_timeout allows more"),
+        ("Lost", r"cannot be reset with the seed 13, tried twice: ConnectionError: no answer"),
+    ],
+)
+def test_what_was_collected_is_kept_when_the_environment_fails(
+    toys: None, tmp_path: Path, environment: str, said: str
+):
+    settings = PPO(hidden=(4,), iteration_steps=20, minibatch=20, epochs=1)  # 8 episodes in each iteration
+    out, arguments = tmp_path / "x.hdf5", {"cost_limits": (0.0, 1.0), "settings": settings, "agents": 1, "workers": 1}
+    with pytest.raises(SimulatorError, match=said) as caught:
+        collect(f"toy_envs:{environment}-v0", out, step_timeout=0.5, **arguments)
+    partial = tmp_path / "x.partial.hdf5"
+    assert f"are in {partial}" in str(caught.value)
+    kept = load(partial)
+    assert kept.num_episodes == 8
+    assert not validate(kept)
+    assert not out.exists()
+
+
+def test_a_collection_goes_on_after_its_environment_was_mended(
+    toys: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    arguments = {"cost_limits": (0.0, 1.0), "settings": PPO(hidden=(4,), iteration_steps=400, minibatch=20, epochs=1)}
+    whole = collect("toy_envs:Throttle-v0", tmp_path / "a.hdf5", steps=2400, **arguments)
+    advance, calls = Lockstep.advance, iter(range(10**6))
+
+    def failing(self: Lockstep) -> bool:
+        if next(calls) == 70:
+            raise SimulatorError("the environment is broken.")
+        return advance(self)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Lockstep, "advance", failing)
+        # two iterations have 80 episodes each: one of them, and of the next the first 16 in two groups of two agents
+        with pytest.raises(SimulatorError, match=r"is broken\. The 144 episodes .* --resume goes on\.$"):
+            collect("toy_envs:Throttle-v0", tmp_path / "b.hdf5", steps=2400, **arguments)
+    again = collect("toy_envs:Throttle-v0", tmp_path / "b.hdf5", steps=2400, resume=True, **arguments)
+    assert again.path.read_bytes() == whole.path.read_bytes().replace(b"a.hdf5", b"b.hdf5")
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["a.hdf5", "b.hdf5"]
+
+
+def test_a_reset_that_fails_is_tried_again(toys: None, tmp_path: Path):
+    whole = collect("toy_envs:Throttle-v0", tmp_path / "a.hdf5", steps=400, cost_limits=(0, 1), settings=SMALL)
+    made = collect("toy_envs:Unsteady-v0", tmp_path / "b.hdf5", steps=400, cost_limits=(0, 1), settings=SMALL)
+    assert np.array_equal(made.trajectories.observations, whole.trajectories.observations)
 
 
 def test_bounds_that_no_episode_meets(tmp_path: Path):

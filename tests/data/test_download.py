@@ -11,8 +11,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from email.message import Message
 from pathlib import Path
 from urllib.error import HTTPError
@@ -21,16 +23,16 @@ from urllib.request import Request
 import h5py
 import numpy as np
 import pytest
-from bad_server import Answer, serving
 from rich.console import Console
 
+from bad_server import Answer, serving
 from safetrax.data.catalogue import Task, get_task, tasks
 from safetrax.data.download import download, transfer
 from safetrax.data.download.listener import Bar, Lines, Listener, size_text
-from safetrax.data.download.lock import locked
 from safetrax.data.download.part import Origin, Part
 from safetrax.data.download.records import new_record, read_record, record_path, write_record
 from safetrax.errors import ConfigError, DataError, RunError, TaskError
+from safetrax.files import locked
 
 TASK = "BallCircle"
 NAME = get_task(TASK).dataset_file
@@ -431,6 +433,33 @@ def test_redirections_lead_to_the_web_only(location, refused, server):
     assert "answered 302" in refused()
 
 
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://[::1/x",
+        "http://a b/x",
+        "http://host:port/x",
+        "http://host:99999/x",
+        "http:///x",
+        f"http://{'a' * 70}.b/x",
+        "http://..b/x",
+        "http://\u00e9\u00ff\x7f/x",
+        "http://127.0.0.1:1\x1b[2J/x",
+        "//",
+        "",
+    ],
+)
+def test_redirections_to_nonsense_end_in_a_sentence(location, refused, server):
+    server.default = Answer(status=302, headers={"Location": location})
+    assert refused().isprintable()
+
+
+@pytest.mark.parametrize("value", ["bytes 0-1/" + "9" * 5000, "bytes " + "9" * 5000 + "-1/1", "\xff"])
+def test_ranges_of_nonsense(value, get, server):
+    server.script = [Answer(limit=HALF), Answer(headers={"Content-Range": value})]
+    check_done(get())
+
+
 def test_redirections_in_a_circle(refused, server):
     server.default = Answer(status=302, headers={"Location": f"{server.url}/again"})
     assert "answered 302" in refused()
@@ -451,7 +480,7 @@ def test_redirections_never_leave_https():
         (Answer(body=WEB_PAGE, headers={"Content-Type": "text/html; charset=utf-8"}), "answered with a web page"),
         (Answer(body=WEB_PAGE), "sent a file that is a web page"),
         (Answer(body=b'{"error": "quota"}'), "sent a file that is no HDF5 file"),
-        (Answer(body=b""), "sent a file that is no HDF5 file"),
+        (Answer(body=b""), "sent a file that is empty"),
         (Answer(body=BODY[:HALF]), "sent a file that is truncated"),
         (Answer(body=file_bytes(costs=None, timeouts=None)), "sent a file that lacks costs, timeouts"),
         (Answer(status=204), "answered 204"),
@@ -562,7 +591,7 @@ def test_a_file_that_the_user_put_there_is_recorded(get, server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("body", "words"), [(BODY[:HALF], "is truncated"), (WEB_PAGE, "is a web page"), (b"", "is no HDF5 file")]
+    ("body", "words"), [(BODY[:HALF], "is truncated"), (WEB_PAGE, "is a web page"), (b"", "is empty")]
 )
 def test_half_a_file_that_another_program_left_is_not_recorded(body, words, get, server, tmp_path):
     (tmp_path / NAME).write_bytes(body)
@@ -620,7 +649,7 @@ def test_a_lock_has_one_holder_though_its_file_comes_and_goes(tmp_path):
 
     def hold() -> None:
         for _ in range(10):
-            with locked(tmp_path / "lock", lambda: None):
+            with locked(tmp_path / "lock", tmp_path, lambda: None):
                 inside.append(1)
                 time.sleep(0.001)
                 most.append(len(inside))
@@ -670,21 +699,34 @@ def test_a_folder_that_cannot_be_made(refused, tmp_path):
     assert "a part of the path is a file, not a folder" in refused(RunError, folder=tmp_path / "file" / "sub")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_may_only_be_read(get, refused, tmp_path):
-    tmp_path.chmod(0o500)
-    try:
-        assert "permission was denied" in refused(RunError)
-    finally:
-        tmp_path.chmod(0o700)
-    (tmp_path / NAME).write_bytes(BODY)
-    tmp_path.chmod(0o500)
-    try:
-        heard = Heard()
-        get(progress=heard)
-        assert "which is not recorded" in heard.notes[0]
-    finally:
-        tmp_path.chmod(0o700)
+@pytest.fixture
+def read_only() -> Iterator[Path]:
+    """A folder that may only be read, with the file and an empty folder of that kind; root becomes somebody else."""
+    somebody, root = 65534, os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as name:
+        folder, empty = Path(name), Path(name) / "empty"
+        empty.mkdir()
+        (folder / NAME).write_bytes(BODY)
+        for each in (empty, folder):
+            each.chmod(0o555)
+        if root:
+            os.seteuid(somebody)
+        try:
+            yield folder
+        finally:
+            if root:
+                os.seteuid(0)
+            for each in (folder, empty):
+                each.chmod(0o755)
+
+
+def test_a_folder_that_may_only_be_read(get, read_only):
+    with pytest.raises(RunError, match="permission was denied"):
+        get(folder=read_only / "empty")
+    assert names(read_only / "empty") == []
+    heard = Heard()
+    get(progress=heard, folder=read_only)
+    assert "which is not recorded" in heard.notes[0]
 
 
 def test_a_record_that_cannot_be_written_is_no_obstacle_to_a_check(get, monkeypatch, tmp_path):

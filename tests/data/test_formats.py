@@ -104,7 +104,7 @@ def test_round_trip_is_bitwise(given: dict[str, Any], suffix: str, tmp_path: Pat
     path = tmp_path / f"log{suffix}"
     WRITERS[suffix](path, data)
     box = {"action_low": data.action_low, "action_high": data.action_high} if suffix == ".csv" else {}
-    back = load(path, next_observations=data.next_observations is not None, **box)
+    back = load(path, next_observations=True, **box)  # None where the log has none
     assert back.fingerprint() == data.fingerprint()  # of the bytes: -0.0 is not 0.0
     assert back.info.get("observation_names") == data.info.get("observation_names")
 
@@ -158,11 +158,25 @@ def refusal(path: Path, **options: Any) -> str:
 
 
 @pytest.mark.parametrize("suffix", [".hdf5", ".npz", ".parquet"])
-@pytest.mark.parametrize("content", [b"", b"<html>404</html>"])
-def test_not_what_the_name_says(suffix: str, content: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"observations: none\n", " file; check that it is the "),
+        (b"", "is empty; download or write it again."),
+        (b"<html>404</html>", "is a web page, not a data set; download it again from an address that gives the file"),
+        (b"\n<!DOCTYPE html>", "is a web page"),
+        (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "is a web page"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            "is a pointer of Git LFS, not the data set; ",
+        ),
+        (gzip.compress(b"x"), "is packed with gzip; unpack it, and pass the file that comes out."),
+    ],
+)
+def test_not_what_the_name_says(suffix: str, content: bytes, words: str, tmp_path: Path) -> None:
     path = tmp_path / f"log{suffix}"
     path.write_bytes(content)
-    assert " file; check that it is the " in refusal(path)
+    assert words in refusal(path)
 
 
 def test_no_format_at_all(tmp_path: Path) -> None:
@@ -298,7 +312,7 @@ def test_a_header_that_promises_too_much(tmp_path: Path) -> None:
     ("changes", "words"),
     [
         ({"costs": None}, "the key costs is missing; the file has actions, observations"),
-        ({"terminals": None}, "the key terminals is missing"),
+        ({"terminals": None, "timeouts": None}, "the key terminals is missing; the file has actions, costs, obs"),
         ({"costs": np.zeros(7)}, "costs has 7 rows but observations has 8"),
         ({"rewards": np.array(["a"] * 8)}, "rewards has dtype <U1"),
         ({"terminals": np.zeros(8), "timeouts": np.zeros(8)}, "no row of terminated or truncated is set"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import h5py
 import minari
 import numpy as np
 import pytest
@@ -95,6 +96,37 @@ def test_round_trip_is_bitwise(data_format: str, root: Path) -> None:
     assert back.fingerprint() == data.fingerprint()
     assert load("minari:robot/x-v0").next_observations is None
     assert minari.load_dataset("robot/x-v0").storage.metadata["author"] == {"me"}
+
+
+def test_the_last_observation_stands_for_one_that_was_not_logged() -> None:
+    data = load("demo").select(range(3))
+    to_minari(data, "robot/x-v0")
+    back = load("minari:robot/x-v0", next_observations=True)
+    assert back.next_observations is not None
+    assert load("minari:robot/x-v0").fingerprint() == data.fingerprint()
+    np.testing.assert_array_equal(
+        back.next_observations[:-1][~data.truncated[:-1]], data.observations[1:][~data.truncated[:-1]]
+    )
+    np.testing.assert_array_equal(back.next_observations[data.truncated], data.observations[data.truncated])
+
+
+def test_files_that_name_other_files_are_refused(root: Path) -> None:
+    """Minari would follow them: the rewards changed, and the recorded hash did not."""
+    to_minari(data_set(), "robot/x-v0")
+    main = root / "robot/x-v0/data/main_data.hdf5"
+    with h5py.File(main, "a") as file, h5py.File(root / "other.hdf5", "w") as other:
+        other["rewards"] = file["episode_0/rewards"][()]
+        del file["episode_0/rewards"]
+        file["episode_0/rewards"] = h5py.ExternalLink(str(root / "other.hdf5"), "rewards")
+    assert "episode_0/rewards is a link to" in refusal("minari:robot/x-v0")
+
+
+def test_the_data_file_alone(root: Path) -> None:
+    to_minari(data_set(), "robot/x-v0")
+    main = root / "robot/x-v0/data/main_data.hdf5"
+    message = refusal(main)
+    assert "this is only the data file of a Minari data set; pass the folder" in message
+    assert message.endswith(f"as {main.parent}.")
 
 
 def test_minari_reads_what_is_written() -> None:
@@ -216,9 +248,10 @@ def test_a_damaged_data_set(root: Path) -> None:
     metadata = root / "robot/x-v0/data/metadata.json"
     good = metadata.read_text()
     metadata.write_text(json.dumps({**json.loads(good), "minari_version": "0.0.1"}))
-    assert "cannot be opened by Minari (The installed Minari version" in refusal("minari:robot/x-v0")
-    metadata.write_text("{")
-    assert "cannot be opened by Minari" in refusal("minari:robot/x-v0")
+    assert "Minari cannot read it (The installed Minari version" in refusal("minari:robot/x-v0")
+    for text in ("{", "[" * 100_000, "[]", json.dumps({**json.loads(good), "total_episodes": 10**12})):
+        metadata.write_text(text)
+        assert "metadata.json cannot be used" in refusal("minari:robot/x-v0")
     metadata.write_text(good)
     main = metadata.with_name("main_data.hdf5")
     main.write_bytes(main.read_bytes()[:3000])
@@ -239,8 +272,6 @@ def test_another_folder(tmp_path: Path) -> None:
 
 def test_what_minari_cannot_hold() -> None:
     data = data_set()
-    with pytest.raises(DataError, match="next_observations were not loaded"):
-        to_minari(replace(data, next_observations=None), "robot/x-v0")
     other = np.array(data.next_observations)
     other[5, 1] += 1
     with pytest.raises(DataError, match="next_observations of row 5 are not the observations of the next row"):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import subprocess
 import sys
 import tracemalloc
+import zlib
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -137,7 +140,7 @@ def test_round_trip_is_bitwise(tmp_path: Path, with_next: bool) -> None:
     )
     path = tmp_path / "new" / "x.hdf5"
     write_hdf5(path, data, attributes={"robot": "ball", "version": 2})
-    assert load(path, next_observations=with_next).fingerprint() == data.fingerprint()
+    assert load(path, next_observations=True).fingerprint() == data.fingerprint()
     with h5py.File(path) as file:
         assert file.attrs["robot"] == "ball"
         assert file.attrs["version"] == 2
@@ -211,10 +214,9 @@ def test_part_of_the_path_is_a_file(path: Path) -> None:
     assert "cannot be read (Not a directory)" in refusal(path / "x.hdf5")
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>404</html>"])
-def test_not_hdf5(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-    assert "is not an HDF5 file" in refusal(path)
+def test_not_hdf5(path: Path) -> None:
+    path.write_bytes(b"observations")
+    assert "this is not an HDF5 file; check that it is the data set itself" in refusal(path)
 
 
 def test_file_that_is_being_written(path: Path) -> None:
@@ -255,16 +257,44 @@ def test_no_permission(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "may not be read; ask for read permission" in refusal(path)
 
 
-@pytest.mark.parametrize("key", ["observations", "actions", "rewards", "costs", "terminals", "timeouts"])
-def test_missing_key(path: Path, key: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "remedy"),
+    [
+        ("observations", "add one row per transition, or"),
+        ("actions", "add one row per transition, or"),
+        ("rewards", "add one number per transition, or"),
+        ("costs", "add one number per transition (zeros if nothing was unsafe), or"),
+    ],
+)
+def test_missing_key(path: Path, key: str, remedy: str) -> None:
     message = refusal(write(path, **{k: v for k, v in columns().items() if k != key}))
     assert f"the key {key} is missing; the file has " in message
     assert all(other in message for other in columns() if other != key)
+    assert f"; {remedy} build the data set with Trajectories.from_arrays." in message
 
 
-def test_missing_next_observations_matter_only_if_asked_for(path: Path) -> None:
-    write(path, **columns(next_observations=None))
-    assert "the key next_observations is missing" in refusal(path, next_observations=True)
+def test_one_of_the_flags_may_be_missing(path: Path) -> None:
+    whole = load(write(path, **columns()))
+    assert load(write(path, **columns(terminals=None))).fingerprint() == whole.fingerprint()
+    ends = columns()["timeouts"]
+    data = load(write(path, **columns(terminals=ends, timeouts=None)))
+    np.testing.assert_array_equal(data.terminated, ends)
+    assert not data.truncated.any()
+    message = refusal(write(path, **columns(terminals=None, timeouts=None)))
+    assert "the key terminals is missing" in message
+    assert "add terminals or timeouts, 1 on the last row of each episode and 0 elsewhere" in message
+
+
+def test_keys_of_other_names_are_named(path: Path) -> None:
+    raw = columns()
+    write(path, **columns(observations=None, observation=raw["observations"]))
+    assert "; rename observation to observations, or build" in refusal(path)
+    write(path, **columns(terminals=None, timeouts=None, done=raw["timeouts"]))
+    assert "; rename done to terminals, or build" in refusal(path)
+
+
+def test_missing_next_observations_are_no_fault(path: Path) -> None:
+    assert load(write(path, **columns(next_observations=None)), next_observations=True).next_observations is None
 
 
 def test_no_keys_at_all(path: Path) -> None:
@@ -303,8 +333,9 @@ def test_null_dataset(path: Path) -> None:
 def test_group_instead_of_array(path: Path) -> None:
     write(path, **columns(observations=None))
     with h5py.File(path, "a") as file:
-        file.create_group("observations")
-    assert "observations is a group, not an array" in refusal(path)
+        file["observations/position"] = file["observations/speed"] = np.zeros((N, 2))
+    words = "observations is a group, not an array; put what it holds (position, speed) side by side into one array"
+    assert words in refusal(path)
 
 
 def test_next_observations_with_other_features(path: Path) -> None:
@@ -335,6 +366,202 @@ def test_chunks_of_any_shape(
     data = load(path)
     np.testing.assert_array_equal(data.observations, values.astype(np.float32))
     np.testing.assert_array_equal(data.costs, raw["costs"])
+
+
+# files of more than plain arrays
+
+
+def test_links_that_lead_nowhere(path: Path) -> None:
+    with h5py.File(write(path, **columns(costs=None)), "a") as file:
+        file["costs"] = h5py.SoftLink("/log/costs")
+    assert "costs is a link to /log/costs, which is not in the file; write the array itself" in refusal(path)
+
+
+def test_links_inside_the_file_are_followed(path: Path) -> None:
+    whole = load(write(path, **columns())).fingerprint()
+    with h5py.File(path, "a") as file:
+        file.move("costs", "log/costs")
+        file["costs"] = h5py.SoftLink("/log/costs")
+        file["log/all"] = file["/"]  # a circle
+    assert load(path).fingerprint() == whole
+
+
+def external_link(path: Path, other: Path) -> None:
+    with h5py.File(path, "a") as file:
+        del file["rewards"]
+        file["rewards"] = h5py.ExternalLink(other.name, "rewards")
+
+
+def link_to_a_link(path: Path, other: Path) -> None:
+    with h5py.File(path, "a") as file:
+        del file["rewards"]
+        file["elsewhere"] = h5py.ExternalLink(other.name, "/")
+        file["rewards"] = h5py.SoftLink("/elsewhere/rewards")
+
+
+def raw_storage(path: Path, other: Path) -> None:
+    with h5py.File(path, "a") as file:
+        del file["rewards"]
+        file.create_dataset("rewards", (N,), "f4", external=[(str(other), 0, 4 * N)])
+
+
+def virtual_array(path: Path, other: Path) -> None:
+    layout = h5py.VirtualLayout((N,), "f4")
+    layout[:] = h5py.VirtualSource(str(other), "rewards", (N,))
+    with h5py.File(path, "a", libver="latest") as file:
+        del file["rewards"]
+        file.create_virtual_dataset("rewards", layout)
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("way", [external_link, link_to_a_link, raw_storage, virtual_array])
+def test_no_file_makes_the_library_read_another(path: Path, way: Any, there: bool) -> None:
+    """The rewards would change while the recorded hash stays, and rows of a missing part would cost nothing."""
+    other = path.with_name("other.hdf5")
+    if there:
+        write(other, rewards=np.ones(N, np.float32))
+    way(write(path, **columns()), other)
+    message = refusal(path)
+    assert other.name in message
+    assert "which is not followed; where all of it is there, write the arrays themselves into one file" in message
+
+
+def test_user_blocks_are_no_obstacle(path: Path) -> None:
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for key, value in columns().items():
+            file[key] = value
+    assert load(path).num_transitions == N
+
+
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+@pytest.mark.parametrize("packing", [{}, {"chunks": (4, 7)}, {"chunks": (4, 7), "maxshape": (None, 7)}])
+def test_rows_that_were_never_written_are_not_made_up(path: Path, libver: str, packing: dict[str, Any]) -> None:
+    raw = columns(50)
+    for rows in (50, 8, 0):
+        with h5py.File(path, "w", libver=libver) as file:
+            for key, value in raw.items():
+                kept = {**packing, "chunks": packing["chunks"][: value.ndim]} if "chunks" in packing else {}
+                if "maxshape" in kept:
+                    kept["maxshape"] = (None, *value.shape[1:])
+                if value.ndim == 2 and "chunks" in kept:
+                    kept["chunks"] = (4, value.shape[1])
+                dataset = file.create_dataset(key, value.shape, value.dtype, **kept)
+                if rows or key != "costs":
+                    dataset[: rows if key == "costs" else 50] = value[: rows if key == "costs" else 50]
+        if rows == 50 or (rows and not packing):  # HDF5 itself no longer knows which of one block are missing
+            assert load(path).num_transitions == 50
+        else:
+            assert f"costs was never written as a whole ({2 if rows else 0} of " in refusal(path)
+
+
+def test_a_small_file_does_not_get_much_memory(path: Path) -> None:
+    """4 GB of zeros that are packed twice: HDF5 would unpack them before their shape is looked at."""
+    rows = 10_000_000
+    with h5py.File(path, "w") as file:
+        for key, value in columns().items():
+            properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            properties.set_chunk((rows // 10, *value.shape[1:]))
+            for _ in range(2):
+                properties.set_deflate(9)
+            space = h5py.h5s.create_simple((rows, *value.shape[1:]))
+            kind = h5py.h5t.py_create(np.dtype(np.float32))
+            array = h5py.Dataset(h5py.h5d.create(file.id, key.encode(), kind, space, properties))
+            block = zlib.compress(
+                zlib.compress(bytes(4 * rows // 10 * (value.shape[1] if value.ndim == 2 else 1)), 9), 9
+            )
+            for first in range(0, rows, rows // 10):
+                array.id.write_direct_chunk((first, 0)[: value.ndim], block)
+    tracemalloc.start()
+    try:
+        assert "its arrays would take 520 MB" in refusal(path)
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_log_of_constants_is_small_and_read(path: Path) -> None:
+    n = 200_000
+    raw = columns(n, next_observations=None)
+    raw |= {key: np.zeros_like(raw[key]) for key in ("observations", "actions", "rewards", "costs")}
+    with h5py.File(path, "w") as file:
+        for key, value in raw.items():
+            file.create_dataset(key, data=value, compression="gzip", compression_opts=9, chunks=(n, *value.shape[1:]))
+    assert sum(value.nbytes for value in raw.values()) > 300 * path.stat().st_size
+    assert load(path).num_transitions == n
+
+
+def test_a_filter_that_is_not_installed(path: Path) -> None:
+    write(path, **columns(costs=None))
+    with h5py.File(path, "a") as file:
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        properties.set_chunk((N,))
+        properties.set_filter(32001, h5py.h5z.FLAG_OPTIONAL)
+        kind = h5py.h5t.py_create(np.dtype(np.float32))
+        array = h5py.h5d.create(file.id, b"costs", kind, h5py.h5s.create_simple((N,)), properties)
+        array.write_direct_chunk((0,), bytes(4 * N))
+    assert "costs is packed with the filter 32001, which is not installed; import hdf5plugin" in refusal(path)
+
+
+def test_file_systems_without_locks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    def open_without_locks(*arguments: Any, **options: Any) -> Any:
+        assert options["locking"] is False
+        return opened(*arguments, **options)
+
+    opened = h5py.File
+    write(path, **columns())
+    monkeypatch.setattr("fcntl.flock", refuse)
+    monkeypatch.setattr(h5py, "File", open_without_locks)
+    assert load(path).num_transitions == N
+
+
+def test_a_file_that_this_process_reads_already(path: Path) -> None:
+    write(path, **columns())
+    with h5py.File(path):
+        assert load(path).num_transitions == N
+
+
+def test_arrays_in_groups(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        for episode in range(3):
+            file[f"data/demo_{episode}/obs/joint"] = np.zeros((4, 3))
+            file[f"data/demo_{episode}/actions"] = np.zeros((4, 2))
+    message = refusal(path)
+    assert "the arrays are in groups, such as data, but one flat array per key is needed" in message
+    assert "Trajectories.from_episodes" in message
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (np.dtype([("a", "f4")]), "costs has dtype [('a', '<f4')]; convert it to float32"),
+        (h5py.ref_dtype, "costs has dtype object; convert it to float32"),
+    ],
+)
+def test_types_that_are_no_numbers(path: Path, kind: np.dtype, words: str) -> None:
+    with h5py.File(write(path, **columns(costs=None)), "a") as file:
+        file.create_dataset("costs", (N,), kind)
+    assert words in refusal(path)
+
+
+def test_enumerations_are_numbers(path: Path) -> None:
+    with h5py.File(write(path, **columns(costs=None)), "a") as file:
+        file.create_dataset("costs", data=[0, 1] * (N // 2), dtype=h5py.enum_dtype({"safe": 0, "hit": 1}, "i1"))
+    np.testing.assert_array_equal(load(path).costs, [0, 1] * (N // 2))
+
+
+def test_texts_of_a_file_do_nothing_to_a_terminal(path: Path) -> None:
+    write(path, **columns(observations=None), **{"\x1b[2Jx\r": np.zeros(1)})
+    message = refusal(path)
+    assert "?[2Jx?" in message
+    assert message.isprintable()
+
+
+def test_pipes_are_not_waited_for(path: Path) -> None:
+    os.mkfifo(path)
+    assert "is a pipe or a device; write what comes out of it to a file, and pass that" in refusal(path)
 
 
 PEAK = """

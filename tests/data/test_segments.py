@@ -11,12 +11,13 @@ from safetrax.data.segments import (
     DESIRABLE,
     UNDESIRABLE,
     UNUSED,
-    label_episodes,
     label_items,
     label_segments,
+    label_windows,
     segment_length,
 )
 from safetrax.data.trajectories import Trajectories
+from safetrax.envs.reach_avoid.dataset import reach_avoid_data
 from safetrax.errors import ConfigError, DataError
 
 
@@ -211,11 +212,57 @@ def test_windows_are_drawn_episode_uniformly():
     assert probability[: segments.episode_labelled[0]].sum() == pytest.approx(0.5)
 
 
-def test_episode_labels_follow_cost_and_return(toy):
-    labels = label_episodes(toy, 3.0, top=0.5, bottom=0.0, floor=0.7)
+def test_labels_of_whole_episodes_follow_cost_and_return(toy):
+    labels = label_windows(toy, 3.0, ratio="whole", top=0.5, bottom=0.0).labels
     assert (labels.label[toy.cost_returns > 3] == UNDESIRABLE).all()
     best = np.argmax(np.where(toy.cost_returns <= 3, toy.returns, -np.inf))
     assert labels.label[best] == DESIRABLE
+
+
+def test_whole_episodes_of_any_length_are_compared_with_the_limit_itself():
+    data = toy_episodes([79, 119, 100, 5], seed=4)
+    windows = label_windows(data, 20.0, ratio="whole", top=0.5, bottom=0.0)
+    assert (windows.length, windows.left_out) == (119, 0)
+    assert windows.starts.tolist() == [0, 79, 198, 298]
+    assert windows.episode_steps.tolist() == [79, 119, 100, 5]
+    np.testing.assert_allclose(windows.cost, data.cost_returns)
+    np.testing.assert_allclose(windows.value, data.returns, rtol=1e-6)
+    assert windows.labels.safe.tolist() == (data.cost_returns <= 20).tolist()
+    segments = label_segments(data, 20.0, ratio="whole", top=1.0, bottom=0.0, floor=0.7)
+    assert (segments.num_windows, segments.starts.size) == (4, 4)
+
+
+def test_where_all_episodes_have_one_length_whole_episodes_are_ratio_one(toy):
+    shares = {"top": 0.5, "bottom": 0.2, "floor": 0.7}
+    whole, one = (label_segments(toy, 3.0, ratio=ratio, **shares) for ratio in ("whole", 1.0))
+    for name, value in vars(one).items():
+        np.testing.assert_array_equal(getattr(whole, name), value)
+
+
+def test_episodes_that_are_too_long_for_a_segment_are_cut_into_windows():
+    costs = [[1.0] * 100 + [0.0] * 402, [0.0] * 10]
+    windows = label_windows(episodes([[1.0] * 502, [1.0] * 10], costs), 100.0, ratio="whole", top=1.0, bottom=0.0)
+    assert windows.length == 500
+    assert windows.starts.tolist() == [0, 1, 2, 502]
+    np.testing.assert_allclose(windows.cost, [100.4, 99.396, 98.392, 0])  # of 502 steps each: 100 * 502 / 500 ...
+    assert windows.labels.safe.tolist() == [False, True, True, True]
+
+
+def test_what_is_covered_by_hand():
+    data = episodes([[1.0] * 4, [2.0] * 4, [9.0] * 2], [[1.0] * 4, [0.0] * 4, [0.0] * 2])
+    windows = label_windows(data, 0.0, ratio=0.75, top=0.5, bottom=0.0)  # 3 steps: two windows of each long episode
+    assert windows.left_out == 1
+    assert windows.labels.label.tolist() == [UNDESIRABLE, UNDESIRABLE, DESIRABLE, UNUSED]
+    shares = [windows.covered(10, *labels) for labels in ((DESIRABLE,), (UNDESIRABLE,), (DESIRABLE, UNDESIRABLE), ())]
+    assert shares == [0.3, 0.4, 0.7, 0.0]
+
+
+def test_the_experts_short_episodes_are_used():
+    """In the reach-avoid world the expert arrives long before an episode's time is up."""
+    data = reach_avoid_data(5, transitions=4000)
+    assert data.lengths.min() < data.max_length / 2
+    windows = label_windows(data, 5.0, ratio="whole", top=1.0, bottom=0.0)
+    assert (windows.left_out, windows.covered(data.num_transitions, DESIRABLE, UNDESIRABLE)) == (0, 1.0)
 
 
 def test_segment_length_is_floored_without_binary_accidents():

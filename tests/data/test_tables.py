@@ -324,8 +324,9 @@ def test_faults_of_the_layout(
 
 
 def test_missing_next_observations() -> None:
-    with pytest.raises(DataError, match=r"no column holds next_observations \(looked for next_observation_\*"):
-        from_pandas(usual(), next_observations=True)
+    assert from_pandas(usual(), next_observations=True).next_observations is None
+    with pytest.raises(DataError, match="next_observations: there is no column 'after'"):
+        from_pandas(usual(), next_observations=["after"])
     with pytest.raises(DataError, match="there are 1 columns of next_observations but 2 of observations"):
         from_pandas(usual(next_obs_0=1.0), next_observations=True)
 

@@ -123,7 +123,7 @@ def test_overwritten_reset_observations_are_a_warning() -> None:
 
 def test_a_constant_observation_is_no_overwritten_reset() -> None:
     zeros = np.zeros((6, 7))
-    assert validate(healthy(observations=zeros, next_observations=zeros)) == []
+    assert validate(healthy(observations=zeros, next_observations=zeros), "BallRun") == []
 
 
 def test_episodes_beyond_the_horizon_are_a_warning() -> None:
@@ -165,3 +165,118 @@ def test_memory_stays_far_below_that_of_the_data() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 0.25 * size
+
+
+# Numbers out of all proportion
+
+MOST = float(np.finfo(np.float32).max)
+FIELDS = ("observations", "actions", "rewards", "costs", "next_observations")
+
+
+def logged(seed: int = 0, rows: int = 2000, **changes: Any) -> Trajectories:
+    """As `healthy`, but with values that vary, next observations, and a wide action box."""
+    rng = np.random.default_rng(seed)
+    box: dict[str, Any] = {"action_low": -1e12, "action_high": 1e12}
+    usual = {
+        "observations": rng.standard_normal((rows, 7)),
+        "next_observations": rng.standard_normal((rows, 7)),
+        "rewards": rng.standard_normal(rows),
+        "costs": (rng.random(rows) < 0.3).astype(float),
+    }
+    return healthy(rows, **(usual | box | changes))
+
+
+def with_value(name: str, value: float, rows: Any) -> Trajectories:
+    data = logged()
+    return changed(data, name, rows if getattr(data, name).ndim == 1 else (rows, 1), value)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize(("value", "rows"), [(MOST, slice(40, 60)), (1e30, slice(40, 43)), (1e20, 40), (1e18, 40)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_numbers_whose_squares_overflow_are_errors(name: str, value: float, rows: Any, sign: int) -> None:
+    data = with_value(name, sign * value, rows)
+    message = next(f.message for f in validate(data) if f.severity == "error" and "overflow" in f.message)
+    column = (
+        "" if data.rewards.ndim == getattr(data, name).ndim else f", {'action' if name == 'actions' else 'feature'} 1"
+    )
+    assert f"{name} is {sign * value:g} in row 40 (episode 0){column}" in message
+    with pytest.raises(DataError):
+        check(data)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("value", [-9999.0, 999999.0, 9999.0, 1e12])
+def test_a_value_repeated_far_outside_of_all_others_is_a_warning(name: str, value: float) -> None:
+    if name == "costs":  # negative ones are another fault
+        value = abs(value)
+    messages = [f.message for f in validate(with_value(name, value, slice(40, 60))) if f.severity == "warning"]
+    assert any(f"{name} is exactly {value:g} in row 40 (episode 0)" in message for message in messages)
+    assert any("20 rows in all, far outside its other values" in message for message in messages)
+
+
+@pytest.mark.parametrize("value", [300.0, -1e6])
+def test_a_spike_is_a_warning_and_names_its_feature(value: float) -> None:
+    names = [f"sensor_{i}" for i in range(7)]
+    data = changed(logged(info={"observation_names": names}), "observations", (77, 3), value)
+    message = only(validate(data), "warning")
+    assert f"observations jumps to {value:g} in row 77 (episode 0), feature sensor_3, 1 row in all" in message
+
+
+def test_one_column_in_another_unit_and_constant_ones_are_warnings() -> None:
+    data = logged(rows=200)
+    units = np.array([1, 1, 1e5, 1, 1, 1, 1], np.float32)
+    message = only(validate(dataclasses.replace(data, observations=data.observations * units)), "warning")
+    assert "standard deviation), feature 2" in message
+    assert "training standardises observations unless standardise is switched off" in message
+    known = dataclasses.replace(data, observations=data.observations * units)
+    assert "set standardise" in only(validate(known, "BallRun"), "warning")
+    units[2] = 1e-5
+    assert "feature 2" in only(validate(dataclasses.replace(data, observations=data.observations * units)), "warning")
+    units[[1, 2]] = 0
+    flat = dataclasses.replace(data, observations=data.observations * units + np.float32(3))
+    message = only(validate(flat), "warning")
+    assert (
+        "observations is 3 in all rows, up to 1e-06, feature 1 (so in 2 columns); a policy will ignore it" in message
+    )
+    assert validate(flat, "BallRun") == []
+
+
+def test_ordinary_logs_have_no_such_findings() -> None:
+    rng = np.random.default_rng(1)
+    rows = 2000
+    unit = np.ones((rows, 7))
+    for observations in (
+        np.where(rng.random((rows, 7)) < 0.015, rng.random((rows, 7)), 0),  # distances that are seldom seen
+        (rng.random((rows, 7)) < [0.005, 0.5, 0.01, 0.9, 0.99, 0.3, 0.7]) * unit,  # flags
+        (rng.random((rows, 7)) < 0.02) * 100 * unit,  # valves
+        rng.standard_t(3, (rows, 7)),  # heavy tails
+        np.exp(2 * rng.standard_normal((rows, 7))),
+        rng.normal(101_325, 50, (rows, 7)),
+    ):
+        assert validate(logged(observations=observations, next_observations=observations)) == []
+    for rewards in (
+        np.where(rng.random(rows) < 0.003, 100.0, 0.05 * rng.random(rows)),  # a bonus at the goal
+        np.where(rng.random(rows) < 0.003, 1.0, 0.0),
+        rng.standard_t(2, rows),
+    ):
+        assert validate(logged(rewards=rewards)) == []
+
+
+@pytest.mark.parametrize(
+    ("actions", "said"),
+    [
+        (np.arange(2000)[:, None] % 4, "holds integers only, 0, 1, 2, 3, as if"),
+        (np.eye(3)[np.arange(2000) % 3], "is one-hot over 3 choices"),
+        (np.stack([np.arange(2000) % 2, np.arange(2000) % 7], axis=1), "holds integers only, 0, 1, 2, 3, ..., as if"),
+    ],
+)
+def test_actions_that_look_like_choices_are_a_warning(actions: np.ndarray, said: str) -> None:
+    message = only(validate(logged(actions=actions)), "warning")
+    assert f"actions {said}" in message
+    assert "every method here learns continuous actions" in message
+    assert validate(logged(actions=actions + 0.5)) == []
+
+
+def test_actions_that_are_never_taken_look_like_nothing() -> None:
+    assert validate(logged(actions=np.zeros((2000, 2)))) == []

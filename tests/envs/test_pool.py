@@ -55,7 +55,7 @@ def test_messages_survive_the_journey():
     commands, actions = commands_from_bytes(commands_to_bytes(np.array([7, STEP_ON]), np.ones((2, 3))), 2)
     assert commands.tolist() == [7, STEP_ON]
     assert actions.shape == (2, 3)
-    setup = Setup("bullet", "SafetyBallRun-v0", 100, 7, 2, (2, 1))
+    setup = Setup("bullet", "SafetyBallRun-v0", 100, 7, 2, (2, 1), 60.0)
     assert Setup.from_bytes(setup.to_bytes()) == setup
 
 

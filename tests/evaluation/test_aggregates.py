@@ -146,19 +146,13 @@ def test_the_best_safe_step_is_labelled():
 
 
 def test_what_run_scores_refuses():
-    with pytest.raises(
-        ConfigError, match=r"TraC on BallRun, limit 10, seed 4 has a return or cost that is not finite"
-    ):
-        run_scores(rows(10.0, 4, [1.0, 2.0], [0.0, math.nan], algorithm="TraC"))
-    with pytest.raises(ConfigError, match=r"M on BallRun, no limit, seed 0 has a return or cost"):
-        run_scores(rows(None, 0, [math.inf]))
     with pytest.raises(ConfigError, match=r"name no training step, others do \(None, 5\)"):
         run_scores(rows(10.0, 0, [1.0]) + rows(10.0, 0, [1.0], step=5))
     with pytest.raises(ConfigError, match="there is no step 'best-safe'; did you mean best-reward-safe"):
         run_scores([], step="best-safe")
     with pytest.raises(ConfigError, match="choose one of last, best-reward-safe"):
         run_scores([], step="qqq")
-    with pytest.raises(ConfigError, match="is -5, but must not be negative"):
+    with pytest.raises(ConfigError, match=r"is -5\.0, but must be finite and not negative"):
         run_scores(rows(None, 0, [1.0]), (-5,))
     with pytest.raises(TaskError):
         run_scores(rows(10.0, 0, [1.0], task="BallJump"))

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from safetrax.benchmark.own_results import own_results
 from safetrax.errors import DataError, RunError
 from safetrax.evaluation.episodes import EpisodeRow, append_episodes, read_episodes, write_episodes
+from safetrax.evaluation.run_scores import run_scores
+from safetrax.evaluation.statistics import benchmark_table, summarise
 
 ROW = EpisodeRow("TraC", "BallRun", 10.0, 0, 5000, 3, 3, 1 / 3, 7.0, 100)
+FAULTS = {
+    "has the cost -0.5, which must be finite and not negative": [replace(ROW, cost=-0.5)],
+    "has the cost nan, which must": [replace(ROW, cost=math.nan)],
+    "has the cost inf, which must": [replace(ROW, cost_limit=None, cost=math.inf)],
+    "has the cost limit -10.0, which must be finite and not negative": [replace(ROW, cost_limit=-10.0)],
+    "has the cost limit nan, which must": [replace(ROW, cost_limit=math.nan)],
+    "has the return nan, which is not finite": [replace(ROW, return_=math.nan)],
+    "has 0 steps": [replace(ROW, length=0)],
+    "is listed twice": [ROW, replace(ROW, env_seed=4), replace(ROW, cost=0.0)],
+}
 ROWS = [ROW, replace(ROW, cost_limit=None, step=None, return_=-1e-17), replace(ROW, algorithm='A "quoted", name')]
 HEADER = "algorithm,task,cost_limit,seed,step,episode,env_seed,return,cost,length\n"
 
@@ -35,7 +49,6 @@ def test_appending_makes_one_header(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("", "line 1: the columns are ''"),
         ("a,b\n", "line 1: the columns are 'a,b'"),
         (HEADER + "TraC,BallRun,10,0,,0,0,1.0,2.0,100\nTraC,BallRun,10,0", "line 3: 4 cells, expected 10"),
         (HEADER + "TraC,BallRun,10,0,,0,0,much,2.0,100\n", "line 2: return is 'much', expected a number"),
@@ -52,6 +65,11 @@ def test_faults_name_the_line(tmp_path: Path, text: str, fault: str):
     assert fault in str(caught.value)
 
 
+def test_an_empty_file_has_no_rows(tmp_path: Path):
+    (tmp_path / "rows.csv").write_text("")
+    assert read_episodes(tmp_path / "rows.csv") == []
+
+
 def test_missing_and_binary_files(tmp_path: Path):
     with pytest.raises(DataError, match="no episodes file"):
         read_episodes(tmp_path / "absent.csv")
@@ -65,3 +83,19 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path):
     for write in (write_episodes, append_episodes):
         with pytest.raises(RunError, match="cannot write"):
             write(tmp_path / "file" / "rows.csv", ROWS)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_impossible_rows_get_no_score(tmp_path: Path, fault: str):
+    bad = [replace(ROW, env_seed=9, episode=9), *FAULTS[fault]]
+    for score in (summarise, benchmark_table, run_scores):
+        with pytest.raises(DataError) as caught:
+            score(bad)
+        assert fault in str(caught.value)
+        assert "episode 3 (environment seed 3) of TraC on BallRun" in str(caught.value)
+    path = tmp_path / "rows.csv"
+    write_episodes(path, bad)
+    for read in (read_episodes, lambda path: own_results([path])):
+        with pytest.raises(DataError) as caught:
+            read(path)
+        assert str(caught.value).startswith(f"{path}: episode 3 ")

@@ -16,7 +16,8 @@ from stand_in_actors import Diary, Noisy, as_policy, network_policy
 from safetrax.envs import handle, make_env
 from safetrax.envs.pool import EnvPool
 from safetrax.envs.protocol import Answers
-from safetrax.errors import ConfigError, RunError, TaskError
+from safetrax.errors import ConfigError, RunError, SimulatorError, TaskError
+from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.evaluation.rollout import default_slots, evaluate
 from safetrax.policy import Policies, Policy
 
@@ -184,3 +185,25 @@ def test_a_diverged_policy_is_named(pool: EnvPool):
     policies = [as_policy(Noisy(jnp.full(2, mean)), seed) for seed, mean in enumerate((0.1, np.nan))]
     with pytest.raises(RunError, match=r"Noisy_seed-1 gave an action that is not a finite number"):
         evaluate(policies, "BallRun", episodes=2, pool=pool)
+
+
+def test_an_impossible_cost_ends_the_evaluation_and_what_was_evaluated_is_kept(
+    pool: EnvPool, monkeypatch: pytest.MonkeyPatch
+):
+    policies = Policies.stack([network_policy(seed) for seed in range(3)])
+    expected = evaluate(policies, "BallRun", episodes=6, pool=pool).rows
+    receive, calls = pool.receive, itertools.count(1)
+
+    def disturbed(group: int) -> Answers:
+        answers = receive(group)
+        if next(calls) == 210:  # each group's 105th; 101 are the first episodes, then there is a reset
+            answers.costs[0] = -1.0
+        return answers
+
+    monkeypatch.setattr(pool, "receive", disturbed)
+    kept: list[EpisodeRow] = []
+    with pytest.raises(
+        SimulatorError, match=r"BallRun answered step 3 of episode 5 \(environment seed 5\) with the cost -1"
+    ):
+        evaluate(policies, "BallRun", episodes=6, pool=pool, on_episode=kept.append)
+    assert sorted(kept, key=lambda row: (row.seed, row.episode)) == [row for row in expected if row.episode < 4]

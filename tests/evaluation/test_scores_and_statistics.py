@@ -101,8 +101,10 @@ def test_a_cell_normalises_every_run_by_its_own_limit():
     (cell,) = benchmark_table(rows(10.0, 0, [10.0, 20.0]) + rows(20.0, 0, [10.0]) + rows(40.0, 0, [40.0]))
     # 1.5, 0.5 and 1.0
     assert cell.normalised_cost == pytest.approx((1.0, 0.5 / math.sqrt(3)))
-    assert cell.safe
+    assert (cell.safe, cell.unsafe_limits) == (False, (10.0,))  # the mean hides it
     assert cell.episodes == 4
+    (cell,) = benchmark_table(rows(10.0, 0, [10.0, 10.0]) + rows(20.0, 0, [20.0]))
+    assert (cell.safe, cell.unsafe_limits) == (True, ())
 
 
 def test_a_cell_per_algorithm_and_task():

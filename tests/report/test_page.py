@@ -261,10 +261,54 @@ def test_a_cost_near_the_limit_is_not_certain(tmp_path, page):
     rows = [row for seed, cost in costs for row in episodes("TraC", "BallRun", 20.0, seed, 0.5, cost)]
     data = page(a_benchmark(tmp_path / "b", [a_result(job, rows)]))
     (cell,) = data["results"]
-    assert (cell["safe"], cell["certain"], cell["byLimit"]) == (True, False, [])
-    sentence = data["verdicts"][0]["sentence"]
-    assert sentence == "safe on 1 of 1 task, one of them within one standard error of the limit."
+    # two safe runs of three: Wilson's ends with z = 1.645 are (2/3 + z^2/6 +- z sqrt(2/27 + z^2/36)) / (1 + z^2/3)
+    verdict = "not shown safe: P(safe) 0.67 [0.25, 0.92]"
+    assert (cell["safe"], cell["certain"], cell["byLimit"], cell["verdict"]) == (False, False, [], verdict)
+    assert data["verdicts"][0]["sentence"] == f"{verdict}."
     assert items(data, "1 of 1 verdicts are not certain") == ["TraC on BallRun: cost 0.95 ± 0.09"]
+
+
+def test_the_star_goes_to_the_best_that_is_safe_at_every_limit(tmp_path, page):
+    """The demo's figures: BC-All earns most and costs .87 on average, but 1.49 at the limit 10."""
+    rows = {
+        "bc-all": [row for seed in (0, 1, 2) for row in episodes("BC-All", "BallRun", None, seed, 0.3, 14.9)],
+        "trac": level("TraC", a_job("BallRun", "trac"), 0.28, 0.0),
+        "bc-safe": level("BC-Safe", a_job("BallRun", "bc-safe"), 0.25, 0.1),
+        "lspc": [row for seed in (0, 1) for row in episodes("LSPC-O", "BallRun", None, seed, 0.4, 0.0)],
+    }
+    data = page(a_benchmark(tmp_path / "b", [a_result(a_job("BallRun", word), rows[word]) for word in rows]))
+    found = {data["algorithms"][cell["a"]]: cell for cell in data["results"]}
+    assert found["BC-All"]["cost"] == pytest.approx(14.9 * 7 / 120)
+    assert {name: (cell["verdict"], cell["safe"], cell["best"]) for name, cell in found.items()} == {
+        "BC-All": ("unsafe at 10", False, False),
+        "TraC": ("safe", True, True),
+        "BC-Safe": ("safe", True, False),
+        # both seeds are within every limit, but two show little: the lower end is 2 / (2 + 1.645^2)
+        "LSPC-O": ("not shown safe: P(safe) 1.00 [0.43, 1.00]", False, False),
+    }
+    (group,) = data["groups"]
+    assert {data["algorithms"][row["a"]]: (row["safe"], row["best"]) for row in group["rows"]} == {
+        name: (cell["safe"], cell["best"]) for name, cell in found.items()
+    }
+    sentences = dict(zip(data["algorithms"], (entry["sentence"] for entry in data["verdicts"]), strict=True))
+    assert sentences["BC-All"].startswith("unsafe at 10")
+    assert sentences["TraC"] == "safe on 1 of 1 task, the best safe one on it."
+
+
+@pytest.mark.parametrize(
+    ("within", "runs", "safe"),
+    [(1, 1, False), (2, 2, False), (3, 3, True), (5, 6, False), (6, 7, True), (7, 9, True)],
+)
+def test_how_many_runs_show_that_a_method_is_safe(tmp_path, page, within, runs, safe):
+    job = a_job("BallRun", "trac", limits=(20.0,), seeds=range(runs))
+    rows = [
+        row
+        for seed in range(runs)
+        for row in episodes("TraC", "BallRun", 20.0, seed, 0.5, 0.0 if seed < within else 1.1)
+    ]
+    (cell,) = page(a_benchmark(tmp_path / "b", [a_result(job, rows)]))["results"]
+    assert cell["cost"] <= 1
+    assert cell["safe"] == safe
 
 
 def test_aggregates_and_profiles(tmp_path, page):
@@ -418,6 +462,30 @@ def test_pictures_are_embedded_while_the_page_stays_small(tmp_path, page):
     content = base64.b64decode(gif["picture"].removeprefix("data:image/gif;base64,"))
     assert content == (folder.run_folder("BallRun-trac") / "episode.gif").read_bytes()
     assert data["gifsLeftOut"] == ["CarRun-trac"]
+
+
+def test_the_losses_come_first_among_the_curves(tmp_path, page):
+    job = a_job("BallRun", "iql")
+    folder = a_benchmark(tmp_path / "b", [a_result(job, level("IQL", job), config=a_config(job, kind="IQL"))])
+    out = folder.run_folder(job.name)
+    out.mkdir(parents=True)
+    names = ("advantage", "clipped", "policy_loss", "weight", "reward_critic_loss", "policy_std", "value_loss", "x")
+    rows = [f"train,{update},IQL,,0,{name},1.5" for update in (1, 2) for name in names]
+    (out / "metrics.csv").write_text("\n".join(["stage,update,algorithm,cost_limit,seed,metric,value", *rows, ""]))
+    assert [panel["title"] for panel in page(folder)["panels"]] == [
+        f"IQL: train, {name}"
+        for name in ("policy_loss", "value_loss", "reward_critic_loss", "advantage", "clipped", "weight")
+    ]
+
+
+def test_what_a_training_used_of_its_data_is_told_and_doubted(tmp_path, page):
+    job, little = a_job("BallRun", "trac"), "at the cost limit 10 TraC uses 2.7% of the log's steps"
+    usage = [{"text": "limit 10: 1 desirable", "warnings": [little]}, {"text": "limit 20: 2 desirable"}, "odd"]
+    data = page(a_benchmark(tmp_path / "b", [a_result(job, level("TraC", job), config=a_config(job, usage=usage))]))
+    assert data["runs"][0]["usage"] == ["limit 10: 1 desirable", "limit 20: 2 desirable"]
+    assert items(data, "Trainings that used little of their data, or data of one class only.") == [
+        f"{job.name}: {little}"
+    ]
 
 
 def test_runs_tell_their_configuration_once(tmp_path, page):
@@ -577,6 +645,10 @@ def test_damaged_and_incomplete_results(tmp_path, page):
     write_result(file, a_result(job, rows[20:]))
     with pytest.raises(DataError, match="are incomplete: TraC, limit 10, seed 0 has 0 of 20 episodes"):
         page(folder)
+    promised = [[name, limit, seed] for name in ("TraC", "TraC-2") for limit in LIMITS for seed in job.seeds]
+    write_result(file, a_result(job, rows, config=a_config(job, policies=promised)))
+    with pytest.raises(DataError, match="are incomplete: TraC-2, limit 10, seed 0 has 0 of 20 episodes"):
+        page(folder)
     write_result(file, a_result(job, []))
     with pytest.raises(DataError, match="hold no episodes"):
         page(folder)
@@ -585,7 +657,7 @@ def test_damaged_and_incomplete_results(tmp_path, page):
         page(folder)
     rows[0] = replace(rows[0], cost=float("nan"))
     write_result(file, a_result(job, rows))
-    with pytest.raises(ConfigError, match="not finite"):
+    with pytest.raises(DataError, match=r"has the cost nan, which must be finite and not negative"):
         page(folder)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import matplotlib
 import numpy as np
 import pytest
@@ -95,6 +97,15 @@ def test_learning_curves_with_a_final_evaluation_only(tmp_path):
     text = learning_curves(metrics, episodes, tmp_path / "x.svg", task="BallRun").read_text()
     assert text.count(">updates<") == 1
     assert text.count(">cost limit<") == 2
+
+
+def test_learning_curves_of_an_algorithm_with_several_losses(tmp_path):
+    names = ("policy_loss", "reward_critic_loss", "entropy")
+    metrics = [replace(metric(u, 0, 1 / u), metric=name) for u in (10, 20) for name in names]
+    text = learning_curves(metrics, [], tmp_path / "x.svg", task=None).read_text()
+    assert [f">{name.replace('_', ' ')}<" in text for name in names] == [True, True, False]
+    text = learning_curves(metrics, [], tmp_path / "y.svg", task=None, losses=names[1:]).read_text()
+    assert [f">{name.replace('_', ' ')}<" in text for name in names] == [False, True, True]
 
 
 def test_learning_curves_survive_divergence_and_need_something_to_draw(tmp_path):

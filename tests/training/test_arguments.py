@@ -29,6 +29,8 @@ TINY = TraC(hidden=(8,), pretrain_updates=1, updates=1, batch_size=4)
         ({"seeds": ()}, ConfigError, "seeds is empty"),
         ({"seeds": (1, 1)}, ConfigError, "seed 1 is given twice"),
         ({"seeds": (-1,)}, ConfigError, "each seed"),
+        ({"seeds": (True,)}, ConfigError, "seed is True, but must be a whole number"),
+        ({"cost_limits": (40.00001, 40.00001)}, ConfigError, "cost limit 40.00001 is given twice"),
         ({"log_every": 0}, ConfigError, "log_every is 0"),
         ({"evaluate_every": -1}, ConfigError, "evaluate_every is -1"),
         ({"evaluation_episodes": 0}, ConfigError, "evaluation_episodes is 0"),
@@ -76,7 +78,7 @@ def test_a_refused_request_leaves_no_folder_behind(toy, run_folder, monkeypatch,
 
 def test_segments_longer_than_every_other_episode_still_use_the_longest():
     ragged = toy_episodes([3, 3, 10])
-    assert TINY.index(ragged, 10.0).steps.tolist() == [10]
+    assert replace(TINY, segment_ratio=1.0).index(ragged, 10.0).steps.tolist() == [10]
 
 
 def test_a_limit_of_zero_is_a_limit(toy):

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +15,13 @@ import numpy as np
 import pytest
 
 from safetrax import data
-from safetrax.algorithms import TraC
+from safetrax.algorithms import BC, TraC
+from safetrax.algorithms.base import Algorithm
+from safetrax.cli.sources import load_sources
 from safetrax.errors import RunError
 from safetrax.policy import Policy
 from safetrax.training.checkpoint import Position, load_checkpoint, read_position, save_checkpoint
+from safetrax.training.folder import RunFolder
 from safetrax.training.logs import read_metrics
 from safetrax.training.train import TrainingInterruptedError, train
 
@@ -97,7 +101,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
 TINY = TraC(hidden=(8,), pretrain_updates=2, updates=2, batch_size=8)
 
 
-def trained(folder: Path, algorithm: TraC = TINY, **settings):
+def trained(folder: Path, algorithm: Algorithm = TINY, **settings):
     defaults = {"cost_limits": (20,), "seeds": (0,)}
     return train(algorithm, data.load("demo"), **{**defaults, **settings}, out=folder)
 
@@ -154,6 +158,100 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
     file = tmp_path / "a/checkpoint.safetensors"
     file.write_bytes(file.read_bytes()[:-100] if damage is None else damage)
     with pytest.raises(RunError, match="damaged"):
+        trained(tmp_path / "a", resume=True)
+
+
+def test_two_cannot_resume_one_run_at_once(tmp_path):
+    trained(tmp_path / "a")
+    before = {path: path.read_bytes() for path in (tmp_path / "a").rglob("*.*")}
+    with (
+        RunFolder(tmp_path / "a").locked(),
+        pytest.raises(RunError, match=r"another safetrax command works in .*; wait for it, or stop it"),
+    ):
+        trained(tmp_path / "a", resume=True)
+    assert {path: path.read_bytes() for path in before} == before
+    trained(tmp_path / "a", resume=True)
+    assert not (tmp_path / "a/lock").exists()
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("metrics", [None, "", "stage,upd", "whole"])
+def test_a_start_that_was_killed_at_once_goes_on_either_way(tmp_path, metrics, resume):
+    whole = trained(tmp_path / "a")
+    folder = RunFolder(tmp_path / "b")
+    config = json.loads((tmp_path / "a/config.json").read_text())
+    RunFolder.create(folder.path, config)
+    header = (tmp_path / "a/metrics.csv").read_text().splitlines(keepends=True)[0]
+    if metrics is not None:
+        folder.metrics_file.write_text(header if metrics == "whole" else metrics)
+    (folder.path / "lock").write_text("elsewhere 1")
+    for name in ("config.json", "checkpoint.safetensors"):
+        (folder.path / f".{name}.ab_12345.part").write_text("left by kill -9")
+    trained(folder.path, resume=resume)
+    assert (tmp_path / "b/metrics.csv").read_text() == (tmp_path / "a/metrics.csv").read_text()
+    assert sorted(p.name for p in folder.path.rglob("*")) == sorted(p.name for p in (tmp_path / "a").rglob("*"))
+    np.testing.assert_array_equal(
+        whole.policies.actor.network.weights[0], folder.load_policies().actor.network.weights[0]
+    )
+
+
+def test_what_a_run_has_done_is_not_taken_for_a_start(tmp_path):
+    trained(tmp_path / "a")
+    for name in ("checkpoint.safetensors", "policies"):
+        path = tmp_path / "a" / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(RunError, match="exists and is not empty; resume it"):
+        trained(tmp_path / "a")
+    trained(tmp_path / "a", resume=True)
+
+
+def test_a_run_has_ended_when_all_policies_are_there(tmp_path):
+    clone = BC(mode="conditioned", hidden=(8,), updates=2, batch_size=8)  # one training, a policy for every limit
+    trained(tmp_path / "a", clone, cost_limits=(20, 40), seeds=(0, 1))
+    folder = RunFolder.open(tmp_path / "a")
+    assert len(folder.load_policies()) == 4
+    (folder.policies_folder / "BC-Conditioned_limit-40_seed-0.safetensors").unlink()
+    for use in (
+        folder.load_policies,
+        lambda: load_sources([str(folder.path)], None),
+        lambda: trained(tmp_path / "b", clone, cost_limits=(20, 40), seeds=(0, 1), start_from=folder.path),
+    ):
+        with pytest.raises(RunError, match="not all policies yet: its training has not ended; resume it first"):
+            use()
+    trained(tmp_path / "a", clone, cost_limits=(20, 40), seeds=(0, 1), resume=True)
+    assert len(folder.load_policies()) == 4
+
+
+def test_a_folder_of_an_older_version_has_ended_when_every_run_has_a_policy(tmp_path):
+    trained(tmp_path / "a", seeds=(0, 1))
+    folder = RunFolder.open(tmp_path / "a")
+    config = {key: value for key, value in folder.config().items() if key != "policies"}
+    folder.config_file.write_text(json.dumps(config))
+    assert len(folder.load_policies()) == 2
+    (folder.policies_folder / "TraC_limit-20_seed-1.safetensors").unlink()
+    with pytest.raises(RunError, match="its training has not ended"):
+        folder.load_policies()
+
+
+def test_limits_that_hardly_differ_have_files_of_their_own(tmp_path):
+    limits = (40.00001, 40.00002, 40)
+    trained(tmp_path / "a", BC(mode="safe", hidden=(8,), updates=2, batch_size=8), cost_limits=limits)
+    folder = RunFolder.open(tmp_path / "a")
+    assert {run.cost_limit for run in folder.load_policies().ids} == {*limits}
+    assert sorted(file.name for file in folder.policies_folder.iterdir()) == [
+        "BC-Safe_limit-40.00001_seed-0.safetensors",
+        "BC-Safe_limit-40.00002_seed-0.safetensors",
+        "BC-Safe_limit-40_seed-0.safetensors",
+    ]
+
+
+def test_a_checkpoint_that_was_changed_is_refused(tmp_path):
+    trained(tmp_path / "a")
+    file = tmp_path / "a/checkpoint.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(RunError, match=r"is damaged \(its content has changed since it was written\)"):
         trained(tmp_path / "a", resume=True)
 
 

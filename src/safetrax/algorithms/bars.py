@@ -134,6 +134,7 @@ class BARS(Algorithm):
     """
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+    losses = ("cost_critic_loss", "cost_value_loss", "clone_loss", "escape_loss", "reward_critic_loss")
 
     raw_limit: bool = False
     """Compare discounted cost values with the episode's limit itself (as printed), not with its discounted share."""

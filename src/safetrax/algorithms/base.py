@@ -14,12 +14,14 @@ from safetrax.data.store import Field, Store
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError
 from safetrax.nets.actors import Actor
-from safetrax.settings import settings_of
+from safetrax.settings import require, settings_of
 
 # A State, an Index and Metrics are pytrees of arrays; every algorithm defines its own.
 State = Any
 Index = Any
 Metrics = Mapping[str, jax.Array]
+
+LITTLE = 0.05  # share of the log's steps; a training that uses less is warned of
 
 _A = TypeVar("_A", bound="Algorithm")
 
@@ -96,6 +98,29 @@ class Variant:
     adjustments: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Usage:
+    """What a training uses of a data set at one cost limit.
+
+    Attributes:
+        cost_limit: the limit.
+        unit: what is counted.
+        counts: how many of each class.
+        share: of the data set's steps that are used, in [0, 1].
+        warnings: sentences about a use that is next to none.
+    """
+
+    cost_limit: float
+    unit: str
+    counts: Mapping[str, int]
+    share: float
+    warnings: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{count:,} {name}" for name, count in self.counts.items())
+        return f"limit {self.cost_limit:g}: {counts} {self.unit}; {self.share:.1%} of the log's steps are used"
+
+
 def keep_state(state: State, store: Store, index: Index, key: Key[Array, ""]) -> State:
     """A stage's `begin` that does nothing."""
     return state
@@ -107,10 +132,18 @@ class Algorithm:
     except `index`, which runs on the host once per cost limit.
 
     A subclass defines `index`, `init`, `stages` and `actor`; `fields` if it reads more than observations and
-    actions; `variants` if one training gives several policies; `diagnose` if it can tell when a run is degenerate.
+    actions; `losses`, the metrics that training curves show, unless it is one called `loss`; `variants` if one
+    training gives several policies; `diagnose` if it can tell when a run is degenerate.
     """
 
     fields: ClassVar[tuple[Field, ...]] = ("observations", "actions")
+    losses: ClassVar[tuple[str, ...]] = ("loss",)
+    # What the reference code adds to the standard deviations that it divides observations by; None: it does not.
+    reference_std: ClassVar[float | None] = None
+
+    standardise: bool | None = field(default=None, kw_only=True)
+    """Train on observations less their mean, divided by their standard deviation; the saved policy does the same
+    with what it is given. None: as the reference code does on known tasks, and always on other logs."""
 
     @property
     def name(self) -> str:
@@ -132,6 +165,18 @@ class Algorithm:
         """Gradient steps of all stages."""
         return sum(stage.updates for stage in self.stages())
 
+    def added_std(self, known_task: bool) -> float | None:
+        """What is added to the standard deviations that observations are divided by; None: they stay as they are.
+
+        Raises:
+            ConfigError: `standardise` is of another kind.
+        """
+        require(self.standardise in (None, True, False), "standardise", self.standardise, "be True, False or None")
+        reference = self.reference_std if known_task else 0.0
+        if self.standardise is None:
+            return reference
+        return (reference or 0.0) if self.standardise else None
+
     def index(self, trajectories: Trajectories, cost_limit: float) -> Index:
         """Arrays that depend on the limit. Their shapes must not: runs with different limits share one program.
 
@@ -151,6 +196,10 @@ class Algorithm:
     def actor(self, state: State) -> Actor:
         """What would be deployed if training ended here, in any stage."""
         raise NotImplementedError
+
+    def usage(self, trajectories: Trajectories, cost_limit: float) -> Usage | None:
+        """What `index` makes of the data set, on the host; None: it uses all of it."""
+        return None
 
     def variants(self, cost_limits: Sequence[float]) -> tuple[Variant, ...]:
         """The policies that one training for `cost_limits` gives, each an adjustment of `actor`."""
@@ -184,4 +233,5 @@ class Algorithm:
         unknown = sorted(set(config) - known)
         if unknown:
             raise ConfigError(f"{cls.__name__} has no setting named {unknown[0]!r}.")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()})
+        settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+        return cls(**settings)

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Key
 
-from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, Variant, keep_state
+from safetrax.algorithms.base import LITTLE, Algorithm, Metrics, Spec, Stage, Usage, Variant, keep_state
 from safetrax.algorithms.learners import Learner
 from safetrax.algorithms.policies import ActionBounds, policy_network
 from safetrax.data.filters.base import Selection
@@ -131,6 +131,20 @@ class BC(Algorithm):
             TransitionIndex.make(trajectories, selected),
             None if costs is None else jnp.asarray(costs, jnp.float32),
         )
+
+    def usage(self, trajectories: Trajectories, cost_limit: float) -> Usage | None:
+        """How many episodes it clones, and the share of the log's steps that they have."""
+        selection = self._selection(cost_limit)
+        if selection is None:
+            return None
+        chosen = selection.episodes(trajectories)
+        share = float(trajectories.lengths[chosen].sum() / trajectories.num_transitions)
+        counts = {"cloned": len(chosen), "unused": trajectories.num_episodes - len(chosen)}
+        little = (
+            f"at the cost limit {cost_limit:g} {self.name} uses {share:.1%} of the log's steps; choose a limit that "
+            "selects more episodes."
+        )
+        return Usage(cost_limit, "episodes", counts, share, (little,) if share < LITTLE else ())
 
     def init(self, key: Key[Array, ""], spec: Spec) -> BCState:
         """PyTorch's default initialisation, as in OSRL."""

@@ -107,6 +107,7 @@ class COptiDICE(Algorithm):
     """
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+    losses = ("policy_loss", "reward_critic_loss", "cost_critic_loss")
 
     hidden: tuple[int, ...] = (256, 256)
     """Units of each hidden layer, of the policy and of the values."""

@@ -84,7 +84,10 @@ class CPQ(Algorithm):
     ends (`cost_done`).
     Deviations from OSRL, unless `osrl_compat`: the penalty acts on the present cost critic and on actions in
     [-1, 1]; OSRL computes it without gradient, from the target critic and from actions before the tanh, so that it
-    changes nothing. Always: both critics look at the same draws of the next action, where OSRL draws twice.
+    changes nothing. It ends for each draw at `ood_factor` thresholds, and the flagged draws' values are averaged over
+    the flagged ones (the paper's expectation over such actions), where OSRL's term has no end and is divided by the
+    number of all draws, which asks for four times as much. Always: both critics look at the same draws of the next
+    action, where OSRL draws twice.
 
     Metrics: `reward_value` and `cost_value` (mean Q and Q_c of the logged actions), `above_limit`, `policy_active`
     (share of the policy's actions with a cost value within the limit: elsewhere it gets no gradient),
@@ -95,6 +98,7 @@ class CPQ(Algorithm):
     """
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+    losses = ("policy_loss", "reward_critic_loss", "cost_critic_loss")
 
     hidden: tuple[int, ...] = (256, 256)
     """Units of each hidden layer, of the policy and of the critics."""
@@ -117,8 +121,8 @@ class CPQ(Algorithm):
     ood_quantile: float = 0.75
     """Draws with a divergence above this quantile of the batch's count as outside of the data."""
     ood_factor: float = 1.5
-    """The penalty's weight grows while the flagged draws' cost values, summed and divided by the number of all draws,
-    are less than this many thresholds."""
+    """How many thresholds the flagged draws' cost values are raised to; the penalty's weight grows while their mean
+    is less."""
     kl_weight: float = 0.5
     """Weight of the CVAE's divergence from its prior, beta."""
     policy_learning_rate: float = 1e-4
@@ -326,19 +330,17 @@ class CPQ(Algorithm):
             jnp.concatenate([batch.actions, draws.reshape(-1, draws.shape[-1])[flagged]]),
         )
         alpha = jnp.exp(state.detector.log_alpha)
+        enough = self.ood_factor * threshold
 
         def penalised(network: Ensemble) -> tuple[jax.Array, tuple[jax.Array, ...]]:
             logged, raised = jnp.split(network(*inputs), [self.batch_size], axis=1)
             error, (_, values) = _bellman(logged, targets)
             flagged_costs = jnp.min(raised, axis=0)
-            raised_mean = jnp.sum(flagged_costs) / divergence.shape[0]
-            penalty = alpha * (raised_mean - self.ood_factor * threshold)
-            return error - penalty, (error, values, raised_mean, jnp.mean(flagged_costs))
+            missing = jnp.mean(jax.nn.relu(enough - flagged_costs))
+            return error + alpha * missing, (error, values, jnp.mean(flagged_costs))
 
-        critic, (error, values, raised_mean, flagged_cost), _ = state.cost_critic.step(
-            self._critic_optimiser(), penalised
-        )
-        log_alpha = self.next_log_alpha(state.detector.log_alpha, raised_mean, threshold)
+        critic, (error, values, flagged_cost), _ = state.cost_critic.step(self._critic_optimiser(), penalised)
+        log_alpha = self.next_log_alpha(state.detector.log_alpha, flagged_cost, threshold)
         return (
             critic,
             Detector(cvae, log_alpha),
@@ -352,16 +354,16 @@ class CPQ(Algorithm):
         )
 
     def next_log_alpha(
-        self, log_alpha: Float[Array, ""], raised_mean: Float[Array, ""], threshold: Float[Array, ""]
+        self, log_alpha: Float[Array, ""], flagged_cost: Float[Array, ""], threshold: Float[Array, ""]
     ) -> Float[Array, ""]:
-        """A step of plain ascent on log alpha, which is kept in [-5, 5].
+        """A step of plain ascent on log alpha, which is kept in [-5, 5]; it falls once the target is exceeded.
 
         Args:
             log_alpha: before.
-            raised_mean: the flagged draws' Q_c, summed and divided by the number of all draws.
+            flagged_cost: mean Q_c of the flagged draws.
             threshold: q.
         """
-        slope = jnp.exp(log_alpha) * (self.ood_factor * threshold - raised_mean)
+        slope = jnp.exp(log_alpha) * (self.ood_factor * threshold - flagged_cost)
         return jnp.clip(log_alpha + self.alpha_learning_rate * slope, -_LOG_ALPHA_BOUND, _LOG_ALPHA_BOUND)
 
     def _policy_optimiser(self) -> optax.GradientTransformation:

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key
 
-from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage
+from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import Learner, Tracked
 from safetrax.algorithms.policies import ActionBounds
-from safetrax.algorithms.standardisation import RewardIndex, Standardiser, value_warnings
+from safetrax.algorithms.standardisation import ReturnRange, RewardIndex, require_return_range, value_warnings
 from safetrax.data.store import TRANSITION_FIELDS, Field, Store, Transitions
 from safetrax.data.trajectories import Trajectories
 from safetrax.losses.conservative import conservative_gap
@@ -58,14 +58,12 @@ class CQLState(eqx.Module):
         policy: a squashed Gaussian.
         critics: Q, two of them, and their targets.
         log_temperature: log of the entropy's weight.
-        standardiser: of observations.
         bounds: action bounds.
     """
 
     policy: Learner[ScaledGaussian]
     critics: Tracked[Ensemble]
     log_temperature: Learner[Float[Array, ""]]
-    standardiser: Standardiser
     bounds: ActionBounds
 
 
@@ -78,7 +76,8 @@ class CQL(Algorithm):
     densities; the backup has no entropy. The deployed policy is tanh of the mean.
 
     Deviations from CORL: an episode that a time limit cut off ends like one that terminated, as in all methods here.
-    Rewards are not shifted, and scaled by 1: CORL's defaults, 5 and -1, are for AntMaze.
+    Rewards are scaled by the range of returns on every task (`return_range`), where CORL's configurations do so on
+    some; its further factor of 5 and shift of -1, made for AntMaze, are left out.
 
     Metrics: `reward_value` (mean Q of logged actions), `penalty` (log-sum-exp over drawn actions less Q of the logged
     one, before its weight), `reward_critic_loss` (squared error without the penalty, summed over the critics),
@@ -88,6 +87,8 @@ class CQL(Algorithm):
     """
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+    losses = ("policy_loss", "reward_critic_loss")
+    reference_std: ClassVar[float | None] = 1e-3
 
     penalty_weight: float = 10.0
     """alpha of CQL: weight of the penalty against the squared error of each critic; 0: none."""
@@ -97,8 +98,11 @@ class CQL(Algorithm):
     """Actions drawn for the penalty, each uniformly, from pi(s) and from pi(s')."""
     target_entropy: float = -1.0
     """Entropy of the policy, in nats per action dimension, that the temperature is tuned for."""
+    return_range: ReturnRange = "horizon"
+    """Rewards are multiplied so that the logged episodes' returns span it. "horizon": as many as an episode of the
+    task has steps, or the longest of the log where the task is not known; None: rewards as they are."""
     reward_scale: float = 1.0
-    """Rewards are multiplied with it."""
+    """A further factor on rewards."""
     hidden: tuple[int, ...] = (256, 256, 256)
     """Units of each hidden layer of policy and critics."""
     discount: float = 0.99
@@ -128,6 +132,7 @@ class CQL(Algorithm):
         ):
             value = getattr(self, name)
             require(value > 0, name, value, "be positive")
+        require_return_range(self.return_range)
         require(0 <= self.discount <= 1, "discount", self.discount, "lie in [0, 1]")
         require(0 < self.target_rate <= 1, "target_rate", self.target_rate, "lie in (0, 1]")
 
@@ -156,18 +161,16 @@ class CQL(Algorithm):
             policy=Learner.make(policy, self._policy_optimiser()),
             critics=Tracked.make(Ensemble(critics), self._critic_optimiser()),
             log_temperature=Learner.make(jnp.zeros(()), self._policy_optimiser()),
-            standardiser=Standardiser.identity(observations),
             bounds=ActionBounds.of(spec),
         )
 
     def stages(self) -> tuple[Stage, ...]:
         """One."""
-        return (Stage("train", self.updates, self._standardise, self._update),)
+        return (Stage("train", self.updates, keep_state, self._update),)
 
     def actor(self, state: CQLState) -> Actor:
-        """tanh of the policy's mean, on standardised observations; the scale of its deviation is not needed."""
-        network = SquashedGaussian(state.policy.network.network)
-        return state.standardiser.actor(state.bounds.actor(network))
+        """tanh of the policy's mean; the scale of its deviation is not needed."""
+        return state.bounds.actor(SquashedGaussian(state.policy.network.network))
 
     def diagnose(self, history: History) -> tuple[str, ...]:
         """A policy without gradient, or values that cannot be."""
@@ -185,18 +188,14 @@ class CQL(Algorithm):
     def _critic_optimiser(self) -> optax.GradientTransformation:
         return optax.adam(self.critic_learning_rate)
 
-    def _standardise(self, state: CQLState, store: Store, index: RewardIndex, key: Key[Array, ""]) -> CQLState:
-        return CQLState(
-            state.policy, state.critics, state.log_temperature, Standardiser.of(store.observations), state.bounds
-        )
-
     def _update(
         self, state: CQLState, store: Store, index: RewardIndex, key: Key[Array, ""]
     ) -> tuple[CQLState, Metrics]:
         """All losses are taken at the networks before the update, as in CORL."""
         draw_key, noise_key, uniform_key = jax.random.split(key, 3)
-        batch = state.standardiser.batch(store.transitions(index.transitions.sample(draw_key, self.batch_size)))
+        batch = store.transitions(index.transitions.sample(draw_key, self.batch_size))
         temperature = jnp.exp(state.log_temperature.network)
+        scale = self.reward_scale * index.reward_scale(self.return_range)
         # of s and s': one draw for the policy's loss and for the target, the others for the penalty
         noise = jax.random.normal(noise_key, (2, self.samples + 1, *batch.actions.shape))
 
@@ -218,7 +217,7 @@ class CQL(Algorithm):
 
         next_mean, next_log_std = state.policy.network.moments(batch.next_observations)
         next_drawn = next_mean + jnp.exp(next_log_std) * noise[1]
-        target = self._target(state, batch, jnp.tanh(next_drawn[0]))
+        target = self._target(state, batch, jnp.tanh(next_drawn[0]), scale)
         drawn = mean + jnp.exp(log_std) * noise[0, 1:]
         actions = jnp.concatenate(
             [
@@ -247,10 +246,10 @@ class CQL(Algorithm):
             "entropy": -log_prob,
             "temperature": temperature,
             "behaviour_distance": jnp.mean(jnp.square(jnp.tanh(mean) - batch.actions)),
-            "value_ratio": index.value_ratio(logged, self.reward_scale),
+            "value_ratio": index.value_ratio(logged, scale),
         }
         follow = critics.follow(self.target_rate)
-        return CQLState(policy, follow, log_temperature, state.standardiser, state.bounds), metrics
+        return CQLState(policy, follow, log_temperature, state.bounds), metrics
 
     def critic_loss(
         self,
@@ -264,7 +263,7 @@ class CQL(Algorithm):
 
         Args:
             critics: to be trained.
-            batch: standardised.
+            batch: of the data.
             target: of Q at the logged actions.
             actions: drawn for the penalty, all to be judged in s.
             log_density: of the drawn actions, in nats.
@@ -281,10 +280,12 @@ class CQL(Algorithm):
         error = jnp.sum(jnp.mean(jnp.square(logged - target), axis=-1))
         return error + self.penalty_weight * jnp.sum(jnp.mean(gap, axis=-1)), (error, logged, gap)
 
-    def _target(self, state: CQLState, batch: Transitions, next_actions: Float[Array, "B A"]) -> Float[Array, " B"]:
-        """r + discount (1 - done) min Q'(s', a')."""
+    def _target(
+        self, state: CQLState, batch: Transitions, next_actions: Float[Array, "B A"], scale: Float[Array, ""]
+    ) -> Float[Array, " B"]:
+        """r + discount (1 - done) min Q'(s', a'), r multiplied with `scale`."""
         following = state.critics.target.min(batch.next_observations, next_actions)
-        return self.reward_scale * batch.rewards + self.discount * jnp.where(batch.done, 0.0, following)
+        return scale * batch.rewards + self.discount * jnp.where(batch.done, 0.0, following)
 
 
 def _network(key: Key[Array, ""], sizes: Sequence[int], hidden: Initialiser, output: Initialiser) -> MLP:

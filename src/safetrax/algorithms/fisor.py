@@ -96,6 +96,7 @@ class FISOR(Algorithm):
     """
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+    losses = ("policy_loss", "reward_critic_loss", "cost_critic_loss")
 
     constraint: ConstraintName = "feasibility"
     """What is learnt of costs: "feasibility" (whether they can be avoided) or "cost" (how much there will be)."""

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key
 
-from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage
+from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import Learner, Tracked
 from safetrax.algorithms.policies import ActionBounds
-from safetrax.algorithms.standardisation import RewardIndex, Standardiser, value_warnings
+from safetrax.algorithms.standardisation import ReturnRange, RewardIndex, require_return_range, value_warnings
 from safetrax.data.store import TRANSITION_FIELDS, Field, Store
 from safetrax.data.trajectories import Trajectories
 from safetrax.losses.expectile import expectile_loss
@@ -47,14 +47,12 @@ class IQLState(eqx.Module):
         policy: a Gaussian.
         critics: Q, two of them, and their targets.
         value: V.
-        standardiser: of observations.
         bounds: action bounds.
     """
 
     policy: Learner[GaussianPolicy]
     critics: Tracked[Ensemble]
     value: Learner[MLP]
-    standardiser: Standardiser
     bounds: ActionBounds
 
 
@@ -69,7 +67,8 @@ class IQL(Algorithm):
     The authors' code takes V after its step where CORL takes it before; this follows CORL.
 
     Deviations from CORL: an episode that a time limit cut off ends like one that terminated, as in all methods here.
-    Rewards are scaled by the range of returns on every task (`return_range`), where CORL does so on three.
+    Rewards are scaled by the range of returns on every task (`return_range`), where CORL does so on three, all of
+    1000 steps; here the scaled returns span the task's own horizon, so that a step's rewards are as large as there.
 
     Metrics: `reward_value` (mean V), `advantage` (mean A), `value_loss`, `reward_critic_loss`, `policy_loss`,
     `policy_gradient` (norm), `weight` (mean), `clipped` (share of weights at their cap), `behaviour_distance`
@@ -78,6 +77,8 @@ class IQL(Algorithm):
     """
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+    losses = ("policy_loss", "value_loss", "reward_critic_loss")
+    reference_std: ClassVar[float | None] = 1e-3
 
     expectile: float = 0.7
     """Which expectile of Q over logged actions V is; 0.5: their mean, towards 1: the best action's value."""
@@ -85,8 +86,9 @@ class IQL(Algorithm):
     """beta: the greater, the more the policy keeps to actions of high advantage; 0: behaviour cloning."""
     weight_cap: float = 100.0
     """Greatest weight of a transition in the policy's loss."""
-    return_range: float | None = 1000.0
-    """Rewards are multiplied so that the logged episodes' returns span it; None: rewards as they are."""
+    return_range: ReturnRange = "horizon"
+    """Rewards are multiplied so that the logged episodes' returns span it. "horizon": as many as an episode of the
+    task has steps, or the longest of the log where the task is not known; None: rewards as they are."""
     squashed_mean: bool = True
     """The policy's mean goes through tanh (CORL). False: it is free and clipped when deployed (JAX-CORL)."""
     smallest_log_std: float = -20.0
@@ -107,12 +109,7 @@ class IQL(Algorithm):
     def __post_init__(self) -> None:
         require(0 < self.expectile < 1, "expectile", self.expectile, "lie in (0, 1)")
         require(self.inverse_temperature >= 0, "inverse_temperature", self.inverse_temperature, "not be negative")
-        require(
-            self.return_range is None or self.return_range > 0,
-            "return_range",
-            self.return_range,
-            "be positive or none",
-        )
+        require_return_range(self.return_range)
         require(
             self.smallest_log_std < _LARGEST_LOG_STD,
             "smallest_log_std",
@@ -146,17 +143,16 @@ class IQL(Algorithm):
             policy=Learner.make(GaussianPolicy(mean, jnp.zeros(actions)), self._policy_optimiser()),
             critics=Tracked.make(critics, self._optimiser()),
             value=Learner.make(MLP.make(value_key, (observations, *self.hidden, 1)), self._optimiser()),
-            standardiser=Standardiser.identity(observations),
             bounds=ActionBounds.of(spec),
         )
 
     def stages(self) -> tuple[Stage, ...]:
         """One."""
-        return (Stage("train", self.updates, self._standardise, self._update),)
+        return (Stage("train", self.updates, keep_state, self._update),)
 
     def actor(self, state: IQLState) -> Actor:
-        """The policy's mean, on standardised observations."""
-        return state.standardiser.actor(state.bounds.actor(state.policy.network.network))
+        """The policy's mean."""
+        return state.bounds.actor(state.policy.network.network)
 
     def diagnose(self, history: History) -> tuple[str, ...]:
         """All weights at the cap, all weights zero, or values that cannot be."""
@@ -172,13 +168,6 @@ class IQL(Algorithm):
             )
         return sentences
 
-    def reward_scale(self, index: RewardIndex) -> Float[Array, ""]:
-        """What rewards are multiplied with; 1 where all returns are equal."""
-        if self.return_range is None:
-            return jnp.ones(())
-        spread = index.return_range
-        return jnp.where(spread > 0, self.return_range / jnp.where(spread > 0, spread, 1.0), 1.0)
-
     def _optimiser(self) -> optax.GradientTransformation:
         return optax.adam(self.learning_rate)
 
@@ -188,15 +177,12 @@ class IQL(Algorithm):
     def _log_std(self, policy: GaussianPolicy) -> Float[Array, " A"]:
         return jnp.clip(policy.log_std, self.smallest_log_std, _LARGEST_LOG_STD)
 
-    def _standardise(self, state: IQLState, store: Store, index: RewardIndex, key: Key[Array, ""]) -> IQLState:
-        return IQLState(state.policy, state.critics, state.value, Standardiser.of(store.observations), state.bounds)
-
     def _update(
         self, state: IQLState, store: Store, index: RewardIndex, key: Key[Array, ""]
     ) -> tuple[IQLState, Metrics]:
         """All three losses are taken at the networks before the update, as in CORL."""
-        batch = state.standardiser.batch(store.transitions(index.transitions.sample(key, self.batch_size)))
-        scale = self.reward_scale(index)
+        batch = store.transitions(index.transitions.sample(key, self.batch_size))
+        scale = index.reward_scale(self.return_range)
         target_value = state.critics.target.min(batch.observations, batch.actions)
         next_value = jnp.where(batch.done, 0.0, state.value.network(batch.next_observations)[:, 0])
         target = scale * batch.rewards + self.discount * next_value
@@ -237,4 +223,4 @@ class IQL(Algorithm):
             "value_ratio": index.value_ratio(values, scale),
         }
         follow = critics.follow(self.target_rate)
-        return IQLState(policy, follow, value, state.standardiser, state.bounds), metrics
+        return IQLState(policy, follow, value, state.bounds), metrics

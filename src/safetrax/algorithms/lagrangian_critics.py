@@ -134,6 +134,7 @@ class LagrangianCritics(Algorithm):
     """
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+    losses = ("policy_loss", "reward_critic_loss", "cost_critic_loss")
 
     updates: int = 100_000
     """Gradient steps of every network."""

@@ -167,6 +167,7 @@ class LSPC(Algorithm):
             require(value > 0, name, value, "be positive")
 
     fields = TRANSITION_FIELDS
+    losses = ("cvae_loss", "policy_loss", "reward_critic_loss", "cost_critic_loss")
 
     @property
     def name(self) -> str:

@@ -1,6 +1,9 @@
-"""What IQL, TD3+BC and CQL read off the data set: statistics of its observations, and bounds of its rewards."""
+"""What algorithms read off the data set: statistics of its observations, and bounds of its rewards."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -10,12 +13,17 @@ from jaxtyping import Array, Float
 
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.data.catalogue import get_task
-from safetrax.data.store import TransitionIndex, Transitions
+from safetrax.data.store import Store, TransitionIndex
 from safetrax.data.trajectories import Trajectories
 from safetrax.nets.actors import Actor, Standardised
+from safetrax.settings import require
+
+ReturnRange = float | Literal["horizon"] | None
 
 _ROWS_AT_ONCE = 4096
-_SMALLEST_STD = 1e-3  # added to every standard deviation, as in the reference implementations
+_LEAST_STD = 1e-6  # what varies less, or by less than the rounding of its mean, is constant
+_MEAN_ROUNDING = 5e-7
+_UNSEEN = float(np.finfo(np.float32).max)  # a deviation divided by it is 0
 _ROUNDING = 1e-6
 _IMPOSSIBLE = 10.0  # times the greatest value that the rewards allow
 
@@ -25,23 +33,22 @@ class Standardiser(eqx.Module):
 
     Attributes:
         mean: of every observation dimension.
-        std: its standard deviation plus 1e-3.
+        std: what its deviation from the mean is divided by.
     """
 
     mean: Float[Array, " O"]
     std: Float[Array, " O"]
 
     @staticmethod
-    def identity(size: int) -> Standardiser:
-        """Leaves observations of that size as they are."""
-        return Standardiser(jnp.zeros(size), jnp.ones(size))
-
-    @staticmethod
-    def of(observations: Float[Array, "N O"]) -> Standardiser:
+    def of(observations: Float[Array, "N O"], added: float = 0.0) -> Standardiser:
         """Statistics of all rows, computed block by block: neither a copy of the rows nor a long sum is made.
 
-        Blocks are merged as in Chan et al. (1979), so that rounding does not grow with N, and a constant dimension
-        has exactly its value as mean and 1e-3 as std.
+        Blocks are merged as in Chan et al. (1979), so that rounding does not grow with N.
+
+        Args:
+            observations: of a log.
+            added: to every standard deviation. With 0, a dimension that is constant up to rounding becomes 0 in any
+                observation, for a network has learnt nothing about its other values.
         """
         total = observations.shape[0]
         rows = min(_ROWS_AT_ONCE, total)
@@ -62,25 +69,23 @@ class Standardiser(eqx.Module):
 
         first = (observations[0], jnp.zeros(observations.shape[1]), jnp.zeros(()))
         mean, squares, _ = jax.lax.fori_loop(0, -(-total // rows), merge, first)
-        return Standardiser(mean, jnp.sqrt(squares / total) + _SMALLEST_STD)
+        std = jnp.sqrt(squares / total)
+        if added > 0:
+            return Standardiser(mean, std + added)
+        varies = std > jnp.maximum(_LEAST_STD, _MEAN_ROUNDING * jnp.abs(mean))
+        return Standardiser(mean, jnp.where(varies, std, _UNSEEN))
 
     def __call__(self, observations: Float[Array, "*b O"]) -> Float[Array, "*b O"]:
         """(s - mean) / std."""
         return (observations - self.mean) / self.std
 
-    def batch(self, transitions: Transitions) -> Transitions:
-        """The same transitions with standardised observations, the next ones by the same statistics."""
-        return Transitions(
-            observations=self(transitions.observations),
-            actions=transitions.actions,
-            rewards=transitions.rewards,
-            costs=transitions.costs,
-            done=transitions.done,
-            next_observations=self(transitions.next_observations),
-        )
+    def store(self, store: Store) -> Store:
+        """The same rows with standardised observations, the next ones by the same statistics."""
+        following = None if store.next_observations is None else self(store.next_observations)
+        return replace(store, observations=self(store.observations), next_observations=following)
 
     def actor(self, actor: Actor) -> Standardised:
-        """An actor that was trained on such batches, for observations as they are."""
+        """An actor that was trained on such rows, for observations as they are."""
         return Standardised(actor, self.mean, self.std)
 
 
@@ -92,11 +97,13 @@ class RewardIndex(eqx.Module):
         value_bound: max |r| / (1 - discount), or max |r| times the longest episode for discount 1: no policy's value
             is greater.
         return_range: the greatest less the smallest episode return; 0 where they are equal up to rounding.
+        horizon: steps of an episode of the task, or of the log's longest where the task is not known.
     """
 
     transitions: TransitionIndex
     value_bound: Float[Array, ""]
     return_range: Float[Array, ""]
+    horizon: Float[Array, ""]
 
     @staticmethod
     def make(trajectories: Trajectories, discount: float) -> RewardIndex:
@@ -109,7 +116,18 @@ class RewardIndex(eqx.Module):
             transitions=TransitionIndex.all(trajectories),
             value_bound=jnp.asarray(float(np.abs(trajectories.rewards).max()) * steps, jnp.float32),
             return_range=jnp.asarray(0.0 if equal else spread, jnp.float32),
+            horizon=jnp.asarray(_horizon(trajectories), jnp.float32),
         )
+
+    def reward_scale(self, return_range: ReturnRange) -> Float[Array, ""]:
+        """What rewards are multiplied with so that the log's returns span `return_range`, CORL's rule; 1 for None.
+
+        "horizon" makes the rewards of a step about 1 in every task. Equal returns are left as they are.
+        """
+        if return_range is None:
+            return jnp.ones(())
+        span = self.horizon if return_range == "horizon" else return_range
+        return jnp.where(self.return_range > 0, span / jnp.where(self.return_range > 0, self.return_range, 1.0), 1.0)
 
     def value_ratio(self, values: Float[Array, "*b"], reward_scale: Array | float = 1.0) -> Float[Array, ""]:
         """Mean |value| over the greatest value that the rewards allow; 0 where all rewards are 0.
@@ -120,6 +138,21 @@ class RewardIndex(eqx.Module):
         """
         bound = self.value_bound * reward_scale
         return jnp.where(bound > 0, jnp.mean(jnp.abs(values)) / jnp.where(bound > 0, bound, 1.0), 0.0)
+
+
+def require_return_range(value: object) -> None:
+    """Check the setting `return_range` of IQL and CQL.
+
+    Raises:
+        ConfigError: it is no positive number, "horizon" or None.
+    """
+    valid = value in (None, "horizon") or (isinstance(value, (int, float)) and value > 0)
+    require(valid, "return_range", value, "be a positive number, horizon or none")
+
+
+def _horizon(trajectories: Trajectories) -> int:
+    name = trajectories.info.get("task")
+    return trajectories.max_length if name is None else get_task(name).horizon
 
 
 def per_step_scale(trajectories: Trajectories) -> Float[Array, ""]:

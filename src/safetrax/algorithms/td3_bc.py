@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int32, Key
 
-from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage
+from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import Tracked
 from safetrax.algorithms.policies import ActionBounds, policy_network
-from safetrax.algorithms.standardisation import RewardIndex, Standardiser, value_warnings
+from safetrax.algorithms.standardisation import RewardIndex, value_warnings
 from safetrax.data.store import TRANSITION_FIELDS, Field, Store, Transitions
 from safetrax.data.trajectories import Trajectories
 from safetrax.nets.actors import Actor
@@ -50,7 +50,6 @@ class TD3BCState(eqx.Module):
         critics: Q, two of them, with their targets.
         count: updates made.
         report: of the last policy step.
-        standardiser: of observations.
         bounds: action bounds.
     """
 
@@ -58,7 +57,6 @@ class TD3BCState(eqx.Module):
     critics: Tracked[Ensemble]
     count: Int32[Array, ""]
     report: PolicyReport
-    standardiser: Standardiser
     bounds: ActionBounds
 
 
@@ -80,6 +78,8 @@ class TD3BC(Algorithm):
     """
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+    losses = ("policy_loss", "reward_critic_loss")
+    reference_std: ClassVar[float | None] = 1e-3
 
     value_weight: float = 2.5
     """alpha: weight of the normalised value against the distance to the logged actions; 0: behaviour cloning."""
@@ -137,17 +137,16 @@ class TD3BC(Algorithm):
             critics=Tracked.make(critics, self._optimiser()),
             count=jnp.zeros((), jnp.int32),
             report=PolicyReport(zero, zero, zero, zero),
-            standardiser=Standardiser.identity(spec.observation_size),
             bounds=ActionBounds.of(spec),
         )
 
     def stages(self) -> tuple[Stage, ...]:
         """One."""
-        return (Stage("train", self.updates, self._standardise, self._update),)
+        return (Stage("train", self.updates, keep_state, self._update),)
 
     def actor(self, state: TD3BCState) -> Actor:
-        """The policy, on standardised observations."""
-        return state.standardiser.actor(state.bounds.actor(state.policy.network))
+        """The policy."""
+        return state.bounds.actor(state.policy.network)
 
     def diagnose(self, history: History) -> tuple[str, ...]:
         """A policy at the edge of the action box, or values that cannot be."""
@@ -180,15 +179,11 @@ class TD3BC(Algorithm):
     def _optimiser(self) -> optax.GradientTransformation:
         return optax.adam(self.learning_rate)
 
-    def _standardise(self, state: TD3BCState, store: Store, index: RewardIndex, key: Key[Array, ""]) -> TD3BCState:
-        standardiser = Standardiser.of(store.observations)
-        return TD3BCState(state.policy, state.critics, state.count, state.report, standardiser, state.bounds)
-
     def _update(
         self, state: TD3BCState, store: Store, index: RewardIndex, key: Key[Array, ""]
     ) -> tuple[TD3BCState, Metrics]:
         draw_key, noise_key = jax.random.split(key)
-        batch = state.standardiser.batch(store.transitions(index.transitions.sample(draw_key, self.batch_size)))
+        batch = store.transitions(index.transitions.sample(draw_key, self.batch_size))
         target = self._target(state, batch, noise_key)
 
         def critic_loss(network: Ensemble) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -216,7 +211,7 @@ class TD3BC(Algorithm):
             "behaviour_distance": report.distance,
             "value_ratio": index.value_ratio(values),
         }
-        return TD3BCState(policy, critics, count, report, state.standardiser, state.bounds), metrics
+        return TD3BCState(policy, critics, count, report, state.bounds), metrics
 
     def _target(self, state: TD3BCState, batch: Transitions, key: Key[Array, ""]) -> Float[Array, " B"]:
         """r + discount (1 - done) min Q'(s', pi'(s') + noise)."""

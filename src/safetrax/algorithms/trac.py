@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -11,11 +11,21 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key, UInt32
 
-from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
+from safetrax.algorithms.base import LITTLE, Algorithm, Metrics, Spec, Stage, Usage, keep_state
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import Learner
 from safetrax.algorithms.policies import ActionBounds, dropout_seed, policy_network
-from safetrax.data.segments import Segments, ValueRange, label_segments, segment_length
+from safetrax.data.segments import (
+    DESIRABLE,
+    UNDESIRABLE,
+    Ratio,
+    Segments,
+    ValueRange,
+    Windows,
+    label_segments,
+    label_windows,
+    segment_length,
+)
 from safetrax.data.store import SegmentBatch, SegmentIndex, Store, step_mask, window_rows
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
@@ -54,7 +64,8 @@ class TraCState(eqx.Module):
 
 @dataclass(frozen=True)
 class TraC(Algorithm):
-    """Trajectory classification (Gong et al., AAAI 2025, arXiv:2412.15429). Defaults: Table 4, Bullet-Safety-Gym.
+    """Trajectory classification (Gong et al., AAAI 2025, arXiv:2412.15429). Defaults: Table 4, Bullet-Safety-Gym,
+    with whole episodes for segments.
 
     Stage "pretrain" clones the labelled segments: this is the reference policy. Stage "classify" starts from it and
     minimises the weighted cross-entropy of desirable against undesirable segments, scored by
@@ -74,8 +85,9 @@ class TraC(Algorithm):
     probability floor removes) and `distance` (mean -log pi of the batch: squared distance to the logged actions).
     """
 
-    segment_ratio: float = 1.0
-    """Segment length over the longest episode's, rho."""
+    segment_ratio: Ratio = "whole"
+    """Segment length over the longest episode's, rho; shorter episodes are left out. "whole": every episode is a
+    segment, as long as it is, up to 500 steps, and windows of 500 steps of longer ones; none is left out."""
     top: float = 0.5
     """Share of the safe segments that is desirable, x."""
     bottom: float = 0.0
@@ -124,7 +136,8 @@ class TraC(Algorithm):
     """Logged actions are clipped to +-(1 - margin), the range that tanh reaches."""
 
     def __post_init__(self) -> None:
-        segment_length(self.segment_ratio, 1_000_000)
+        if self.segment_ratio != "whole":
+            segment_length(self.segment_ratio, 1_000_000)
         for name in ("top", "bottom", "weight_floor", "discount"):
             value = getattr(self, name)
             require(0 <= value <= 1, name, value, "lie in [0, 1]")
@@ -144,20 +157,52 @@ class TraC(Algorithm):
             return cls(temperature=0.1, eta=0.5, bottom=0.5, segment_ratio=0.75)
         if suite == "metadrive":
             return cls(discount=1.0, top=0.25, segment_ratio=0.25, pretrain_updates=60_000, updates=140_000)
-        return cls()
+        return cls(segment_ratio=1.0) if suite == "bullet" else cls()
 
     def segments(self, trajectories: Trajectories, cost_limit: float) -> Segments:
         """The labelled segments for one limit, on the host."""
-        return label_segments(
-            trajectories,
-            cost_limit,
-            ratio=self.segment_ratio,
-            top=self.top,
-            bottom=self.bottom,
-            floor=self.weight_floor,
-            include_short=self.short_episodes,
-            value_range=self.value_range,
-        )
+        return label_segments(trajectories, cost_limit, **self._labelling())
+
+    def windows(self, trajectories: Trajectories, cost_limit: float) -> Windows:
+        """The same with those that are not used, and with what they cost and earn."""
+        return label_windows(trajectories, cost_limit, **self._labelling())
+
+    def usage(self, trajectories: Trajectories, cost_limit: float) -> Usage:
+        """How many segments there are of each class, and the share of the log's steps that lie in them."""
+        windows = self.windows(trajectories, cost_limit)
+        used = {"desirable": DESIRABLE, "undesirable": UNDESIRABLE}
+        if self.classes != "both":
+            used = {self.classes: used[self.classes]}
+        counts = {name: windows.labels.count(label) for name, label in used.items()}
+        share = windows.covered(trajectories.num_transitions, *used.values())
+        warnings = [
+            f"at the cost limit {cost_limit:g} no segment is {name}, so that TraC has nothing to {purpose}; {remedy}."
+            for name, purpose, remedy in (
+                ("desirable", "imitate", "raise the limit or the share top"),
+                ("undesirable", "keep away from", "lower the limit or raise the share bottom"),
+            )
+            if counts.get(name) == 0
+        ]
+        if share < LITTLE:
+            left_out = (
+                f"{windows.left_out:,} of {trajectories.num_episodes:,} episodes are shorter than a segment of "
+                f"{windows.length} steps, and segment_ratio=whole uses them too."
+            )
+            remedy = left_out if windows.left_out else "raise the share top or bottom."
+            warnings.append(f"at the cost limit {cost_limit:g} TraC uses {share:.1%} of the log's steps; {remedy}")
+        shorter = "up to " if (windows.episode_steps < windows.length).any() else ""
+        counts["unused"] = windows.starts.size - sum(counts.values())
+        return Usage(cost_limit, f"segments of {shorter}{windows.length} steps", counts, share, tuple(warnings))
+
+    def _labelling(self) -> dict[str, Any]:
+        return {
+            "ratio": self.segment_ratio,
+            "top": self.top,
+            "bottom": self.bottom,
+            "floor": self.weight_floor,
+            "include_short": self.short_episodes,
+            "value_range": self.value_range,
+        }
 
     def index(self, trajectories: Trajectories, cost_limit: float) -> SegmentIndex:
         """Labelled windows for one limit."""

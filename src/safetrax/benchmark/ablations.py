@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from safetrax.errors import ConfigError
-from safetrax.words import nearest
+from safetrax.words import exact, nearest
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Ablation:
 
 
 def _values(setting: str, symbol: str, *values: float) -> dict[str, dict[str, Any]]:
-    return {f"{symbol} {value:g}": {setting: value} for value in values}
+    return {f"{symbol} {exact(value)}": {setting: value} for value in values}
 
 
 _TWO = ("AntCircle", "mediummean")

@@ -4,12 +4,12 @@ grid.json               the jobs
 state/<job>.json        of a job that runs or failed: since when, where, how far, with which error
 results/<job>.parquet   of a job that is done
 runs/<job>/             its run folder: settings, checkpoint, metrics, policies
+lock                    while a command runs jobs
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
@@ -22,7 +22,7 @@ from typing import Any, Literal
 from safetrax.benchmark.grid import Job
 from safetrax.benchmark.results import ENDING
 from safetrax.errors import ConfigError, RunError
-from safetrax.files import explain_os_errors, write_json
+from safetrax.files import explain_os_errors, locked, place_of_this_process, sweep, write_json
 
 StateName = Literal["waiting", "running", "stopped", "failed", "done"]
 
@@ -131,7 +131,7 @@ class BenchmarkFolder:
         try:
             values = json.loads(self.grid_file.read_text(encoding="utf-8"))
             return tuple(Job.from_json(entry) for entry in values["jobs"])
-        except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
             raise RunError(f"{self.grid_file} cannot be read ({error}).") from None
 
     def states(self) -> tuple[State, ...]:
@@ -145,7 +145,12 @@ class BenchmarkFolder:
         try:
             values: Mapping[str, Any] = json.loads(self.state_file(job.name).read_text(encoding="utf-8"))
             state = State(job=job, **values)
-        except (OSError, ValueError, TypeError):  # not begun, or cut off by a full disk: it begins again
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+            RecursionError,
+        ):  # not begun, or cut off by a full disk: it begins again
             return State(job, "waiting")
         if state.name == "running" and not _is_alive(state):
             return replace(state, name="stopped")
@@ -175,32 +180,17 @@ class BenchmarkFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else starts jobs of this folder inside the block.
+        """Nobody else starts jobs of this folder inside the block, and what killed commands left is gone.
 
         Raises:
-            RunError: somebody does.
+            RunError: somebody does, or the folder cannot be written to.
         """
-        with explain_os_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / "lock").open("a+", encoding="utf-8")
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.seek(0)
-                raise RunError(
-                    f"another safetrax benchmark works in {self.path} ({file.read().strip() or 'unknown'}); "
-                    "wait for it, or stop it."
-                ) from None
-            file.truncate(0)
-            file.write(place_of_this_process())
-            file.flush()
+        with locked(self.path / "lock", self.path):
+            for folder in (self.path, self.results_folder, self.path / "state"):
+                sweep(folder)
+            for results in self.results_folder.glob(f"*{ENDING}"):
+                self.state_file(results.name.removesuffix(ENDING)).unlink(missing_ok=True)
             yield
-
-
-def place_of_this_process() -> str:
-    """`<computer> <process>`."""
-    return f"{socket.gethostname()} {os.getpid()}"
 
 
 def _is_alive(state: State) -> bool:

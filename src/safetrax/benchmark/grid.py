@@ -19,9 +19,11 @@ from safetrax.data.places import dataset_path
 from safetrax.data.segments import check_cost_limits
 from safetrax.errors import ConfigError, TaskError
 from safetrax.methods import get_choice
-from safetrax.words import nearest
+from safetrax.settings import require_whole
+from safetrax.words import exact, nearest
 
 _ENDINGS = (".hdf5", ".h5", ".npz", ".parquet")
+_LONGEST_NAME = 200  # of a job; files are called after it
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,17 @@ class Job:
             ConfigError: something is missing.
         """
         try:
+            for key in ("name", "algorithm", "label", "task", "data"):
+                if not isinstance(values[key], str):
+                    raise TypeError(f"{key} is {values[key]!r}")
+            if not 0 < len(values["name"]) < _LONGEST_NAME or "/" in values["name"]:
+                raise ValueError(f"{values['name']!r} is no file name")
             return Job(
                 **{f.name: values[f.name] for f in fields(Job) if f.name not in ("cost_limits", "seeds")},
                 cost_limits=tuple(float(limit) for limit in values["cost_limits"]),
-                seeds=tuple(int(seed) for seed in values["seeds"]),
+                seeds=tuple(_whole(seed) for seed in values["seeds"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ConfigError(f"a job of the grid is damaged ({error!r}).") from None
 
 
@@ -135,11 +142,11 @@ class Grid:
         """
         protocol = get_protocol(self.protocol)
         check_cost_limits(self.cost_limits)
-        seeds = self.seeds or protocol.seeds
+        seeds = tuple(_whole(seed) for seed in self.seeds or protocol.seeds)
         if len(set(seeds)) < len(seeds):
             raise ConfigError(f"a seed is given twice: {', '.join(map(str, seeds))}.")
         if len(set(self.cost_limits)) < len(self.cost_limits):
-            raise ConfigError(f"a cost limit is given twice: {', '.join(f'{x:g}' for x in self.cost_limits)}.")
+            raise ConfigError(f"a cost limit is given twice: {', '.join(map(exact, self.cost_limits))}.")
         episodes = protocol.episodes if self.episodes is None else self.episodes
         if episodes < 1:
             raise ConfigError(f"episodes is {episodes}, but must be at least 1.")
@@ -174,6 +181,10 @@ class Grid:
         ]
         for job in made:
             algorithm_of(job)  # an impossible setting is found now
+        names = [job.name for job in made]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(f"two jobs of the grid would be called {name}; give them two grids.")
         return tuple(made)
 
     def _variants(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
@@ -244,7 +255,7 @@ def algorithm_of(job: Job) -> Any:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f" did you mean {near[0]}?" if near else f" safetrax train {job.algorithm} --help shows all."
             raise ConfigError(f"{job.algorithm} has no setting {name!r};{hint}")
-    values = {name: tuple(v) if isinstance(v, list) else v for name, v in job.settings.items()}
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in job.settings.items()}
     try:
         return replace(preset, **choice.fixed, **values)
     except TypeError:
@@ -261,6 +272,11 @@ def _tasks_of(word: str) -> Sequence[Task]:
     if near:
         raise TaskError(f"there is no task or suite {word!r}; did you mean {near[0]}?")
     return (get_task(word),)
+
+
+def _whole(seed: Any) -> int:
+    require_whole("seed", seed)
+    return int(seed)
 
 
 def _slug(*words: str) -> str:

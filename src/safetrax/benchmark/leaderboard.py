@@ -37,7 +37,7 @@ class Entry:
         cost: normalised cost, each by its own limit.
         reward_error: standard error of an own result; None if one sample cannot tell, or it is published.
         cost_error: of the cost, alike.
-        safe: whether the cost is at most 1.
+        safe: whether the cost is at most 1; of an own result, at every limit.
         best: whether it has the highest reward of all safe entries of the task with the same limits and data; False
             where the limits are unknown or there is no other such entry.
         own: whether it is an own result.
@@ -127,7 +127,7 @@ def leaderboard(
         entries += [_own_entry(result) for result in own if result.summary.task == task.name]
         entries = _mark_best([entry for entry in entries if not names or entry.method.casefold() in names])
         if entries:
-            entries.sort(key=lambda entry: (not entry.safe, -_rank(entry), entry.cost))
+            entries.sort(key=lambda entry: (not entry.safe, -entry.reward, entry.cost))
             boards.append(TaskBoard(task.name, task.suite, tuple(entries)))
     quoted = {key for board in boards for entry in board.entries if not entry.own for key in entry.sources}
     return Leaderboard(tuple(boards), tuple(source for key, source in SOURCES.items() if key in quoted))
@@ -238,7 +238,7 @@ def _mark_best(entries: Sequence[Entry]) -> list[Entry]:
     for entry in entries:
         groups[entry.cost_limits, entry.data].append(entry)
     highest = {
-        key: max((_rank(entry) for entry in group if entry.safe), default=math.inf)
+        key: max((entry.reward for entry in group if entry.safe), default=math.inf)
         for key, group in groups.items()
         if key[0] and len(group) > 1
     }
@@ -246,8 +246,3 @@ def _mark_best(entries: Sequence[Entry]) -> list[Entry]:
         replace(entry, best=entry.safe and entry.reward == highest.get((entry.cost_limits, entry.data)))
         for entry in entries
     ]
-
-
-def _rank(entry: Entry) -> float:
-    """The reward, where a diverged policy's NaN is less than any."""
-    return -math.inf if math.isnan(entry.reward) else entry.reward

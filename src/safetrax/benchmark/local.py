@@ -141,7 +141,7 @@ def _start(folder: BenchmarkFolder, job: Job, lane: Lane) -> _Running:
     process = subprocess.Popen(
         words,
         env=lane.environment(),
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,  # closed when this process ends, however it does
         stdout=log,
         stderr=log,
         start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on

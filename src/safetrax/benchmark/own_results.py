@@ -17,7 +17,9 @@ from safetrax.data.download.records import read_record
 from safetrax.data.places import dataset_path
 from safetrax.errors import DataError, RunError, SafeTraXError
 from safetrax.evaluation.episodes import EpisodeRow, RunKey, read_episodes
+from safetrax.evaluation.scores import is_safe
 from safetrax.evaluation.statistics import Summary, benchmark_table, last_steps
+from safetrax.words import exact
 
 SEEDS = 3  # of DSRL's protocol
 EPISODES = 20
@@ -105,7 +107,7 @@ def limits_difference(limits: Sequence[float], task: Task) -> str | None:
 
 def limits_text(limits: Sequence[float]) -> str:
     """For instance `10, 20, 40`; a question mark for none."""
-    return ", ".join(f"{limit:g}" for limit in limits) or "?"
+    return ", ".join(map(exact, limits)) or "?"
 
 
 def _read(path: Path) -> list[_Run]:
@@ -156,6 +158,8 @@ def _differences(
     if limits is not None:
         yield limits
     seeds, episodes = _fewest_seeds(rows), _fewest_episodes(rows)
+    if summary.unsafe_limits and is_safe(summary.normalised_cost.mean):
+        yield f"Safe on average, but not at the cost limit {limits_text(summary.unsafe_limits)}."
     if seeds < SEEDS:
         yield f"{_count(seeds, 'training seed')} per cost limit, where DSRL's protocol has {SEEDS}."
     if episodes < EPISODES:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict
-from typing import Any
 
 from safetrax.benchmark.leaderboard import Entry, Leaderboard
 from safetrax.benchmark.own_results import limits_text
 
 HEADINGS = ("method", "limits", "reward", "cost", "safe", "source", "notes")
 LEGEND = (
-    "Reward and cost are normalised; safe is a cost of at most 1. best: the highest reward of the safe ones of the "
-    "same limits and data. ± is one standard error, of own results only."
+    "Reward and cost are normalised; safe is a cost of at most 1, of own results at every limit. best: the highest "
+    "reward of the safe ones of the same limits and data. ± is one standard error, of own results only."
 )
 
 
@@ -70,10 +68,10 @@ def to_markdown(board: Leaderboard) -> str:
 
 
 def to_json(board: Leaderboard) -> str:
-    """All fields of all entries and sources, indented; a figure that is no number is null."""
+    """All fields of all entries and sources, indented."""
     value = {
         "tasks": [
-            {"task": task.task, "suite": task.suite, "entries": [_plain(entry) for entry in task.entries]}
+            {"task": task.task, "suite": task.suite, "entries": [asdict(entry) for entry in task.entries]}
             for task in board.boards
         ],
         "sources": [asdict(source) for source in board.sources],
@@ -84,15 +82,6 @@ def to_json(board: Leaderboard) -> str:
 def source_lines(board: Leaderboard) -> list[tuple[str, str]]:
     """Each source with its reference."""
     return [(source.key, f"{source.reference}.") for source in board.sources]
-
-
-def _plain(entry: Entry) -> dict[str, Any]:
-    """JSON has no NaN, which a diverged policy may earn."""
-    values = asdict(entry)
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in values.items()
-    }
 
 
 def _escaped(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from safetrax.benchmark.grid import Job
 from safetrax.errors import ConfigError, DataError
-from safetrax.evaluation.episodes import EpisodeRow
+from safetrax.evaluation.episodes import EpisodeRow, require_possible
 from safetrax.files import atomic_path
 
 ENDING = ".parquet"
@@ -85,26 +85,16 @@ def read_result(path: str | Path) -> JobResult:
         columns = [table.column(name).to_pylist() for name in _TYPES]
         return JobResult(
             Job.from_json(header["job"]),
-            tuple(EpisodeRow(*values) for values in zip(*columns, strict=True)),
+            tuple(require_possible((EpisodeRow(*row) for row in zip(*columns, strict=True)), str(path))),
             header["config"],
             header["seconds"],
             int(header["attempts"]),
             tuple(header["warnings"]),
         )
+    except DataError:
+        raise
     except (KeyError, ValueError, TypeError, ConfigError):
         raise DataError(f"{path} is a Parquet file, but holds no results of a benchmark.") from None
-
-
-def read_seconds(path: str | Path) -> float:
-    """Wall-clock seconds of a job's last attempt, without reading its rows.
-
-    Raises:
-        DataError: the file is missing, damaged or no result of a job.
-        ConfigError: pyarrow is not installed.
-    """
-    _, parquet = _pyarrow()
-    header = _header(_reading(parquet.read_schema, Path(path)), Path(path))
-    return float(sum(header["seconds"].values()))
 
 
 def _reading(read: Callable[[Path], Any], path: Path) -> Any:
@@ -125,8 +115,9 @@ def _header(schema: Any, path: Path) -> dict[str, Any]:
     try:
         header: dict[str, Any] = json.loads((schema.metadata or {})[_KEY])
         if header.keys() >= {"job", "config", "seconds", "attempts", "warnings"}:
+            header["seconds"] = {str(part): float(seconds) for part, seconds in header["seconds"].items()}
             return header
-    except (KeyError, ValueError, AttributeError):
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         pass
     raise DataError(f"{path} is a Parquet file, but holds no results of a benchmark.")
 

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from safetrax.benchmark.folder import BenchmarkFolder, State
-from safetrax.benchmark.results import read_seconds
+from safetrax.benchmark.results import read_result
 from safetrax.errors import DataError
 
 ORDER = ("done", "running", "stopped", "failed", "waiting")
@@ -70,7 +70,7 @@ def _seconds_of(path: Path) -> float:
 
 @cache
 def _read_once(path: Path, changed: int) -> float:
-    return read_seconds(path)
+    return float(sum(read_result(path).seconds.values()))
 
 
 def _seconds_left(

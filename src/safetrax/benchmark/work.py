@@ -67,6 +67,7 @@ def _result(
 ) -> JobResult:
     from safetrax.data import load
     from safetrax.evaluation.rollout import evaluate
+    from safetrax.training.folder import RunFolder
     from safetrax.training.train import train
 
     algorithm = algorithm_of(job)
@@ -74,6 +75,8 @@ def _result(
     if data is None:
         data = load(job.data, task=job.task, next_observations="next_observations" in algorithm.fields)
     out = folder.run_folder(job.name)
+    with RunFolder(out).locked(lambda: None):  # a lost node may still be at it, or its lock not yet have expired
+        pass
     began = time.monotonic()
     run = train(
         algorithm,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 
 DONE, FAILED, INTERRUPTED = 0, 3, 130  # exit codes; any other means that the process died
 
@@ -12,6 +14,7 @@ def main(words: list[str]) -> int:
     from safetrax.benchmark.folder import BenchmarkFolder
     from safetrax.benchmark.work import perform
 
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     path, name, workers = words
     folder = BenchmarkFolder.open(path)
     job = next(job for job in folder.jobs() if job.name == name)
@@ -19,6 +22,13 @@ def main(words: list[str]) -> int:
         return DONE if perform(job, folder, workers=int(workers)) else FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _end_with_parent() -> None:
+    """A job must not go on without its command, which would begin it a second time: its stdin ends with that."""
+    while os.read(0, 1):
+        pass
+    os._exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import time
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
@@ -16,6 +17,7 @@ from safetrax.cli.console import complain, say
 from safetrax.cli.parsing import parse
 from safetrax.cli.plain import plain_table
 from safetrax.errors import ConfigError
+from safetrax.words import exact
 
 if TYPE_CHECKING:
     from safetrax.benchmark.folder import BenchmarkFolder
@@ -162,8 +164,8 @@ def _run(options: BenchmarkOptions) -> int:
     gpus = options.gpus if options.executor == "local" else 0
     places = lanes(options.workers, gpus, len(jobs), options.job_cpus)
     _require_simulators(jobs)
-    folder = BenchmarkFolder.make(options.out, jobs)
-    with folder.locked():
+    with BenchmarkFolder(Path(options.out)).locked():
+        folder = BenchmarkFolder.make(options.out, jobs)
         todo = _todo(folder, jobs, options.retry)
         screen = _Screen(folder, len(places))
         if todo and options.executor == "ray":
@@ -209,13 +211,13 @@ def _require_simulators(jobs: Sequence[Job]) -> None:
 
 def _todo(folder: BenchmarkFolder, jobs: Sequence[Job], retry: bool) -> list[Job]:
     """Jobs that are not done, without the failed ones unless asked for."""
-    from safetrax.benchmark.results import read_seconds
+    from safetrax.benchmark.results import read_result
 
     states = {state.job.name: state for state in folder.states()}
     failed = [job for job in jobs if states[job.name].name == "failed"]
     for job in jobs:
         if states[job.name].name == "done":
-            read_seconds(folder.results_file(job.name))  # a damaged one is said now
+            read_result(folder.results_file(job.name))  # a damaged one is said now
     if failed and not retry:
         complain(f"{len(failed)} failed jobs stay as they are; --retry runs them again.", kind="warning: ")
     skipped = {"done"} if retry else {"done", "failed"}
@@ -356,7 +358,7 @@ def _names() -> int:
     for column in ("name", "limits", "seeds", "episodes", "of"):
         table.add_column(column)
     for name, protocol in PROTOCOLS.items():
-        limits = {suite: "/".join(f"{limit:g}" for limit in protocol.limits(tasks(suite)[0])) for suite in SUITES}
+        limits = {suite: "/".join(map(exact, protocol.limits(tasks(suite)[0]))) for suite in SUITES}
         text = ", ".join(f"{suite} {each}" for suite, each in limits.items())
         table.add_row(name, text, " ".join(map(str, protocol.seeds)), str(protocol.episodes), protocol.source)
     say(table)

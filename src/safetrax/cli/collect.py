@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from safetrax.cli.console import complain, say
 from safetrax.cli.parsing import parse
+from safetrax.envs.pool import STEP_TIMEOUT
 from safetrax.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class CollectOptions:
     episodes: int = 1000
     """Episodes to keep of those that agents make, spread evenly over cost and return; others make just so many."""
     steps: int = 2_000_000
-    """Environment steps of all agents together."""
+    """Environment steps of all agents together, in whole episodes."""
     agents: int = 2
     """Agents that learn side by side; the limit of every other one falls, that of those between rises."""
     cost_limits: Annotated[
@@ -80,6 +81,8 @@ class CollectOptions:
         int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: one per processor core)")
     ] = None
     """Processes that step environments. The data do not depend on it."""
+    step_timeout: Annotated[float, tyro.conf.arg(metavar="SECONDS")] = STEP_TIMEOUT
+    """How long an environment may take for a step or a reset. Its process is then ended, and replaced twice."""
     resume: bool = False
     """Go on with the collection into the same file that was stopped; all other flags as they were."""
 
@@ -110,6 +113,7 @@ def run(argv: list[str]) -> int:
             horizon=options.horizon,
             next_observations=options.next_observations,
             workers=options.workers,
+            step_timeout=options.step_timeout,
             resume=options.resume,
             report=shown,
         )

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -15,7 +15,9 @@ from safetrax.cli.console import say
 from safetrax.cli.parsing import parse
 from safetrax.data.catalogue import get_task
 from safetrax.data.segments import check_cost_limits
+from safetrax.envs.pool import STEP_TIMEOUT
 from safetrax.errors import ConfigError
+from safetrax.evaluation.episodes import EpisodeRow, read_episodes, write_episodes
 from safetrax.files import check_writable
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ class EvaluateOptions:
         int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: one per processor core)")
     ] = None
     """Processes that step environments. The results do not depend on it."""
+    step_timeout: Annotated[float, tyro.conf.arg(metavar="SECONDS")] = STEP_TIMEOUT
+    """How long an environment may take for a step or a reset. Its process is then ended, and replaced twice."""
     cost_limits: Annotated[
         tuple[float, ...], tyro.conf.arg(metavar="COST [COST ...]", help_behavior_hint="(default: the task's)")
     ] = ()
@@ -77,15 +81,15 @@ def run(argv: list[str]) -> int:
     from safetrax.cli.sources import adjusted, load_sources
 
     sources = [adjusted(source, adjustments) for source in load_sources(options.policies, options.task)]
-    rows: list[Any] = []
-    for source in sources:
-        rows += _evaluate(source, options)
-    if options.out is not None:
-        from safetrax.evaluation.episodes import write_episodes
-
-        write_episodes(options.out, rows)
-        say(f"episodes  {options.out}")
-    elif any(source.folder is None for source in sources):
+    rows: list[EpisodeRow] = []
+    try:
+        for source in sources:
+            _evaluate(source, options, rows)
+    finally:  # whatever ended it: what there is is kept
+        if options.out is not None and rows:
+            write_episodes(options.out, rows)
+            say(f"episodes  {options.out} ({len(rows)})")
+    if options.out is None and any(source.folder is None for source in sources):
         say("The episodes of single policy files are not saved; pass --out FILE.csv to keep them.")
     if options.video is not None:
         _record(sources, options.video, options.seed)
@@ -115,27 +119,35 @@ def parse_adjustments(words: Iterable[str]) -> dict[str, float]:
     return values
 
 
-def _evaluate(source: Source, options: EvaluateOptions) -> Sequence[Any]:
-    from safetrax.cli.session import merge_episodes
+def _evaluate(source: Source, options: EvaluateOptions, rows: list[EpisodeRow]) -> None:
+    """Add the rows to those there are, and to the run folder's if they have no file of their own."""
     from safetrax.cli.tables import NOTE, results_table
     from safetrax.evaluation.rollout import evaluate
 
-    result = evaluate(
-        source.policies,
-        source.task,
-        episodes=options.episodes,
-        seed=options.seed,
-        workers=options.workers,
-        step=source.step,
-    )
+    folder = source.folder if options.out is None else None
+    if folder is not None and folder.episodes_file.exists():
+        read_episodes(folder.episodes_file)  # a damaged one is said now
+    first = len(rows)
+    try:
+        result = evaluate(
+            source.policies,
+            source.task,
+            episodes=options.episodes,
+            seed=options.seed,
+            workers=options.workers,
+            step=source.step,
+            step_timeout=options.step_timeout,
+            on_episode=rows.append,
+        )
+        rows[first:] = result.rows
+    finally:
+        if folder is not None and rows[first:]:
+            folder.add_episodes(rows[first:])
+            say(f"episodes  {folder.episodes_file} ({len(rows) - first})")
     limits = options.cost_limits or source.cost_limits
     say(results_table(result.rows, limits, title=f"{source.title}: {source.task}"), NOTE)
     rate = result.environment_steps / max(result.seconds, 1e-9)
     say(f"{len(result.rows)} episodes, {result.environment_steps:,} steps in {result.seconds:.1f} s ({rate:,.0f}/s)")
-    if options.out is None and source.folder is not None:
-        merge_episodes(source.folder.episodes_file, result.rows)
-        say(f"episodes  {source.folder.episodes_file}")
-    return result.rows
 
 
 def _record(sources: Sequence[Source], path: str, seed: int) -> None:

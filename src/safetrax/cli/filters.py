@@ -20,7 +20,7 @@ from safetrax.data.filters import FILTERS, Filter
 from safetrax.data.segments import within_limit
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError
-from safetrax.words import nearest
+from safetrax.words import exact, nearest
 
 FILTERS_FLAG = tyro.conf.arg(metavar="NAME[:VALUE][,KEY=VALUE] ...", help_behavior_hint="(default: none)")
 """How `--filters` looks in the help."""
@@ -197,7 +197,7 @@ def filter_tables(steps: Sequence[Step], cost_limits: Sequence[float]) -> tuple[
     """
     counts = plain_table("filters, one after the other")
     counts.add_column("", overflow="fold")
-    for heading in ("episodes", "transitions", *(f"safe at {limit:g}" for limit in cost_limits)):
+    for heading in ("episodes", "transitions", *(f"safe at {exact(limit)}" for limit in cost_limits)):
         counts.add_column(heading, justify="right")
     spreads = plain_table("min, median, max")
     spreads.add_column("", overflow="fold")

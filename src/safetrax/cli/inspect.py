@@ -20,8 +20,9 @@ from safetrax.cli.parsing import parse
 from safetrax.cli.plain import plain_table
 from safetrax.data import Trajectories, get_task, load, validate, write_hdf5
 from safetrax.data.filters import Filter, filter_steps
-from safetrax.data.segments import check_cost_limits, segment_length, within_limit
-from safetrax.errors import ConfigError, DataError
+from safetrax.data.segments import Ratio, check_cost_limits, within_limit
+from safetrax.errors import ConfigError
+from safetrax.words import exact
 
 if TYPE_CHECKING:
     from safetrax.algorithms.trac import TraC
@@ -57,10 +58,12 @@ class InspectOptions:
     """Share of the safe segments that is desirable, as in safetrax train trac."""
     bottom: Annotated[float | None, _PRESET] = None
     """Share of the safe segments that is undesirable."""
-    segment_ratio: Annotated[float | None, _PRESET] = None
-    """Segment length over the longest episode's."""
+    segment_ratio: Annotated[
+        Ratio | None, tyro.conf.arg(metavar="FLOAT|whole", help_behavior_hint="(default: TraC's for the task)")
+    ] = None
+    """Segment length over the longest episode's; whole: every episode as it is."""
     figure: Annotated[str | None, tyro.conf.arg(metavar="FILE.png", help_behavior_hint="(default: none)")] = None
-    """Draw the episodes by cost and return, labelled, one panel per limit; before the filters in a faint grey."""
+    """Draw the segments by cost and return, labelled, one panel per limit; before the filters in a faint grey."""
     save: Annotated[str | None, tyro.conf.arg(metavar="FILE.hdf5", help_behavior_hint="(default: none)")] = None
     """Write the filtered data set, in DSRL's format."""
 
@@ -69,7 +72,8 @@ def run(argv: list[str]) -> int:
     """Inspect; the exit code."""
     options = parse(InspectOptions, argv, prog=_PROG, description=_ABOUT)
     filters = _check(options)
-    raw = _load(options)
+    # a file that is saved is for other tools, which may need next observations
+    raw = load(options.data, task=options.task, next_observations=options.save is not None, progress=True)
     say(_sizes(raw), _counts(raw))
     if not _say_findings(raw):
         return 2
@@ -82,15 +86,23 @@ def run(argv: list[str]) -> int:
     if filters and not _say_findings(data, "after the filters: "):
         return 2
     if limits:
-        say("", _labels(data, limits, rule))
+        _say_labels(data, limits, rule)
     else:
         say("", "No task names cost limits for this data set; pass --cost-limits to see how it would be labelled.")
     if options.figure is not None:
         from safetrax.report.plots import cost_return_scatter
 
-        shares = {"top": rule.top, "bottom": rule.bottom, "floor": rule.weight_floor}
-        before = raw if filters else None
-        say(f"figure    {cost_return_scatter(data, limits, options.figure, before=before, **shares)}")
+        drawn = cost_return_scatter(
+            data,
+            limits,
+            options.figure,
+            ratio=rule.segment_ratio,
+            top=rule.top,
+            bottom=rule.bottom,
+            include_short=rule.short_episodes,
+            before=raw if filters else None,
+        )
+        say(f"figure    {drawn}")
     if options.save is not None:
         _save(data, options.save)
     _say_next(options, filters, task)
@@ -111,15 +123,6 @@ def _check(options: InspectOptions) -> tuple[Filter, ...]:
         if Path(options.save).resolve() == Path(options.data).resolve():
             raise ConfigError(f"--save {options.save} is the data set that is read; choose another name.")
     return parse_filters(options.filters, options.cost_limits)
-
-
-def _load(options: InspectOptions) -> Trajectories:
-    if options.save is None:
-        return load(options.data, task=options.task, progress=True)
-    try:  # other tools need them
-        return load(options.data, task=options.task, next_observations=True, progress=True)
-    except DataError:  # has none; any other fault is found again
-        return load(options.data, task=options.task, progress=True)
 
 
 def _say_findings(data: Trajectories, prefix: str = "") -> bool:
@@ -185,28 +188,24 @@ def _counts(data: Trajectories) -> str:
     )
 
 
-def _labels(data: Trajectories, limits: tuple[float, ...], rule: TraC) -> Table:
-    length = segment_length(rule.segment_ratio, data.max_length)
-    table = plain_table(f"labels (top {rule.top:g}, bottom {rule.bottom:g}, segments of {length} steps)")
+def _say_labels(data: Trajectories, limits: tuple[float, ...], rule: TraC) -> None:
+    found = [rule.usage(data, limit) for limit in limits]
+    table = plain_table(f"labels (top {rule.top:g}, bottom {rule.bottom:g}, {found[0].unit})")
     table.add_column("limit", justify="right")
     for heading in ("safe episodes", "best safe return", "desirable", "undesirable", "unused segments"):
         table.add_column(heading, justify="right")
-    for limit in limits:
-        safe = within_limit(data.cost_returns, limit)
+    for usage in found:
+        safe = within_limit(data.cost_returns, usage.cost_limit)
         best = f"{data.returns[safe].max():.6g}" if safe.any() else "-"
-        share = f"{safe.sum():,} ({safe.mean():.1%})"
-        table.add_row(f"{limit:g}", share, best, *_segment_counts(data, limit, rule))
-    return table
-
-
-def _segment_counts(data: Trajectories, limit: float, rule: TraC) -> tuple[str | Text, ...]:
-    try:
-        segments = rule.segments(data, limit)
-    except DataError:  # no segment is safe at this limit; others may be
-        return Text("none", style="bold red"), "-", "-"
-    desirable = int(segments.desirable.sum())
-    labelled = segments.desirable.size
-    return f"{desirable:,}", f"{labelled - desirable:,}", f"{segments.num_windows - labelled:,}"
+        counts = [
+            f"{count:,}" if count or name == "unused" else Text("none", style="bold red")
+            for name, count in usage.counts.items()
+        ]
+        table.add_row(f"{exact(usage.cost_limit)}", f"{safe.sum():,} ({safe.mean():.1%})", best, *counts)
+    shares = ", ".join(f"{usage.share:.1%} at limit {exact(usage.cost_limit)}" for usage in found)
+    say("", table, f"steps of the log in desirable and undesirable segments: {shares}")
+    for sentence in dict.fromkeys(sentence for usage in found for sentence in usage.warnings):
+        say(f"warning: {sentence}")
 
 
 def _say_next(options: InspectOptions, filters: Sequence[Filter], task: str | None) -> None:
@@ -214,7 +213,7 @@ def _say_next(options: InspectOptions, filters: Sequence[Filter], task: str | No
     named = task if saved else options.task  # the name of a new file does not tell the task
     flags = "" if named is None else f" --task {named}"
     if options.cost_limits:
-        flags += f" --cost-limits {' '.join(f'{limit:g}' for limit in options.cost_limits)}"
+        flags += f" --cost-limits {' '.join(map(exact, options.cost_limits))}"
     if filters and not saved:
         flags += f" --filters {' '.join(map(str, filters))}"
     say(f"next      safetrax train trac --data {shlex.quote(options.save or options.data)}{flags}")

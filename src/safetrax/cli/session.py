@@ -7,7 +7,6 @@ import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from safetrax.algorithms.base import Algorithm
 from safetrax.cli.console import complain, say
@@ -18,7 +17,7 @@ from safetrax.data import Trajectories, load
 from safetrax.data.filters import Filter, filter_steps
 from safetrax.data.readers import absolute_source
 from safetrax.errors import SafeTraXError, SimulatorError
-from safetrax.evaluation.episodes import EpisodeRow, read_episodes, write_episodes
+from safetrax.evaluation.episodes import EpisodeRow, read_episodes
 from safetrax.training.folder import RunFolder
 from safetrax.training.train import Run, TrainingInterruptedError, train
 
@@ -77,7 +76,7 @@ class Session:
         say(f"trained {count} {'policy' if count == 1 else 'policies'} of {self.algorithm.name} in {seconds:.0f} s")
         assert run.folder is not None
         evaluated = bool(options.evaluate and not obstacle) and self._evaluate(run, run.folder)
-        _draw_curves(run, run.folder)
+        self._draw_curves(run, run.folder)
         _say_where(run, run.folder, evaluated)
         return 0
 
@@ -106,20 +105,37 @@ class Session:
         task = run.ids[0].task
         if task is None:
             return False
-        limits = self.options.cost_limits
+        rows: list[EpisodeRow] = []
         try:
             result = evaluate(
-                run.policies, task, episodes=self.options.evaluation_episodes, step=self.algorithm.total_updates
+                run.policies,
+                task,
+                episodes=self.options.evaluation_episodes,
+                step=self.algorithm.total_updates,
+                on_episode=rows.append,
             )
-            merge_episodes(folder.episodes_file, result.rows)
-            say(results_table(result.rows, limits, title=task), NOTE)
+            rows = list(result.rows)
+            say(results_table(rows, self.options.cost_limits, title=task), NOTE)
         except SafeTraXError as error:
             complain(f"the policies are trained and saved, but their evaluation failed: {error}", kind="warning: ")
             return False
         except KeyboardInterrupt:
             complain("the evaluation was interrupted; the policies are trained and saved.", kind="warning: ")
             return False
+        finally:  # whatever ended it: what there is is kept
+            folder.add_episodes(rows)
         return True
+
+    def _draw_curves(self, run: Run, folder: RunFolder) -> None:
+        from safetrax.report.plots import learning_curves
+
+        file, task = folder.path / "curves.png", run.ids[0].task
+        try:
+            rows = read_episodes(folder.episodes_file) if folder.episodes_file.exists() else []
+            limits = run.config["cost_limits"]
+            learning_curves(run.metrics, rows, file, task=task, cost_limits=limits, losses=self.algorithm.losses)
+        except SafeTraXError as error:
+            complain(f"the learning curves could not be drawn: {error}", kind="warning: ")
 
 
 def _filtered(data: Trajectories, filters: Sequence[Filter]) -> Trajectories:
@@ -141,33 +157,6 @@ def _obstacle(task: str | None) -> str | None:
     except SimulatorError as error:
         return str(error)
     return None
-
-
-def merge_episodes(path: Path, rows: tuple[EpisodeRow, ...]) -> None:
-    """Add rows to a file; where it holds the same episode of the same policy already, the new row replaces it.
-
-    Raises:
-        RunError: the file cannot be written.
-        DataError: it is no episodes file.
-    """
-    new = {_identity(row) for row in rows}
-    old = [row for row in read_episodes(path) if _identity(row) not in new] if path.exists() else []
-    write_episodes(path, [*old, *rows])
-
-
-def _identity(row: EpisodeRow) -> tuple[object, ...]:
-    return row.algorithm, row.task, row.cost_limit, row.seed, row.step, row.env_seed
-
-
-def _draw_curves(run: Run, folder: RunFolder) -> None:
-    from safetrax.report.plots import learning_curves
-
-    try:
-        rows = read_episodes(folder.episodes_file) if folder.episodes_file.exists() else []
-        limits = run.config["cost_limits"]
-        learning_curves(run.metrics, rows, folder.path / "curves.png", task=run.ids[0].task, cost_limits=limits)
-    except SafeTraXError as error:
-        complain(f"the learning curves could not be drawn: {error}", kind="warning: ")
 
 
 def _say_where(run: Run, folder: RunFolder, evaluated: bool) -> None:

@@ -10,6 +10,7 @@ from rich.text import Text
 from safetrax.cli.plain import plain_table
 from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.evaluation.statistics import Summary, benchmark_table, summarise
+from safetrax.words import exact
 
 
 def results_table(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] = (), *, title: str = "") -> Table:
@@ -30,7 +31,7 @@ def results_table(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] = (),
         table.add_column(name, justify="left" if name == "safe" else "right")
     limits = list(cost_limits) or None
     for summary in summarise(kept, limits):
-        table.add_row(*_cells(summary, f"{summary.cost_limits[0]:g}"))
+        table.add_row(*_cells(summary, exact(summary.cost_limits[0])))
     table.add_section()
     for summary in benchmark_table(kept, limits):
         if len(summary.cost_limits) > 1:
@@ -38,7 +39,7 @@ def results_table(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] = (),
     return table
 
 
-NOTE = "reward and cost are normalised, safe is a cost of at most 1, and ± is one standard error"
+NOTE = "reward and cost are normalised, safe is a cost of at most 1 at every limit, and ± is one standard error"
 
 
 def _cells(summary: Summary, limit: str) -> list[str | Text]:

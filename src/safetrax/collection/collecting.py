@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from safetrax import __version__
 from safetrax.collection.buffer import Buffer
-from safetrax.collection.episodes import join
+from safetrax.collection.episodes import Episode, join
 from safetrax.collection.performers import Box
 from safetrax.collection.plan import (
     Method,
@@ -34,11 +36,11 @@ from safetrax.collection.state import load_state, save_state, state_path
 from safetrax.data.catalogue import Task
 from safetrax.data.formats.hdf5 import write_hdf5
 from safetrax.data.trajectories import Trajectories
-from safetrax.envs.pool import EnvPool
+from safetrax.envs.pool import STEP_TIMEOUT, EnvPool
 from safetrax.envs.suites import load_suite
-from safetrax.errors import ConfigError, RunError, SafeTraXError
+from safetrax.errors import ConfigError, RunError, SafeTraXError, SafeTraXWarning, SimulatorError
 from safetrax.evaluation.inference import require_fit
-from safetrax.files import check_writable
+from safetrax.files import locked, sweep
 from safetrax.policy import Policies, Policy
 from safetrax.training.interrupt import catch_signals
 
@@ -86,6 +88,7 @@ def collect(
     workers: int | None = None,
     resume: bool = False,
     save_seconds: float = 60.0,
+    step_timeout: float = STEP_TIMEOUT,
     report: Callable[[Progress], None] | None = None,
 ) -> Collection:
     """Make a data set: let agents, drivers or policies act, keep whole episodes, write them in DSRL's format.
@@ -106,7 +109,8 @@ def collect(
         method: by default policies if they are given, else MetaDrive's driver in MetaDrive, else agents.
         policies: to act; all of one structure.
         episodes: how many to keep; drivers and policies run just so many.
-        steps: environment steps of all agents together.
+        steps: environment steps of all agents together, in whole episodes; where these end early, up to one of each
+            agent and group of environments more.
         agents: how many.
         cost_limits: strictest and loosest limit on the cost of an episode that an agent is given; by default 5 and
             the largest cost in DSRL's file of the task.
@@ -120,13 +124,16 @@ def collect(
         workers: processes that step environments; by default one per usable core.
         resume: go on with the unfinished collection into `out`.
         save_seconds: between two savings of an unfinished collection.
+        step_timeout: seconds that an environment may take for a step or a reset.
         report: called after every iteration.
 
     Raises:
         ConfigError: an argument is out of range, or contradicts another.
         TaskError: the policies do not fit the environment.
-        SimulatorError: the environment cannot be made or fails.
-        RunError: a file cannot be written, or is there already.
+        SimulatorError: the environment cannot be made, fails, or answers with a cost that is negative or anything
+            that is not finite. The episodes before that are in `<name of out>.partial.hdf5`, whole iterations also in
+            `<out>.unfinished`, from where `resume=True` goes on.
+        RunError: a file cannot be written, is there already, or is in use.
         CollectionInterruptedError: Ctrl-C or a termination signal; `resume=True` goes on.
     """
     out = Path(out)
@@ -151,19 +158,43 @@ def collect(
         require_fit(stacked, task)
     source, buffer = make_source(plan, task, box, stacked), make_buffer(plan)
     signature = signature_of(plan, task, stacked)
-    _check_files(out, resume)
-    first = 0
-    if resume:
-        first, arrays = load_state(state_path(out), buffer, signature)
-        source.restore(arrays)
-    began = time.monotonic()
-    driver = load_suite(task.suite).DRIVER_OPTIONS if chosen == "driver" else ()
-    with EnvPool(task, slots_of(plan, task, workers), workers, driver=driver) as pool:
-        saver = _Saver(state_path(out), save_seconds, source, buffer, signature)
-        _run(source, buffer, pool, first, saver, report)
-    data = _write(out, task, box, buffer, signature, next_observations)
-    state_path(out).unlink(missing_ok=True)
-    return Collection(out, data, buffer.offered, buffer.steps, time.monotonic() - began)
+    if not out.name.endswith((".hdf5", ".h5")):
+        raise ConfigError(f"the data set is written in HDF5, so {out.name} should end in .hdf5.")
+    with locked(out.with_name(f".{out.name}.lock"), out):
+        _check_files(out, resume, signature)
+        for path in (out, state_path(out), _partial_path(out)):
+            sweep(path.parent, path.name)
+        first = 0
+        if resume:
+            first, arrays = load_state(state_path(out), buffer, signature)
+            source.restore(arrays)
+        began = time.monotonic()
+        driver = load_suite(task.suite).DRIVER_OPTIONS if chosen == "driver" else ()
+        whole = -(-plan.steps // task.horizon) * task.horizon
+        if chosen == "agents" and whole != plan.steps:
+            warnings.warn(
+                f"{plan.steps:,} steps are no whole number of episodes of {task.horizon} steps; {whole:,} will be "
+                "made.",
+                SafeTraXWarning,
+                stacklevel=2,
+            )
+        slots = slots_of(plan, task, workers)
+        with EnvPool(task, slots, workers, driver=driver, step_timeout=step_timeout) as pool:
+            saver = _Saver(state_path(out), save_seconds, source, buffer, signature)
+            try:
+                _run(source, buffer, pool, first, saver, report)
+            except (SimulatorError, RunError) as error:
+                kept = ""
+                if buffer.episodes:
+                    data = _write(_partial_path(out), task, box, buffer, signature, next_observations)
+                    kept = f" The {data.num_episodes} episodes before that are in {_partial_path(out)}."
+                if saver.path.exists():
+                    kept += f" {saver.path} holds the state, and the same command with --resume goes on."
+                raise type(error)(f"{error}{kept}") from error
+        data = _write(out, task, box, buffer, signature, next_observations)
+        for path in (state_path(out), _partial_path(out)):
+            path.unlink(missing_ok=True)
+        return Collection(out, data, buffer.offered, buffer.steps, time.monotonic() - began)
 
 
 def _run(
@@ -176,19 +207,29 @@ def _run(
 ) -> None:
     """All iterations from `first` on."""
     with catch_signals() as stop:
-        for iteration in range(first, source.iterations):
-            made = source.run(pool, iteration)
+        done = first
+        while not source.done(done, buffer.steps):
+            before, ended = source.state(), list[Episode]()
+            try:
+                made = source.run(pool, done, buffer.steps, ended.append)
+            except (SimulatorError, RunError):
+                if done:
+                    saver.save(done, before)
+                buffer.add(ended)
+                raise
             buffer.add(made)
-            done = iteration + 1
+            done += 1
+            finished = source.done(done, buffer.steps)
+            total = done if finished else max(source.iterations, done + 1)
             if report is not None:
-                report(Progress(done, source.iterations, buffer, tuple(source.tally(made)), sum(map(len, made))))
+                report(Progress(done, total, buffer, tuple(source.tally(made)), sum(map(len, made))))
             if stop.requested:
-                saver.save(done)
+                saver.save(done, source.state())
                 raise CollectionInterruptedError(
-                    f"stopped after {done} of {source.iterations} iterations with {len(buffer.episodes)} episodes; "
+                    f"stopped after {done} of {total} iterations with {len(buffer.episodes)} episodes; "
                     f"{saver.path} holds them, and the same command with --resume goes on."
                 )
-            if done < source.iterations:
+            if not finished:
                 saver.save_now_and_then(done)
 
 
@@ -208,11 +249,10 @@ class _Saver:
     def save_now_and_then(self, iteration: int) -> None:
         """Save, if the last time is long enough ago."""
         if time.monotonic() - self._last >= self.seconds:
-            self.save(iteration)
+            self.save(iteration, self.source.state())
 
-    def save(self, iteration: int) -> None:
-        """Save; `iteration` is the one to go on with."""
-        state = self.source.state()
+    def save(self, iteration: int, state: Mapping[str, np.ndarray]) -> None:
+        """Save; `iteration` is the one to go on with, from that state of the source."""
         save_state(self.path, iteration=iteration, buffer=self.buffer, source=state, signature=self.signature)
         self._last = time.monotonic()
 
@@ -223,7 +263,7 @@ class Progress:
 
     Attributes:
         iteration: iterations that are done.
-        iterations: of the whole collection.
+        iterations: expected of the whole collection; fewer are made where episodes end early.
         buffer: what is kept so far.
         tallies: a line on the last iteration's episodes for each who acted.
         steps: of the last iteration.
@@ -236,15 +276,27 @@ class Progress:
     steps: int
 
 
-def _check_files(out: Path, resume: bool) -> None:
+def _partial_path(out: Path) -> Path:
+    """Where the episodes of a collection are that its simulator ended."""
+    return out.with_name(f"{out.stem}.partial.hdf5")
+
+
+def _check_files(out: Path, resume: bool, signature: Mapping[str, Any]) -> None:
     state = state_path(out)
-    if out.exists():
+    # a collection that was killed between its last two steps writes the same file again
+    if out.exists() and not (resume and state.exists() and _is_of(out, signature)):
         raise RunError(f"{out} exists already; choose another name or move it away.")
     if state.exists() and not resume:
         raise RunError(f"{state} holds an unfinished collection; go on with resume, or delete it to begin anew.")
-    if not out.name.endswith((".hdf5", ".h5")):
-        raise ConfigError(f"the data set is written in HDF5, so {out.name} should end in .hdf5.")
-    check_writable(out)
+
+
+def _is_of(out: Path, signature: Mapping[str, Any]) -> bool:
+    """Whether a data set is that of this collection."""
+    try:
+        with h5py.File(out) as file:
+            return bool(file.attrs["collection"] == json.dumps(dict(signature)))
+    except (OSError, KeyError):
+        return False
 
 
 def _write(

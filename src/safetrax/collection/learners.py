@@ -15,7 +15,7 @@ from safetrax.collection import ppo
 from safetrax.collection.episodes import Episode
 from safetrax.collection.lagrangian import Multiplier, Sweep
 from safetrax.collection.recorder import Recorded, record
-from safetrax.collection.source import Tally, episode_seed
+from safetrax.collection.source import Keep, Tally, episode_seed
 from safetrax.data.catalogue import Task
 from safetrax.envs.lockstep import Start
 from safetrax.envs.pool import GROUPS, EnvPool
@@ -28,35 +28,43 @@ _PADDING = 4096  # rows; so that few shapes are compiled
 class Learners:
     """`P` PPO-Lagrangian agents side by side, whose limits sweep over the training.
 
-    One iteration is at least `steps` steps of every agent, in whole episodes, then its updates.
+    One iteration is at least `steps` steps of every agent, in whole episodes, then its updates. The last one makes
+    what is left of `total` and has no updates, for nobody acts after them.
 
     Attributes:
-        iterations: of the whole training.
+        iterations: of the whole training, if all episodes last to the horizon; fewer where they end early.
         owners: P.
     """
 
     def __init__(
-        self, task: Task, sweeps: Sequence[Sweep], *, steps: int, iterations: int, seed: int, settings: ppo.PPO
+        self, task: Task, sweeps: Sequence[Sweep], *, steps: int, total: int, seed: int, settings: ppo.PPO
     ) -> None:
-        """Make untrained agents, one per sweep."""
-        self.iterations, self.owners = iterations, len(sweeps)
+        """Make untrained agents, one per sweep; `steps`: of each in an iteration, `total`: of all together."""
+        self.owners, self._horizon, self._total = len(sweeps), task.horizon, total
         self._sweeps, self._seed, self._settings = tuple(sweeps), seed, settings
-        self._steps = steps
+        self._share = -(-steps // (GROUPS * task.horizon))  # episodes of each agent in each group of an iteration
+        self._steps = self._share * GROUPS * task.horizon
+        self.iterations = -(-total // (self._steps * self.owners))
         keys = jax.random.split(jax.random.key(seed), self.owners)
         sizes = task.observation_size, task.action_size
         self._agents = jax.vmap(lambda key: ppo.Agent.make(key, *sizes, settings))(keys)
         self._multipliers = [Multiplier() for _ in sweeps]
         self._counters = np.zeros(GROUPS, np.int64)  # episodes begun by each group
         self._return_scales = np.ones((2, self.owners))  # of reward and cost, for the value networks
-        self._iteration = 0
+        self._iteration, self._made = 0, 0
 
-    def run(self, pool: EnvPool, iteration: int) -> list[Episode]:
+    def done(self, iteration: int, steps: int) -> bool:
+        """After all steps."""
+        return steps >= self._total
+
+    def run(self, pool: EnvPool, iteration: int, steps: int, keep: Keep) -> list[Episode]:
         """Record one iteration's episodes, and learn from them."""
-        self._iteration = iteration
+        self._iteration, self._made = iteration, steps
         pool.begin()
         self._clock = [0] * GROUPS
-        recorded = record(pool, self.owners, self, self._next)
-        self._learn(recorded)
+        recorded = record(pool, self.owners, self, self._next, keep)
+        if not self.done(iteration + 1, steps + sum(len(each.episode) for each in recorded)):
+            self._learn(recorded)
         return [each.episode for each in recorded]
 
     def act(self, group: int, feed: Feed) -> np.ndarray:
@@ -68,10 +76,12 @@ class Learners:
 
     def tally(self, episodes: Sequence[Episode]) -> list[Tally]:
         """One line for each agent."""
-        progress = self._iteration / self.iterations
+        progress = self._made / self._total
         lines = []
         for owner, sweep in enumerate(self._sweeps):
             own = [e for e in episodes if e.owner == owner]
+            if not own:  # the last iteration may be short
+                continue
             returned, cost = (float(np.mean([getattr(e, name) for e in own])) for name in ("return_", "cost"))
             lines.append(Tally(f"agent {owner}", len(own), returned, cost, sweep.limit(progress)))
         return lines
@@ -96,15 +106,20 @@ class Learners:
         self._agents = jax.tree.unflatten(structure, leaves)
 
     def _next(self, group: int, owner: int, steps: int) -> Start | None:
-        """Another episode, as long as the owner's share of the group's steps is not reached."""
-        if steps * GROUPS >= self._steps:
+        """Another episode, as long as the owner's share of the group's steps is not reached.
+
+        Shares are of the iteration's size; those of the last one add up to what is left, in whole episodes.
+        """
+        left, parts = -(-(self._total - self._made) // self._horizon), GROUPS * self.owners
+        share = min(self._share, (left + parts - 1 - owner * GROUPS - group) // parts)
+        if steps >= share * self._horizon:
             return None
         number = int(self._counters[group]) * GROUPS + group
         self._counters[group] += 1
         return Start(number, episode_seed(self._seed, number))
 
     def _learn(self, recorded: list[Recorded]) -> None:
-        progress = self._iteration / self.iterations
+        progress = self._made / self._total
         owned = [[each for each in recorded if each.episode.owner == owner] for owner in range(self.owners)]
         for owner, (sweep, mine) in enumerate(zip(self._sweeps, owned, strict=True)):
             mean = float(np.mean([each.episode.cost for each in mine]))

@@ -10,7 +10,7 @@ import numpy as np
 
 from safetrax.collection.episodes import Episode
 from safetrax.collection.recorder import record
-from safetrax.collection.source import Tally, episode_seed
+from safetrax.collection.source import Keep, Tally, episode_seed
 from safetrax.envs.lockstep import Start
 from safetrax.envs.pool import GROUPS, EnvPool
 from safetrax.evaluation.inference import BatchedActors, Feed, require_finite
@@ -35,7 +35,11 @@ class Performers:
         self.iterations = -(-episodes // each)
         self._episodes, self._each, self._seed = episodes, each, seed
 
-    def run(self, pool: EnvPool, iteration: int) -> list[Episode]:
+    def done(self, iteration: int, steps: int) -> bool:
+        """After all iterations."""
+        return iteration >= self.iterations
+
+    def run(self, pool: EnvPool, iteration: int, steps: int, keep: Keep) -> list[Episode]:
         """The iteration's episodes."""
         pool.begin()
         first = iteration * self._each
@@ -47,8 +51,11 @@ class Performers:
         def schedule(group: int, owner: int, steps: int) -> Start | None:
             return self._start(waiting[group].pop(0)) if waiting[group] else None
 
-        recorded = record(pool, 1, self._acting(pool, iteration), schedule)
-        return [replace(each.episode, owner=self._owner(each.episode.number)) for each in recorded]
+        def owned(episode: Episode) -> Episode:
+            return replace(episode, owner=self._owner(episode.number))
+
+        recorded = record(pool, 1, self._acting(pool, iteration), schedule, lambda episode: keep(owned(episode)))
+        return [owned(each.episode) for each in recorded]
 
     def tally(self, episodes: Sequence[Episode]) -> list[Tally]:
         """One line on all."""

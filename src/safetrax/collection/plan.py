@@ -20,6 +20,8 @@ from safetrax.envs.suites import load_suite, require_suite
 from safetrax.errors import ConfigError, TaskError
 from safetrax.evaluation.rollout import default_slots
 from safetrax.policy import Policies, Policy
+from safetrax.settings import require_whole
+from safetrax.words import exact
 
 Method = Literal["agents", "driver", "policies"]
 _EPISODES_PER_ITERATION = 8  # of each agent, at least
@@ -35,7 +37,7 @@ class Plan:
         environment: name of the benchmark's task, or of a registered environment.
         method: who acts.
         episodes: how many to keep at most; drivers and policies run just so many.
-        steps: how many all agents together make.
+        steps: how many all agents together make, rounded up to whole episodes.
         agents: how many are trained side by side.
         sweep: cost limit of the agents, from the strictest to the loosest.
         max_cost: episodes of a higher cost are not kept.
@@ -60,14 +62,16 @@ class Plan:
     settings: PPO = field(default_factory=PPO)
 
     def __post_init__(self) -> None:
+        require_whole("seed", self.seed)
         for name in ("episodes", "steps", "agents"):
+            require_whole(name, getattr(self, name))
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if not 0 <= self.seed < MOST_SEEDS:
             raise ConfigError(f"the seed of a collection must be between 0 and {MOST_SEEDS - 1}, got {self.seed}.")
         low, high = self.sweep
         if not 0 <= low <= high < float("inf"):
-            raise ConfigError(f"the cost limits must rise from at least 0, got {low:g} {high:g}.")
+            raise ConfigError(f"the cost limits must rise from at least 0, got {exact(low)} {exact(high)}.")
         if not 0 <= self.noise < float("inf"):
             raise ConfigError(f"the noise must be at least 0, got {self.noise:g}.")
 
@@ -163,9 +167,8 @@ def make_source(plan: Plan, task: Task, box: Box, policies: Policies | None) -> 
     if plan.method == "driver":
         return Drivers(load_suite(task.suite).DRIVERS, plan.episodes, plan.seed)
     steps = max(plan.settings.iteration_steps, _EPISODES_PER_ITERATION * task.horizon)
-    iterations = -(-plan.steps // (steps * plan.agents))
     sweeps = default_sweeps(*plan.sweep, plan.agents)
-    return Learners(task, sweeps, steps=steps, iterations=iterations, seed=plan.seed, settings=plan.settings)
+    return Learners(task, sweeps, steps=steps, total=plan.steps, seed=plan.seed, settings=plan.settings)
 
 
 def slots_of(plan: Plan, task: Task, workers: int | None) -> int:
@@ -184,5 +187,5 @@ def signature_of(plan: Plan, task: Task, policies: Policies | None) -> dict[str,
     """What a resumed collection must share with the one that was stopped, JSON-ready."""
     signature: dict[str, Any] = json.loads(json.dumps(asdict(plan)))
     signature["simulator"] = load_suite(task.suite).versions()
-    signature["policies"] = None if policies is None else [str(run) for run in policies.ids]
+    signature["policies"] = None if policies is None else [policy.fingerprint() for policy in policies]
     return signature

@@ -9,12 +9,14 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from safetrax.collection.episodes import Episode
+from safetrax.collection.source import Keep
 from safetrax.envs.lockstep import Lockstep, Place, Start, run_all
 from safetrax.envs.pool import GROUPS, EnvPool
-from safetrax.envs.protocol import Answers
+from safetrax.envs.protocol import IDLE, Answers
 from safetrax.evaluation.inference import Feed
 
-# group, owner, and steps of that owner in that group that are made or under way -> the next episode, if any
+# group, owner, and steps of that owner in that group that are made or to be expected of the episodes under way -> the
+# next episode, if any
 Schedule = Callable[[int, int, int], Start | None]
 
 
@@ -40,9 +42,12 @@ class Recorded:
     wanted: np.ndarray
 
 
-def record(pool: EnvPool, owners: int, acting: Acting, schedule: Schedule) -> list[Recorded]:
-    """Run all episodes that the schedule names, and return them in the order of their numbers."""
-    groups = [_Group(pool, index, owners, acting, schedule) for index in range(GROUPS)]
+def record(pool: EnvPool, owners: int, acting: Acting, schedule: Schedule, keep: Keep) -> list[Recorded]:
+    """Run all episodes that the schedule names, and return them in the order of their numbers.
+
+    `keep` is called with each as soon as it has ended.
+    """
+    groups = [_Group(pool, index, owners, acting, schedule, keep) for index in range(GROUPS)]
     run_all(groups)
     return sorted((done for group in groups for done in group.done), key=lambda done: done.episode.number)
 
@@ -54,11 +59,13 @@ class _Group(Lockstep):
         done: the finished episodes.
     """
 
-    def __init__(self, pool: EnvPool, index: int, owners: int, acting: Acting, schedule: Schedule) -> None:
+    def __init__(
+        self, pool: EnvPool, index: int, owners: int, acting: Acting, schedule: Schedule, keep: Keep
+    ) -> None:
         super().__init__(pool, index, owners)
         self.done: list[Recorded] = []
-        self._acting, self._schedule = acting, schedule
-        self._steps = np.zeros(owners, np.int64)  # of finished episodes
+        self._acting, self._schedule, self._keep = acting, schedule, keep
+        self._steps, self._ended = np.zeros((2, owners), np.int64)  # steps and number of finished episodes
         task = pool.task
         room = (*self.shape, task.horizon)
         self._observations = np.empty((*self.shape, task.horizon + 1, task.observation_size), np.float32)
@@ -70,8 +77,10 @@ class _Group(Lockstep):
     def next_episode(self, place: Place) -> Start | None:
         """As the schedule says."""
         owner = place[0]
-        others = int(self.lengths[owner].sum())  # under way
-        return self._schedule(self.index, owner, int(self._steps[owner]) + others)
+        busy = self._commands[owner] != IDLE
+        busy[place[1]] = False
+        usual = self._steps[owner] / self._ended[owner] if self._ended[owner] else self.pool.task.horizon
+        return self._schedule(self.index, owner, int(self._steps[owner] + busy.sum() * usual))
 
     def observe(self, answers: Answers, stepped: np.ndarray) -> None:
         """Keep the step."""
@@ -105,4 +114,6 @@ class _Group(Lockstep):
         )
         self.done.append(Recorded(episode, self._wanted[place][:length].copy()))
         self._steps[place[0]] += length
+        self._ended[place[0]] += 1
         self.lengths[place] = 0
+        self._keep(episode)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,6 +13,8 @@ from safetrax.envs.pool import EnvPool
 
 SEED_STRIDE = 10_000_000  # episode e of a collection with seed s resets its environment with s * SEED_STRIDE + e
 MOST_SEEDS = 200
+
+Keep = Callable[[Episode], object]
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,19 @@ class Source(Protocol):
     iterations: int
     owners: int
 
-    def run(self, pool: EnvPool, iteration: int) -> list[Episode]:
-        """The episodes of an iteration, in the order of their numbers."""
+    def done(self, iteration: int, steps: int) -> bool:
+        """Whether so many iterations and steps are all; `iterations` is how many are expected."""
+        ...
+
+    def run(self, pool: EnvPool, iteration: int, steps: int, keep: Keep) -> list[Episode]:
+        """The episodes of an iteration, in the order of their numbers.
+
+        Args:
+            pool: where they are run.
+            iteration: its number, from 0.
+            steps: of all episodes before it.
+            keep: called with each episode as soon as it has ended.
+        """
         ...
 
     def tally(self, episodes: Sequence[Episode]) -> list[Tally]:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from safetrax.collection.buffer import Buffer
 from safetrax.collection.episodes import Episode
 from safetrax.errors import RunError
-from safetrax.files import write_tensors
+from safetrax.files import read_tensors, write_tensors
 from safetrax.training.checkpoint import require_same
 
 FORMAT = "safetrax-collection"
@@ -60,17 +60,26 @@ def load_state(path: Path, buffer: Buffer, signature: Mapping[str, Any]) -> tupl
     if not path.exists():
         raise RunError(f"there is no unfinished collection at {path}; leave out resume to begin one.")
     try:
-        with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
-            if (header.get("format"), header.get("version")) != (FORMAT, FORMAT_VERSION):
-                raise RunError(f"{path} is no unfinished collection of this version; delete it and begin anew.")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        header, tensors = read_tensors(path)
+        if (header.get("format"), header.get("version")) != (FORMAT, FORMAT_VERSION):
+            raise RunError(f"{path} is no unfinished collection of this version; delete it and begin anew.")
         position, saved = json.loads(header["position"]), json.loads(header["signature"])
-    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise RunError(f"{path} is damaged ({error}); delete it and begin anew.") from error
     require_same(path, saved, signature)
-    facts = tensors["facts"]
+    try:
+        return _fill(buffer, position, tensors)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise RunError(f"{path} is damaged ({error}); delete it and begin anew.") from error
+
+
+def _fill(buffer: Buffer, position: Any, tensors: Mapping[str, np.ndarray]) -> tuple[int, dict[str, np.ndarray]]:
+    facts = np.asarray(tensors["facts"], np.int64).reshape(-1, 4)
     rows = np.cumsum([0, *facts[:, 0]])
+    for name in _COLUMNS if len(facts) else ():
+        expected = int(rows[-1]) + (len(facts) if name == "observations" else 0)
+        if len(tensors[name]) != expected:
+            raise ValueError(f"{name} has {len(tensors[name])} rows instead of {expected}")
     for e, (length, terminated, number, owner) in enumerate(facts.tolist()):
         first = rows[e]
         last = first + length
@@ -86,7 +95,7 @@ def load_state(path: Path, buffer: Buffer, signature: Mapping[str, Any]) -> tupl
                 owner=owner,
             )
         )
-    buffer.offered, buffer.accepted, buffer.steps = (position[name] for name in ("offered", "accepted", "steps"))
+    buffer.offered, buffer.accepted, buffer.steps = (int(position[name]) for name in ("offered", "accepted", "steps"))
     prefix = "source."
     source = {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
-    return position["iteration"], source
+    return int(position["iteration"]), source

@@ -16,8 +16,9 @@ import h5py
 from safetrax.data.catalogue import Task, get_task, task_of_file, tasks
 from safetrax.data.columns import Values
 from safetrax.data.demo_data import DEMO, DEMO_FILE, demo_path
-from safetrax.data.formats.found import Found, naming
+from safetrax.data.formats.found import Found, first_bytes, naming, what_is_it
 from safetrax.data.formats.hdf5 import read_hdf5
+from safetrax.data.formats.keys import wanted_fields
 from safetrax.data.formats.meter import Meter
 from safetrax.data.formats.minari_sets import PREFIX, is_minari, minari_files, minari_folder, read_minari
 from safetrax.data.formats.npz import read_npz
@@ -57,7 +58,7 @@ def load(
             (.parquet, .csv, .tsv, .csv.gz) or a folder of such, or the folder of a Minari data set; `"minari:NAME"`
             for one in Minari's local folder; the name of a benchmark task for its downloaded data set; or `"demo"`
             for the small one that ships with the package.
-        next_observations: also read next_observations, which double the memory.
+        next_observations: also read next_observations where the log has them; they double the memory.
         task: the task that the data was recorded in; if omitted, it is guessed from the file's name.
         action_low: lower end of the action box, (A,) or one number; else what the file says, else -1.
         action_high: upper end, alike, else +1.
@@ -128,14 +129,15 @@ class _Request:
     def _format(self, path: Path, kind: str, meter: Meter) -> tuple[Found, Mapping[str, Any]]:
         """What a file holds, and the action box that is written beside it."""
         wanted: dict[str, Any] = {"next_observations": self.next_observations, "meter": meter}
+        fields = wanted_fields(next_observations=self.next_observations)
         if kind == "Minari":
             return read_minari(path, **wanted), {}
         if kind == "NPZ":
-            return read_npz(path, **wanted), {}
+            return read_npz(path, fields, meter=meter), {}
         if kind in _TABLES:
             columns, box = read_sidecar(path)
             return read_tables(path, {**columns, **(self.columns or {})}, **wanted), box
-        return read_hdf5(path, **wanted), {}
+        return read_hdf5(path, fields, meter=meter), {}
 
 
 def absolute_source(source: str | os.PathLike[str]) -> str:
@@ -155,19 +157,24 @@ def _kind(path: Path) -> str:
         return "CSV"
     named = next((kind for suffix, kind in _SUFFIXES.items() if path.name.lower().endswith(suffix)), None)
     try:
-        with path.open("rb") as file:
-            start = file.read(4)
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise DataError(f"{path} is a pipe or a device; write what comes out of it to a file, and pass that.")
+        start = first_bytes(path)
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; {_suggestion(path)}") from error
     except IsADirectoryError as error:
         raise DataError(f"{path} is a folder; pass one of the HDF5 files in it.") from error
     except PermissionError as error:
         raise DataError(f"{path} may not be read; ask for read permission (chmod u+r).") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); check the path and the disk.") from error
+    except (OSError, ValueError) as error:  # the latter where the name holds a zero byte
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path} cannot be read ({reason}); check the path and the disk.") from error
+    words = what_is_it(start)
+    if words and not (named == "CSV" and start.startswith(b"\x1f\x8b")):
+        raise DataError(f"{path} {words}.")
     if named == "CSV":
         return named
-    kind = _MAGIC.get(start) or named
+    kind = _MAGIC.get(start[:4]) or named
     if kind is None and not h5py.is_hdf5(path):
         raise DataError(
             f"{path} is not an HDF5 file, nor NPZ, nor Parquet, nor called .csv; check that it is the data set."

@@ -16,13 +16,17 @@ from jaxtyping import Bool, Float, Float32, Int, Int8, Int32
 
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError, DataError
+from safetrax.words import exact
 
 DESIRABLE, UNDESIRABLE, UNUSED = 1, 0, -1
 
 # Costs are float32 and sums are rounded: a cost counts as above the limit when it is so by more than this share.
 ROUNDING = 1e-6
 
+LONGEST = 500  # steps of a segment for ratio "whole": the longest episodes that TraC's default settings are for
+
 ValueRange = Literal["safe", "all"]
+Ratio = float | Literal["whole"]
 
 
 @dataclass(frozen=True)
@@ -151,19 +155,94 @@ def label_items(
     return Labels(label, weight.astype(np.float32), safe)
 
 
-def label_episodes(
-    trajectories: Trajectories, cost_limit: float, *, top: float, bottom: float, floor: float
-) -> Labels:
-    """Label whole episodes by their cost return and return: the picture of the paper's Figure 1."""
-    safe = within_limit(trajectories.cost_returns, cost_limit)
-    return label_items(trajectories.returns, safe, top=top, bottom=bottom, floor=floor)
+@dataclass(frozen=True)
+class Windows:
+    """Every window of a data set, labelled for one cost limit, sorted by start.
+
+    Attributes:
+        length: S, most steps of a window.
+        starts: first row of each window.
+        cost: of each window, as that of a whole episode: divided by the window's share of one.
+        value: return of each window.
+        labels: against the cost limit.
+        episode: which eligible episode each window is of; the windows of an episode are neighbours.
+        episode_windows: all windows of each eligible episode.
+        episode_steps: valid steps of that episode's windows: S, or less for an episode shorter than S.
+        left_out: episodes that are shorter than S and not used.
+    """
+
+    length: int
+    starts: Int32[np.ndarray, " W"]
+    cost: Float[np.ndarray, " W"]
+    value: Float[np.ndarray, " W"]
+    labels: Labels
+    episode: Int[np.ndarray, " W"]
+    episode_windows: Int[np.ndarray, " K"]
+    episode_steps: Int[np.ndarray, " K"]
+    left_out: int
+
+    def covered(self, num_transitions: int, *labels: int) -> float:
+        """Share of the data set's steps that lie in a window of one of these labels."""
+        chosen = np.isin(self.labels.label, labels)
+        change = np.bincount(self.starts[chosen], minlength=num_transitions + 1)
+        ends = self.starts[chosen] + self.episode_steps[self.episode[chosen]]
+        change -= np.bincount(ends, minlength=num_transitions + 1)
+        return float(np.count_nonzero(np.cumsum(change)) / num_transitions)
+
+
+def label_windows(
+    trajectories: Trajectories,
+    cost_limit: float,
+    *,
+    ratio: Ratio,
+    top: float,
+    bottom: float,
+    floor: float = 0.7,
+    include_short: bool = False,
+    value_range: ValueRange = "safe",
+) -> Windows:
+    """Label every window, as `label_segments` does; it is no fault if none is safe."""
+    lengths = trajectories.lengths
+    whole = trajectories.max_length
+    length = min(whole, LONGEST) if ratio == "whole" else segment_length(ratio, whole)
+    eligible = np.flatnonzero(lengths >= (1 if include_short or ratio == "whole" else length))
+    steps = np.minimum(lengths[eligible], length)
+    windows = lengths[eligible] - steps + 1
+    episode = np.repeat(np.arange(eligible.size), windows)
+    first = np.cumsum(windows) - windows
+    starts = (trajectories.offsets[eligible] - first)[episode] + np.arange(windows.sum())
+    ends = starts + steps[episode]
+
+    cost, value = (_window_sums(x, starts, ends) for x in (trajectories.costs, trajectories.rewards))
+    horizon = whole if ratio != "whole" else lengths[eligible]
+    limits = cost_limit * steps / horizon
+    labels = label_items(
+        value,
+        within_limit(cost, limits[episode]),
+        top=top,
+        bottom=bottom,
+        floor=floor,
+        mass=(1.0 / windows)[episode],
+        value_range=value_range,
+    )
+    return Windows(
+        length=length,
+        starts=starts.astype(np.int32),
+        cost=cost * (horizon / steps)[episode],
+        value=value,
+        labels=labels,
+        episode=episode,
+        episode_windows=windows,
+        episode_steps=steps,
+        left_out=lengths.size - eligible.size,
+    )
 
 
 def label_segments(
     trajectories: Trajectories,
     cost_limit: float,
     *,
-    ratio: float,
+    ratio: Ratio,
     top: float,
     bottom: float,
     floor: float,
@@ -176,10 +255,14 @@ def label_segments(
     unsafe iff its cost exceeds the prorated limit, strictly. Windows are drawn episode-uniformly: x and y are shares
     of that distribution.
 
+    With the ratio "whole" an episode of at most `LONGEST` steps is one window, however short, against the limit
+    itself; in a longer one, of L steps, any `LONGEST` steps are a window, against kappa `LONGEST` / L. Where all
+    episodes have the same length, and no more than that, this is ratio 1.
+
     Args:
         trajectories: N transitions.
         cost_limit: kappa, cost of an episode, at least 0.
-        ratio: segment length over the longest episode's, in (0, 1].
+        ratio: segment length over the longest episode's, in (0, 1]; or "whole".
         top: x in [0, 1].
         bottom: y in [0, 1].
         floor: delta in [0, 1].
@@ -187,41 +270,34 @@ def label_segments(
         value_range: see `label_items`.
 
     Raises:
-        DataError: no window meets the limit, or none is labelled.
+        DataError: no window meets the limit.
     """
-    length = segment_length(ratio, trajectories.max_length)
-    lengths = trajectories.lengths
-    eligible = np.flatnonzero(lengths >= (1 if include_short else length))
-    steps = np.minimum(lengths[eligible], length)
-    windows = lengths[eligible] - steps + 1
-    episode = np.repeat(np.arange(eligible.size), windows)
-    first = np.cumsum(windows) - windows
-    starts = (trajectories.offsets[eligible] - first)[episode] + np.arange(windows.sum())
-    ends = starts + steps[episode]
-
-    cost, value = (_window_sums(x, starts, ends) for x in (trajectories.costs, trajectories.rewards))
-    limits = cost_limit * steps / trajectories.max_length
-    safe = within_limit(cost, limits[episode])
-    if not safe.any():
-        raise DataError(
-            f"no segment of {length} steps meets the cost limit {cost_limit:g}: the prorated limit is "
-            f"{cost_limit * length / trajectories.max_length:g} and the cheapest segment costs {cost.min():g}; "
-            "raise the limit or shorten the segments."
-        )
-    mass = 1.0 / windows
-    labels = label_items(
-        value, safe, top=top, bottom=bottom, floor=floor, mass=mass[episode], value_range=value_range
+    windows = label_windows(
+        trajectories,
+        cost_limit,
+        ratio=ratio,
+        top=top,
+        bottom=bottom,
+        floor=floor,
+        include_short=include_short,
+        value_range=value_range,
     )
+    labels = windows.labels
+    if not labels.safe.any():
+        raise DataError(
+            f"no segment of {windows.length} steps meets the cost limit {exact(cost_limit)}: the cheapest "
+            f"would cost {windows.cost.min():g} over a whole episode; raise the limit or shorten the segments."
+        )
     kept = np.flatnonzero(labels.label != UNUSED)
     return Segments(
-        length=length,
-        starts=starts[kept].astype(np.int32),
+        length=windows.length,
+        starts=windows.starts[kept],
         weight=labels.weight[kept],
         desirable=labels.label[kept] == DESIRABLE,
-        episode_labelled=np.bincount(episode[kept], minlength=eligible.size),
-        episode_windows=windows,
-        episode_steps=steps,
-        num_safe=int(np.count_nonzero(safe)),
+        episode_labelled=np.bincount(windows.episode[kept], minlength=windows.episode_windows.size),
+        episode_windows=windows.episode_windows,
+        episode_steps=windows.episode_steps,
+        num_safe=int(np.count_nonzero(labels.safe)),
     )
 
 
@@ -233,7 +309,7 @@ def check_cost_limits(limits: Iterable[float]) -> None:
     """
     for limit in limits:
         if not (limit >= 0 and math.isfinite(limit)):
-            raise ConfigError(f"the cost limit {limit:g} must be a finite number, zero or positive.")
+            raise ConfigError(f"the cost limit {exact(limit)} must be a finite number, zero or positive.")
 
 
 def within_limit(costs: Float[np.ndarray, " n"], limits: float | Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:

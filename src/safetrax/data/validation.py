@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float32
 
 from safetrax.data.catalogue import Task, get_task
+from safetrax.data.formats.found import feature_names
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 
 _CHUNK_ROWS = 65_536  # temporaries stay at some MB, whatever the size of the data set
 _ACTION_TOLERANCE = 1e-3
 _RESET_BUG_SHARE = 0.01
+
+_FARTHEST = {"rewards": 1e5, "costs": 1e5}  # times the others' range, where a bonus is no fault; else:
+_FAR = 100.0
+_SPIKE_SHARE = 0.01
+_SPIKE = 30.0  # times the next smaller deviation
+_FLAT = 1e-6  # what varies less, or by less than its own rounding, is constant
+_ROUNDING = 5e-7
+_WIDE = 1e3  # times the spread of the median feature
+_NARROW = 1e4
+_LEVELS = 32  # more integers than these are no choices
+_ALONE = 1e6  # times the only other value
+
+_Odd = set[tuple[str, int]]  # columns of which something has been said
 
 _VALUES = ("observations", "actions", "rewards", "costs", "next_observations")
 
@@ -44,7 +60,14 @@ def validate(trajectories: Trajectories, task: str | Task | None = None) -> list
     """
     known = _resolve(trajectories, task)
     errors = [*_non_finite(trajectories), *_negative_costs(trajectories), *_empty_box(trajectories)]
+    columns = {name: _Columns.of(array) for name, array in _finite_values(trajectories)}
+    odd: _Odd = set()
+    errors += _overflowing(trajectories, columns, odd)
     warnings = [
+        *_sentinels(trajectories, columns, odd),
+        *_spikes(trajectories, columns, odd),
+        *_unequal_scales(trajectories, columns, odd, known),
+        *_discrete_actions(trajectories),
         *_outside_box(trajectories),
         *_reset_observations(trajectories),
         *_free_of_cost(trajectories),
@@ -222,3 +245,222 @@ def _too_long(trajectories: Trajectories, task: Task) -> Iterator[str]:
             f"episode {episode} has {trajectories.lengths[episode]} rows but {task.name} ends after "
             f"{task.horizon} (so in {int(long.sum())} episodes); check that truncated is set at every time limit."
         )
+
+
+# Numbers out of all proportion
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The ends of every column of an array, and those of what a sample of it has strictly between."""
+
+    low: Float32[np.ndarray, " K"]
+    high: Float32[np.ndarray, " K"]
+    inner_low: Float32[np.ndarray, " K"]
+    inner_high: Float32[np.ndarray, " K"]
+
+    @staticmethod
+    def of(array: np.ndarray) -> _Columns:
+        low = np.min([chunk.min(axis=0) for _, chunk in _chunks(array)], axis=0)
+        high = np.max([chunk.max(axis=0) for _, chunk in _chunks(array)], axis=0)
+        sample = _sample(array)
+        between = (sample > low) & (sample < high)
+        return _Columns(
+            low,
+            high,
+            np.min(sample, axis=0, where=between, initial=np.inf),
+            np.max(sample, axis=0, where=between, initial=-np.inf),
+        )
+
+
+def _finite_values(trajectories: Trajectories) -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays by name, each as a matrix, but those that hold numbers which are not finite."""
+    for name in _VALUES:
+        array = getattr(trajectories, name)
+        if array is not None and _rows_where(array, lambda chunk: ~np.isfinite(chunk))[1] == 0:
+            yield name, array.reshape(len(array), -1)
+
+
+def _column(trajectories: Trajectories, name: str, number: int) -> np.ndarray:
+    array: np.ndarray = getattr(trajectories, name)
+    return array if array.ndim == 1 else array[:, number]
+
+
+def _kind(name: str) -> str:
+    """Both kinds of observations have the same columns."""
+    return name.removeprefix("next_")
+
+
+def _feature(trajectories: Trajectories, name: str, number: int) -> str:
+    """Which column, for a sentence; nothing where there is only one."""
+    if getattr(trajectories, name).ndim == 1:
+        return ""
+    kind, entry = ("action", "action_names") if name == "actions" else ("feature", "observation_names")
+    names = feature_names(trajectories).get(entry)
+    return f", {kind} {names[number] if names else number}"
+
+
+def _so_in(numbers: Collection[int]) -> str:
+    return f" (so in {len(numbers)} columns)" if len(numbers) > 1 else ""
+
+
+def _found(
+    trajectories: Trajectories,
+    name: str,
+    numbers: Sequence[int],
+    verb: str,
+    is_bad: Callable[[np.ndarray], np.ndarray],
+) -> str:
+    """How a sentence about columns begins: the first one, its first bad value, and how many there are."""
+    number = numbers[0]
+    column = _column(trajectories, name, number)
+    row, count = _rows_where(column, is_bad)
+    place, feature = _place(trajectories, row), _feature(trajectories, name, number)
+    return f"{name} {verb} {column[row]:g} in {place}{feature}, {_rows(count)} in all{_so_in(numbers)}"
+
+
+def _overflowing(trajectories: Trajectories, columns: Mapping[str, _Columns], odd: _Odd) -> Iterator[str]:
+    """A sum of squares over the log must stay finite in float32, in which everything is computed."""
+    bound = float(np.sqrt(np.finfo(np.float32).max / trajectories.num_transitions))
+    for name, found in columns.items():
+        bad = [n for n in range(len(found.low)) if max(-found.low[n], found.high[n]) > bound]
+        odd |= {(_kind(name), n) for n in bad}
+        if bad:
+            yield (
+                f"{_found(trajectories, name, bad, 'is', lambda chunk: np.abs(chunk) > bound)}; squares of such "
+                "numbers overflow float32, so remove or repair those episodes if it stands for a missing reading, or "
+                "choose a larger unit if it was measured."
+            )
+
+
+def _sentinels(trajectories: Trajectories, columns: Mapping[str, _Columns], odd: _Odd) -> Iterator[str]:
+    """A value that is exactly repeated far outside of all others, as -9999 for "no reading" is."""
+    for name, found in columns.items():
+        fresh = {}
+        for number in range(len(found.low)):
+            value = _sentinel(_column(trajectories, name, number), found, number, _FARTHEST.get(name, _FAR))
+            if value is not None and (_kind(name), number) not in odd:
+                fresh[number] = value
+        odd |= {(_kind(name), number) for number in fresh}
+        if fresh:
+            value = next(iter(fresh.values()))
+            head = _found(trajectories, name, [*fresh], "is exactly", partial(np.equal, np.float32(value)))
+            yield (
+                f"{head}, far outside its other values; if it stands for a missing reading, remove or repair those "
+                "episodes."
+            )
+
+
+def _sentinel(column: np.ndarray, found: _Columns, number: int, factor: float) -> float | None:
+    low, high = float(found.low[number]), float(found.high[number])
+    inner_low, inner_high = float(found.inner_low[number]), float(found.inner_high[number])
+    between = inner_low <= inner_high  # else there are but two values
+    spread = inner_high - inner_low if between else 0.0
+    for value, near in ((high, inner_high if between else low), (low, inner_low if between else high)):
+        gap = abs(value - near)
+        nines = abs(value) >= 99 and set(f"{abs(value):g}") == {"9"} and gap > spread
+        if nines or gap > (factor * spread if spread else _ALONE * max(abs(near), 1.0)):
+            _, count = _rows_where(column, partial(np.equal, np.float32(value)))
+            if 1 < count < len(column) / 2:
+                return value
+    return None
+
+
+def _spikes(trajectories: Trajectories, columns: Mapping[str, _Columns], odd: _Odd) -> Iterator[str]:
+    """A few values whose distance from the median is many times the next smaller one."""
+    if trajectories.num_transitions * _SPIKE_SHARE < 1:
+        return
+    for name, found in columns.items():
+        if name == "actions":  # they have a box
+            continue
+        factor = _FARTHEST.get(name, _SPIKE)
+        fresh = {}
+        for number in range(len(found.low)):
+            sample = _sample(_column(trajectories, name, number)).astype(np.float64)
+            median = float(np.median(sample))
+            distances = np.abs(np.append(sample, [found.low[number], found.high[number]]) - median)
+            top = np.sort(distances)[-(int(len(sample) * _SPIKE_SHARE) + 2) :]
+            jumps = np.flatnonzero(top[1:] > factor * top[:-1])
+            if top[0] > 0 and len(jumps) and (_kind(name), number) not in odd:
+                fresh[number] = (median, float(top[jumps[0] + 1]))
+        odd |= {(_kind(name), number) for number in fresh}
+        if fresh:
+            head = _found(trajectories, name, [*fresh], "jumps to", partial(_beyond, *next(iter(fresh.values()))))
+            yield (
+                f"{head}, more than {factor:g} times as far from its median as any other value; if that is no "
+                "measurement, remove or repair those episodes."
+            )
+
+
+def _beyond(median: float, distance: float, chunk: np.ndarray) -> np.ndarray:
+    return np.abs(chunk.astype(np.float64) - median) >= distance
+
+
+def _unequal_scales(
+    trajectories: Trajectories, columns: Mapping[str, _Columns], odd: _Odd, task: Task | None
+) -> Iterator[str]:
+    """Features of an observation that never vary, or by far more or less than the others do."""
+    found = columns.get("observations")
+    if found is None:
+        return
+    numbers = [n for n in range(len(found.low)) if ("observations", n) not in odd]
+    constant = [
+        n for n in numbers if found.high[n] - found.low[n] <= max(_FLAT, 2 * _ROUNDING * abs(float(found.low[n])))
+    ]
+    if constant and task is None:  # a task's observations are as they are
+        value, feature = found.low[constant[0]], _feature(trajectories, "observations", constant[0])
+        yield (
+            f"observations is {value:g} in all rows, up to {_FLAT:g}{feature}{_so_in(constant)}; a policy will "
+            "ignore it; check its unit and that the right column was logged."
+        )
+    spreads = {
+        n: float(np.std(_sample(trajectories.observations[:, n]), dtype=np.float64))
+        for n in numbers
+        if n not in constant
+    }
+    if len(spreads) < 2:
+        return
+    ordered = sorted(spreads, key=spreads.__getitem__)
+    narrowest, median, widest = ordered[0], ordered[(len(ordered) - 1) // 2], ordered[-1]
+    remedy = (
+        "training standardises observations unless standardise is switched off."
+        if task is None
+        else "set standardise, for by default most methods use a known task's observations as they are."
+    )
+    for number, extreme in (
+        (widest, spreads[widest] > _WIDE * spreads[median]),
+        (narrowest, task is None and spreads[narrowest] * _NARROW < spreads[median]),
+    ):
+        if extreme:
+            yield (
+                f"observations varies by {spreads[number]:.3g} (standard deviation)"
+                f"{_feature(trajectories, 'observations', number)}, but by {spreads[median]:.3g} in the median "
+                f"feature; {remedy}"
+            )
+
+
+def _sample(array: np.ndarray) -> np.ndarray:
+    """At most so many rows as a chunk has, evenly spaced."""
+    return array[:: -(-len(array) // _CHUNK_ROWS)]
+
+
+def _discrete_actions(trajectories: Trajectories) -> Iterator[str]:
+    """Numbers of choices, or choices one-hot, in place of continuous actions."""
+    actions = trajectories.actions
+    if _rows_where(actions, lambda chunk: chunk != np.round(chunk))[1]:
+        return
+    levels = [np.unique(actions[:, a]) for a in range(trajectories.action_size)]
+    if not 1 < max(map(len, levels)) <= min(_LEVELS, trajectories.num_transitions // 4):
+        return
+    one_hot = trajectories.action_size > 1 and all(set(found) <= {0, 1} for found in levels)
+    if one_hot and not _rows_where(actions, lambda chunk: chunk.sum(axis=1) != 1)[1]:
+        what = f"is one-hot over {trajectories.action_size} choices"
+        remedy = "play the choice of the greatest number"
+    else:
+        most = max(levels, key=len)
+        what = f"holds integers only, {', '.join(f'{x:g}' for x in most[:4])}{', ...' if len(most) > 4 else ''}"
+        remedy = "round what it plays"
+    yield (
+        f"actions {what}, as if they were choices, but every method here learns continuous actions and will play "
+        f"values in between; log the continuous command, or {remedy}."
+    )

@@ -21,7 +21,7 @@ _TRIM = 1000  # requests kept beyond need before a log is shortened
 
 
 class WorkerDiedError(Exception):
-    """The worker process is gone; the text says how."""
+    """The worker process is gone; the text says how, and what may help."""
 
 
 @dataclass(frozen=True)
@@ -163,9 +163,11 @@ class WorkerHandle:
     def _death(self) -> WorkerDiedError:
         self._process.kill()  # a process that closed its pipes without ending is of no use either
         code = self._process.wait()
-        if code < 0:
-            return WorkerDiedError(f"killed by {signal.Signals(-code).name}")
-        return WorkerDiedError(f"with exit code {code}")
+        if code == -signal.SIGALRM:
+            seconds = f"{self._setup.step_timeout:g} s"
+            return WorkerDiedError(f"as a step or a reset took more than {seconds}; step_timeout allows more")
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        return WorkerDiedError(f"{how}; if memory is short, use fewer workers or slots")
 
 
 def _environment() -> dict[str, str]:

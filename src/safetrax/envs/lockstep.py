@@ -10,6 +10,7 @@ import numpy as np
 
 from safetrax.envs.pool import EnvPool
 from safetrax.envs.protocol import IDLE, STEP_ON, Answers
+from safetrax.errors import SimulatorError
 
 Place = tuple[int, int]  # owner and slot
 
@@ -40,6 +41,7 @@ class Lockstep(ABC):
         shape: `(P, n)`.
         numbers: int32 `(P, n)`, the episode of each slot.
         lengths: int64 `(P, n)`, steps made in it.
+        seeds: int64 `(P, n)`, which its environment was reset with.
     """
 
     def __init__(self, pool: EnvPool, index: int, owners: int) -> None:
@@ -47,6 +49,7 @@ class Lockstep(ABC):
         self.shape = owners, pool.slots // owners
         self.numbers = np.zeros(self.shape, np.int32)
         self.lengths = np.zeros(self.shape, np.int64)
+        self.seeds = np.zeros(self.shape, np.int64)
         self._commands = np.full(self.shape, IDLE, np.int64)
 
     @abstractmethod
@@ -80,11 +83,16 @@ class Lockstep(ABC):
         return True
 
     def advance(self) -> bool:
-        """Take the answers to the last commands and give the next ones; False when all episodes are done."""
+        """Take the answers to the last commands and give the next ones; False when all episodes are done.
+
+        Raises:
+            SimulatorError: an environment answered with what cannot be.
+        """
         answers = self.pool.receive(self.index).take(self._commands.size, self.shape)
         stepped = self._commands == STEP_ON
         ended = stepped & answers.ended
         self.lengths += stepped
+        self._require_possible(answers)
         acting = (self._commands >= 0) | (stepped & ~ended)
         self.observe(answers, stepped)
         actions = self.act(answers, acting) if acting.any() else self._no_actions()
@@ -105,6 +113,24 @@ class Lockstep(ABC):
             return
         actions[place][: len(start.parameters)] = start.parameters
         self._commands[place], self.numbers[place], self.lengths[place] = start.seed, start.number, 0
+        self.seeds[place] = start.seed
+
+    def _require_possible(self, answers: Answers) -> None:
+        """Costs are finite and not negative, all else is finite; rows of resting slots are zero."""
+        whole = np.isfinite(answers.observations).all(axis=-1)
+        fine = whole & np.isfinite(answers.rewards) & np.isfinite(answers.costs) & (answers.costs >= 0)
+        if fine.all():
+            return
+        place = tuple(np.argwhere(~fine)[0].tolist())
+        what = "an observation that is not finite"
+        if whole[place]:
+            reward, cost = answers.rewards[place].item(), answers.costs[place].item()
+            what = f"the cost {cost}" if np.isfinite(reward) else f"the reward {reward}"
+        raise SimulatorError(
+            f"{self.pool.task.name} answered step {self.lengths[place]} of episode {self.numbers[place]} (environment"
+            f" seed {self.seeds[place]}) with {what}; rewards and observations must be finite, costs not negative "
+            "either, so mend the environment."
+        )
 
     def _resting(self) -> bool:
         return bool((self._commands == IDLE).all())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import weakref
 from collections.abc import Sequence
@@ -15,9 +16,11 @@ from safetrax.envs.make import require_task
 from safetrax.envs.protocol import Answers, Setup
 from safetrax.envs.suites import require_suite
 from safetrax.errors import ConfigError, SimulatorError
+from safetrax.settings import require
 
 GROUPS = 2  # one is stepped by the workers while the other's next actions are computed
 MAX_DEATHS = 3
+STEP_TIMEOUT = 60.0  # seconds
 
 
 class EnvPool:
@@ -40,7 +43,13 @@ class EnvPool:
     """
 
     def __init__(
-        self, task: str | Task, slots: int | None = None, workers: int | None = None, *, driver: Sequence[str] = ()
+        self,
+        task: str | Task,
+        slots: int | None = None,
+        workers: int | None = None,
+        *,
+        driver: Sequence[str] = (),
+        step_timeout: float = STEP_TIMEOUT,
     ) -> None:
         """Check what is asked for; processes are started by `begin`.
 
@@ -52,22 +61,25 @@ class EnvPool:
                 process can hold only one environment, there is one for each.
             driver: names of the reset's options that seat the environments' own driver, who then acts; their values
                 come with the seed, in place of an action.
+            step_timeout: seconds that an environment, once it is built, may take for a step or a reset before its
+                worker is ended, which counts as a death.
 
         Raises:
             TaskError: there is no such task.
             SimulatorError: its suite is not supported by this version.
-            ConfigError: `slots` or `workers` is below 1.
+            ConfigError: `slots` or `workers` is below 1, or `step_timeout` is no positive number.
         """
         self.task: Task = require_task(task) if isinstance(task, str) else task
         if any(number is not None and number < 1 for number in (slots, workers)):
             raise ConfigError(f"a pool needs at least 1 slot and 1 worker, got slots={slots} and workers={workers}.")
+        require(0 < step_timeout < math.inf, "step_timeout", step_timeout, "be a positive number of seconds")
         self.slots = 0
         self.workers = workers or usable_cores()
         self.deaths = 0
         self.row_size = max(self.task.action_size, len(driver))
         self._fixed_slots, self._most_workers = slots, self.workers
         self._one_per_process = require_suite(self.task.suite).one_per_process
-        self._driver = tuple(driver)
+        self._driver, self._step_timeout = tuple(driver), float(step_timeout)
         self._rows: list[list[slice]] = []
         self._handles: list[WorkerHandle] = []
         self._stop = weakref.finalize(self, _stop_all, self._handles)
@@ -89,7 +101,7 @@ class EnvPool:
         sizes = tuple(len(range(self.slots)[r]) for r in rows)
         task = self.task
         sizes_of_task = task.observation_size, task.action_size
-        return Setup(task.suite, task.env_id, task.horizon, *sizes_of_task, sizes, self._driver)
+        return Setup(task.suite, task.env_id, task.horizon, *sizes_of_task, sizes, self._step_timeout, self._driver)
 
     def begin(self, slots: int = 1) -> None:
         """Forget unfinished episodes, and have living workers that owe no answer.
@@ -150,7 +162,7 @@ class EnvPool:
             if self.deaths >= MAX_DEATHS:
                 raise SimulatorError(
                     f"worker processes of {self.task.name} died {self.deaths} times in one evaluation, the last one "
-                    f"{death}; if memory is short, use fewer workers or slots."
+                    f"{death}."
                 )
             try:
                 handle.restart()

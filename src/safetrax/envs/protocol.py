@@ -33,6 +33,7 @@ class Setup:
         observation_size: O.
         action_size: A.
         group_sizes: number of this worker's slots in each group.
+        step_timeout: seconds that an environment may take for a step or a reset.
         driver: parameters of the environments' own driver, which acts if there are any; they come with a reset, in
             place of an action.
     """
@@ -43,6 +44,7 @@ class Setup:
     observation_size: int
     action_size: int
     group_sizes: tuple[int, ...]
+    step_timeout: float
     driver: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:

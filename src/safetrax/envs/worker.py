@@ -17,12 +17,13 @@ import numpy as np
 
 from safetrax.envs.protocol import ANSWER, FAILURE, IDLE, STEP_ON, Answers, Channel, Setup, commands_from_bytes
 from safetrax.envs.suites import build_env
-from safetrax.errors import SafeTraXError
+from safetrax.errors import SafeTraXError, SimulatorError
 
 if TYPE_CHECKING:
     import gymnasium
 
 _PR_SET_PDEATHSIG = 1
+_BUILD_TIMEOUT = 300.0  # seconds for an environment to be built
 
 
 def main() -> None:
@@ -45,9 +46,11 @@ def _serve(channel: Channel) -> None:
         except Exception as error:
             known = isinstance(error, SafeTraXError)
             text = str(error) if known else f"{setup.env_id} failed with {type(error).__name__}: {error}."
-            channel.send(FAILURE, group, text.encode())
+            kind, answer = FAILURE, text.encode()
         else:
-            channel.send(ANSWER, group, answers.to_bytes())
+            kind, answer = ANSWER, answers.to_bytes()
+        _allow(0.0)
+        channel.send(kind, group, answer)
 
 
 def _execute(slots: list[Slot], setup: Setup, payload: bytes) -> Answers:
@@ -55,6 +58,7 @@ def _execute(slots: list[Slot], setup: Setup, payload: bytes) -> Answers:
     commands, actions = commands_from_bytes(payload, len(slots))
     answers = Answers.empty(len(slots), setup.observation_size, setup.action_size)
     for i, (slot, command) in enumerate(zip(slots, commands.tolist(), strict=True)):
+        _allow(setup.step_timeout)
         if command == STEP_ON:
             answers.actions[i] = slot.drive() if setup.driver else actions[i]
             step = slot.env.step(answers.actions[i])
@@ -62,8 +66,13 @@ def _execute(slots: list[Slot], setup: Setup, payload: bytes) -> Answers:
             answers.costs[i] = info["cost"]
         elif command != IDLE:
             options = dict(zip(setup.driver, actions[i].tolist(), strict=False)) or None
-            answers.observations[i], _ = slot.env.reset(seed=command, options=options)
+            answers.observations[i] = slot.reset(command, options)
     return answers
+
+
+def _allow(seconds: float) -> None:
+    """Have SIGALRM end this process after so many seconds, even in native code; 0: never."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 class Slot:
@@ -77,8 +86,30 @@ class Slot:
     def env(self) -> gymnasium.Env[Any, Any]:
         """The slot's environment."""
         if self._env is None:
+            _allow(max(_BUILD_TIMEOUT, self._setup.step_timeout))  # imports the simulator
             self._env = build_env(self._setup.suite, self._setup.env_id, self._setup.horizon)
+            _allow(self._setup.step_timeout)
         return self._env
+
+    def reset(self, seed: int, options: dict[str, Any] | None) -> np.ndarray:
+        """The first observation of an episode; where that fails, it is tried once more in a new environment.
+
+        Raises:
+            SimulatorError: it fails again.
+        """
+        try:
+            return np.asarray(self.env.reset(seed=seed, options=options)[0])
+        except SafeTraXError:
+            raise
+        except Exception:
+            self._env = None
+            try:
+                return np.asarray(self.env.reset(seed=seed, options=options)[0])
+            except Exception as error:
+                raise SimulatorError(
+                    f"{self._setup.env_id} cannot be reset with the seed {seed}, tried twice: "
+                    f"{type(error).__name__}: {error}."
+                ) from error
 
     def drive(self) -> np.ndarray:
         """What the environment's own driver does now, float32 `(A,)`."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from safetrax.errors import DataError
-from safetrax.files import atomic_path, explain_os_errors
+from safetrax.files import append_text, write_text
+from safetrax.words import exact
 
 COLUMNS = (
     "algorithm", "task", "cost_limit", "seed", "step", "episode", "env_seed", "return", "cost", "length",
@@ -54,10 +55,15 @@ class EpisodeRow:
         """The run that it is an episode of."""
         return self.algorithm, self.task, self.cost_limit, self.seed
 
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """Equal for two rows of the same episode of the same policy."""
+        return *self.run, self.step, self.env_seed
+
 
 def limit_text(limit: float | None) -> str:
     """For instance `limit 20`."""
-    return "no limit" if limit is None else f"limit {limit:g}"
+    return "no limit" if limit is None else f"limit {exact(limit)}"
 
 
 def run_text(run: RunKey) -> str:
@@ -66,37 +72,76 @@ def run_text(run: RunKey) -> str:
     return f"{algorithm} on {task}, {limit_text(limit)}, seed {seed}"
 
 
+def require_possible(rows: Iterable[EpisodeRow], source: str = "") -> list[EpisodeRow]:
+    """The rows, if all of them can have been measured: the one check before any score is made of them.
+
+    Args:
+        rows: of any algorithms and tasks.
+        source: where they are from, for the message.
+
+    Raises:
+        DataError: a return, cost or limit is not finite, a cost or limit is negative, an episode has no steps, or it
+            is listed twice; the text names the episode.
+    """
+    kept = list(rows)
+    seen: set[tuple[object, ...]] = set()
+    for row in kept:
+        fault = _fault(row) or ("is listed twice" if row.identity in seen else "")
+        if fault:
+            raise DataError(
+                f"{source}{': ' if source else ''}episode {row.episode} (environment seed {row.env_seed}) of "
+                f"{run_text(row.run)} {fault}; take it out and evaluate the policy again."
+            )
+        seen.add(row.identity)
+    return kept
+
+
+def _fault(row: EpisodeRow) -> str:
+    """What is impossible about an episode, in a few words."""
+    if not math.isfinite(row.return_):
+        return f"has the return {row.return_}, which is not finite"
+    for name, value in (("cost", row.cost), ("cost limit", row.cost_limit or 0.0)):
+        if not (math.isfinite(value) and value >= 0):
+            return f"has the {name} {value}, which must be finite and not negative"
+    return "" if row.length > 0 else f"has {row.length} steps, but must have one"
+
+
 def write_episodes(path: str | Path, rows: Iterable[EpisodeRow]) -> None:
     """Write a CSV file with a header, atomically. Numbers are read back exactly.
 
     Raises:
         RunError: the file cannot be written; an existing one stays as it was.
     """
-    text = _to_csv([COLUMNS, *(astuple(row) for row in rows)])
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, _to_csv([COLUMNS, *(astuple(row) for row in rows)]))
 
 
 def append_episodes(path: str | Path, rows: Iterable[EpisodeRow]) -> None:
-    """Add rows to a CSV file, in one write; a new file gets its header first.
+    """Add rows to a CSV file, all or none; a new file gets its header first.
 
     Raises:
         RunError: the file cannot be written.
     """
-    path = Path(path)
-    with explain_os_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab", buffering=0) as file:
-            header = [COLUMNS] if os.fstat(file.fileno()).st_size == 0 else []
-            file.write(_to_csv([*header, *(astuple(row) for row in rows)]).encode())
-            os.fsync(file.fileno())
+    append_text(path, _to_csv(astuple(row) for row in rows), header=_to_csv([COLUMNS]), durable=True)
+
+
+def merge_episodes(path: Path, rows: Sequence[EpisodeRow]) -> None:
+    """Add rows to a file; where it holds the same episode of the same policy already, the new row replaces it.
+
+    Raises:
+        RunError: the file cannot be written.
+        DataError: it is no episodes file.
+    """
+    new = {row.identity for row in rows}
+    old = [row for row in read_episodes(path) if row.identity not in new] if path.exists() else []
+    write_episodes(path, [*old, *rows])
 
 
 def read_episodes(path: str | Path) -> list[EpisodeRow]:
-    """The rows of a file that `write_episodes` or `append_episodes` wrote.
+    """The rows of a file that `write_episodes` or `append_episodes` wrote; an empty file has none.
 
     Raises:
-        DataError: the file is missing, or a line of it is not an episode; the text names the line and the column.
+        DataError: the file is missing, a line of it is not an episode, or an episode is impossible (see
+            `require_possible`); the text names the line and the column, or the episode.
     """
     path = Path(path)
     try:
@@ -106,10 +151,10 @@ def read_episodes(path: str | Path) -> list[EpisodeRow]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as text ({error}).") from error
     reader = csv.reader(io.StringIO(text))
-    header = tuple(next(reader, ()))
+    header = tuple(next(reader, COLUMNS))
     if header != COLUMNS:
         raise DataError(f"{path}, line 1: the columns are {','.join(header)!r}, expected {','.join(COLUMNS)!r}.")
-    return [_parse(path, reader.line_num, cells) for cells in reader if cells]
+    return require_possible((_parse(path, reader.line_num, cells) for cells in reader if cells), str(path))
 
 
 def _to_csv(lines: Iterable[tuple[object, ...]]) -> str:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from safetrax.evaluation.episodes import EpisodeRow, write_episodes
 from safetrax.evaluation.statistics import Summary, summarise
+from safetrax.words import exact
 
 _WIDTH = 118
 
@@ -59,7 +60,7 @@ def format_summaries(summaries: Sequence[Summary]) -> str:
         table.add_column(heading, justify="right")
     table.add_column("safe")
     for s in summaries:
-        limits = "|".join(f"{limit:g}" for limit in s.cost_limits)
+        limits = "|".join(map(exact, s.cost_limits))
         numbers = [
             s.return_.text(1),
             s.cost.text(1),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from safetrax.data.catalogue import Task
 from safetrax.envs.lockstep import Lockstep, Place, Start, run_all
 from safetrax.envs.make import require_task
-from safetrax.envs.pool import GROUPS, EnvPool
+from safetrax.envs.pool import GROUPS, STEP_TIMEOUT, EnvPool
 from safetrax.envs.protocol import Answers
 from safetrax.envs.suites import require_suite
 from safetrax.errors import ConfigError
@@ -22,6 +22,7 @@ from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.evaluation.inference import BatchedActors, Feed, require_finite, require_fit
 from safetrax.evaluation.result import Evaluation
 from safetrax.policy import Policies, Policy, RunId
+from safetrax.settings import require_whole
 
 __all__ = ["SEED_STRIDE", "Evaluation", "default_slots", "evaluate"]
 
@@ -41,6 +42,8 @@ def evaluate(
     workers: int | None = None,
     pool: EnvPool | None = None,
     step: int | None = None,
+    step_timeout: float = STEP_TIMEOUT,
+    on_episode: Callable[[EpisodeRow], object] = lambda row: None,
 ) -> Evaluation:
     """Run `episodes` whole episodes of every policy.
 
@@ -65,12 +68,16 @@ def evaluate(
         pool: worker processes to use, and to leave running; else some are started and ended again. Where none are
             needed, it is left alone.
         step: updates trained so far, for the rows.
+        step_timeout: seconds that an environment may take for a step or a reset; a given pool has its own.
+        on_episode: called with each row as soon as its episode has ended, for whoever wants to keep those that an
+            evaluation had when it failed.
 
     Raises:
         TaskError: the task is unknown, or its sizes are not the policies'.
         ConfigError: a number is out of range, or the pool is for another task.
         RunError: a policy gives actions that are not finite.
-        SimulatorError: the simulator is missing or fails, or three workers died.
+        SimulatorError: the simulator is missing or fails, three workers died, or an environment answered with a cost
+            that is negative or anything that is not finite; the text names the episode and the step.
     """
     stack = _stack(policies)
     info = require_task(task)
@@ -81,11 +88,13 @@ def evaluate(
     compiled = require_suite(info.suite).compiled
     if compiled is not None and workers is None:
         rows = _play(compiled, stack, info, episodes, seed, step)
+        for row in rows:
+            on_episode(row)
         return Evaluation(tuple(rows), time.perf_counter() - began, sum(row.length for row in rows))
-    with _borrowed(pool, info, workers) as lent:
+    with _borrowed(pool, info, workers, step_timeout) as lent:
         lent.begin(default_slots(info.name, len(stack)))
         for part in _parts(stack, lent.slots):
-            rows += _Rollout(part, lent, episodes, seed, step).run()
+            rows += _Rollout(part, lent, episodes, seed, step, on_episode).run()
     return Evaluation(tuple(rows), time.perf_counter() - began, sum(row.length for row in rows))
 
 
@@ -112,6 +121,8 @@ def _stack(policies: Policies | Policy | Sequence[Policy]) -> Policies:
 
 
 def _check(task: Task, episodes: int, seed: int, workers: int | None, pool: EnvPool | None) -> None:
+    require_whole("episodes", episodes)
+    require_whole("the evaluation's seed", seed)
     if not 1 <= episodes <= SEED_STRIDE:
         raise ConfigError(f"episodes must be between 1 and {SEED_STRIDE}, got {episodes}.")
     if not 0 <= seed < 2**31:
@@ -123,12 +134,12 @@ def _check(task: Task, episodes: int, seed: int, workers: int | None, pool: EnvP
 
 
 @contextmanager
-def _borrowed(pool: EnvPool | None, task: Task, workers: int | None) -> Iterator[EnvPool]:
+def _borrowed(pool: EnvPool | None, task: Task, workers: int | None, step_timeout: float) -> Iterator[EnvPool]:
     """The given pool, or one of our own for the time of the block."""
     if pool is not None:
         yield pool
         return
-    with EnvPool(task.name, workers=workers) as own:
+    with EnvPool(task.name, workers=workers, step_timeout=step_timeout) as own:
         yield own
 
 
@@ -155,9 +166,16 @@ def _parts(policies: Policies, most: int) -> Iterator[Policies]:
 class _Rollout:
     """All episodes of policies that fit into the pool side by side."""
 
-    def __init__(self, policies: Policies, pool: EnvPool, episodes: int, seed: int, step: int | None) -> None:
-        self._pool = pool
-        self._groups = [_Group(policies, pool, g, episodes, seed, step) for g in range(GROUPS)]
+    def __init__(
+        self,
+        policies: Policies,
+        pool: EnvPool,
+        episodes: int,
+        seed: int,
+        step: int | None,
+        on_episode: Callable[[EpisodeRow], object],
+    ) -> None:
+        self._groups = [_Group(policies, pool, g, episodes, seed, step, on_episode) for g in range(GROUPS)]
 
     def run(self) -> list[EpisodeRow]:
         """The rows, by policy and then by episode."""
@@ -174,11 +192,18 @@ class _Group(Lockstep):
     """
 
     def __init__(
-        self, policies: Policies, pool: EnvPool, index: int, episodes: int, seed: int, step: int | None
+        self,
+        policies: Policies,
+        pool: EnvPool,
+        index: int,
+        episodes: int,
+        seed: int,
+        step: int | None,
+        on_episode: Callable[[EpisodeRow], object],
     ) -> None:
         super().__init__(pool, index, len(policies))
         self.rows: list[tuple[int, EpisodeRow]] = []
-        self._policies, self._seed, self._step = policies, seed, step
+        self._policies, self._seed, self._step, self._on_episode = policies, seed, step, on_episode
         self._waiting = [deque(range(index, episodes, GROUPS)) for _ in policies.ids]
         self._actors = BatchedActors(policies.actor, self.shape[1], seed)
         self._sums = np.zeros((2, *self.shape))  # return and cost so far
@@ -215,6 +240,7 @@ class _Group(Lockstep):
         number = int(self.numbers[place])
         row = _row(run, self.pool.task, self._seed, self._step, number, returned, cost, int(self.lengths[place]))
         self.rows.append((place[0], row))
+        self._on_episode(row)
 
 
 def _row(

@@ -5,7 +5,6 @@ A run is one training seed at one cost limit. A method that ignores the limit is
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 
 from safetrax.data.catalogue import get_task
 from safetrax.errors import ConfigError
-from safetrax.evaluation.episodes import EpisodeRow, RunKey, run_text
+from safetrax.evaluation.episodes import EpisodeRow, RunKey, require_possible, run_text
 from safetrax.evaluation.scores import is_safe, normalised_cost, normalised_return
 from safetrax.words import nearest
 
@@ -84,8 +83,9 @@ def run_scores(
 
     Raises:
         TaskError: a row names an unknown task.
-        ConfigError: a return or cost is not finite, a run has not got the step or some of its steps are unknown, or
-            an argument is none of the above.
+        DataError: an episode is impossible, see `safetrax.evaluation.episodes.require_possible`.
+        ConfigError: a run has not got the step or some of its steps are unknown, a limit is negative, or an argument
+            is none of the above.
     """
     known = (LAST, BEST_REWARD_SAFE)
     if isinstance(step, str) and step not in known:
@@ -93,7 +93,7 @@ def run_scores(
     step = step if isinstance(step, str) else int(step)
     given = tuple(dict.fromkeys(float(limit) for limit in cost_limits or ()))
     runs: dict[RunKey, dict[int | None, list[EpisodeRow]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
+    for row in require_possible(rows):
         runs[row.run][row.step].append(row)
     scores: list[RunScore] = []
     for (_, task, own, _), steps in runs.items():
@@ -128,11 +128,6 @@ def _score(rows: list[EpisodeRow], limit: float, checkpoint: str) -> RunScore:
     first = rows[0]
     returns = np.array([row.return_ for row in rows], np.float64)
     costs = np.array([row.cost for row in rows], np.float64)
-    if not (np.isfinite(returns).all() and np.isfinite(costs).all()):
-        raise ConfigError(f"an episode of {run_text(first.run)} has a return or cost that is not finite.")
-    if not (math.isfinite(limit) and limit >= 0):
-        run = run_text((first.algorithm, first.task, limit, first.seed))
-        raise ConfigError(f"the cost limit of {run} is {limit:g}, but must not be negative.")
     scaled = normalised_cost(costs, limit)
     return RunScore(
         algorithm=first.algorithm,

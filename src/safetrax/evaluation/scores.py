@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
 from safetrax.data.catalogue import Task, get_task
+from safetrax.settings import require
 
 SAFE_UP_TO = 1.0  # a normalised cost of exactly 1 is within the limit
 
@@ -30,8 +33,12 @@ def normalised_cost(costs: npt.ArrayLike, cost_limit: float) -> npt.NDArray[np.f
 
     Args:
         costs: undiscounted episode costs, any shape; the result is an array of that shape.
-        cost_limit: kappa >= 0, per episode.
+        cost_limit: kappa, per episode.
+
+    Raises:
+        ConfigError: the limit is negative or not finite.
     """
+    require(0 <= cost_limit < math.inf, "a cost limit", cost_limit, "be finite and not negative")
     epsilon = 1.0 if cost_limit == 0 else 0.0
     return np.asarray((np.asarray(costs, np.float64) + epsilon) / (cost_limit + epsilon))
 

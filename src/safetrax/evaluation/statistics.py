@@ -12,7 +12,7 @@ import numpy as np
 
 from safetrax.data.catalogue import get_task
 from safetrax.errors import ConfigError
-from safetrax.evaluation.episodes import EpisodeRow, RunKey
+from safetrax.evaluation.episodes import EpisodeRow, RunKey, require_possible
 from safetrax.evaluation.scores import is_safe, normalised_cost, normalised_return
 
 
@@ -45,7 +45,7 @@ class Summary:
         cost: undiscounted episode cost.
         normalised_return: see `safetrax.evaluation.scores`.
         normalised_cost: each run by its own limit.
-        safe: whether the mean normalised cost is at most 1.
+        unsafe_limits: those at which the mean normalised cost is above 1.
     """
 
     algorithm: str
@@ -57,7 +57,12 @@ class Summary:
     cost: Estimate
     normalised_return: Estimate
     normalised_cost: Estimate
-    safe: bool
+    unsafe_limits: tuple[float, ...]
+
+    @property
+    def safe(self) -> bool:
+        """Whether the mean normalised cost is at most 1 at every limit: a mean over limits can hide one."""
+        return not self.unsafe_limits
 
 
 def summarise(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] | None = None) -> list[Summary]:
@@ -69,10 +74,11 @@ def summarise(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] | None = 
 
     Raises:
         TaskError: a row names an unknown task.
-        ConfigError: the rows of one run come from several training steps.
+        DataError: an episode is impossible, see `safetrax.evaluation.episodes.require_possible`.
+        ConfigError: the rows of one run come from several training steps, or a limit is negative.
     """
     groups: dict[tuple[str, str, float], list[EpisodeRow]] = defaultdict(list)
-    for row in _at_limits(rows, cost_limits):
+    for row in _at_limits(require_possible(rows), cost_limits):
         groups[row.algorithm, row.task, row.cost_limit or 0.0].append(row)
     order = {key[:2]: rank for rank, key in reversed(list(enumerate(groups)))}
     return [_summary(groups[key]) for key in sorted(groups, key=lambda key: (order[key[:2]], key[2]))]
@@ -91,11 +97,11 @@ def benchmark_table(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] | N
 
     Raises:
         TaskError: a row names an unknown task.
-        ConfigError: the rows of one run come from several training steps.
+        DataError: an episode is impossible, see `safetrax.evaluation.episodes.require_possible`.
+        ConfigError: the rows of one run come from several training steps, or a limit is negative.
     """
     groups: dict[tuple[str, str], list[EpisodeRow]] = defaultdict(list)
-    kept = list(rows)
-    for row in kept:
+    for row in require_possible(rows):
         groups[row.algorithm, row.task].append(row)
     return [_cell(group, cost_limits) for group in groups.values()]
 
@@ -111,7 +117,13 @@ def last_steps(rows: Iterable[EpisodeRow]) -> list[EpisodeRow]:
 
 def _cell(rows: list[EpisodeRow], cost_limits: Sequence[float] | None) -> Summary:
     """A table's cell; rows of one (algorithm, task)."""
-    return _summary(list(_at_limits(rows, cost_limits)), shared=all(row.cost_limit is None for row in rows))
+    groups: dict[float, list[EpisodeRow]] = defaultdict(list)
+    for row in _at_limits(rows, cost_limits):
+        groups[row.cost_limit or 0.0].append(row)
+    unsafe = tuple(limit for limit in sorted(groups) if not _summary(groups[limit]).safe)
+    kept = [row for group in groups.values() for row in group]
+    cell = _summary(kept, shared=all(row.cost_limit is None for row in rows))
+    return replace(cell, unsafe_limits=unsafe)
 
 
 def _at_limits(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] | None) -> Iterable[EpisodeRow]:
@@ -149,7 +161,7 @@ def _summary(rows: list[EpisodeRow], *, shared: bool = False) -> Summary:
         cost,
         scaled_return,
         scaled_cost,
-        is_safe(scaled_cost.mean),
+        () if is_safe(scaled_cost.mean) else limits,
     )
 
 

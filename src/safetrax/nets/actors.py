@@ -94,7 +94,8 @@ class Standardised(Actor):
         return self.actor.adjustable
 
     def _with(self, name: str, value: float) -> Standardised:
-        return Standardised(self.actor._with(name, value), self.mean, self.std)
+        adjusted: Standardised = eqx.tree_at(lambda s: s.actor, self, self.actor._with(name, value))
+        return adjusted
 
     def reset(self, n: int) -> Any:
         """The inner actor's memory."""

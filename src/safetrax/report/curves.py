@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +17,7 @@ from safetrax.errors import ConfigError
 from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.evaluation.scores import normalised_cost, normalised_return
 from safetrax.report.style import STYLE, Key, check_figure_path, distinct, make_panels, mark_threshold, save
+from safetrax.words import exact
 
 if TYPE_CHECKING:  # imports jax, which drawing does without
     from safetrax.training.logs import MetricRow
@@ -31,18 +32,20 @@ def learning_curves(
     *,
     task: str | None,
     cost_limits: Sequence[float] | None = None,
+    losses: Collection[str] | None = None,
 ) -> Path:
-    """Loss of every stage, and normalised reward and cost of the evaluations, over updates.
+    """Losses of every stage, and normalised reward and cost of the evaluations, over updates.
 
     Lines are means over training seeds, bands reach from the smallest to the largest seed; a colour is a cost limit,
     a dash pattern an algorithm. Evaluations at the end only are points, side by side.
 
     Args:
-        metrics: of one or several trainings; the rows named `loss` are drawn.
+        metrics: of one or several trainings.
         episodes: evaluations of the same runs; may be empty.
         path: the figure's file.
         task: gives the reference returns; None: the evaluations are left out.
         cost_limits: where to score methods that ignore the limit; None: the task's limits.
+        losses: the metrics to draw, for instance `TraC.losses`; None: `loss` and all that end in `_loss`.
 
     Raises:
         ConfigError: there is nothing to draw, or the file's ending is unknown.
@@ -50,32 +53,30 @@ def learning_curves(
         RunError: the file cannot be written.
     """
     path = check_figure_path(path)
-    losses = [row for row in metrics if row.metric == "loss"]
-    stages = distinct((row.algorithm, row.stage) for row in losses)
+    rows = [row for row in metrics if _is_loss(row.metric, losses)]
+    curves = distinct((row.algorithm, row.stage, row.metric) for row in rows)
     scored = [] if task is None else _scored(episodes, task, cost_limits)
-    if not stages and not scored:
+    if not curves and not scored:
         raise ConfigError("there are no losses and no evaluations to draw.")
-    algorithms = distinct([row.algorithm for row in losses] + [score.algorithm for score in scored])
-    key = Key(algorithms, [row.cost_limit for row in losses] + [score.limit for score in scored])
+    algorithms = distinct([row.algorithm for row in rows] + [score.algorithm for score in scored])
+    key = Key(algorithms, [row.cost_limit for row in rows] + [score.limit for score in scored])
     with matplotlib.rc_context(STYLE):
-        count = len(stages) + 2 * bool(scored)
-        rows = -(-count // _COLUMNS)
-        columns = -(-count // rows)
-        figure, panels = make_panels(
-            rows, columns, width=max(2.9 * columns, 4.0), height=2.5 * rows + 0.4, share=False
-        )
+        count = len(curves) + 2 * bool(scored)
+        high = -(-count // _COLUMNS)
+        wide = -(-count // high)
+        figure, panels = make_panels(high, wide, width=max(2.9 * wide, 4.0), height=2.5 * high + 0.4, share=False)
         for panel in panels[count:]:
             panel.remove()
         panels = panels[:count]
-        for panel, (algorithm, stage) in zip(panels, stages, strict=False):
+        for panel, (algorithm, stage, name) in zip(panels, curves, strict=False):
             points = [
                 (row.algorithm, row.cost_limit, row.seed, row.update, row.value)
-                for row in losses
-                if (row.algorithm, row.stage) == (algorithm, stage)
+                for row in rows
+                if (row.algorithm, row.stage, row.metric) == (algorithm, stage, name)
             ]
             _bands(panel, points, key)
             panel.set_title(f"{algorithm}: {stage}" if len(algorithms) > 1 else f"stage {stage!r}")
-            panel.set_ylabel("loss")
+            panel.set_ylabel(name.replace("_", " "))
             _count_updates(panel)
         if scored:
             _evaluation_panels(panels[-2], panels[-1], scored, key)
@@ -83,6 +84,10 @@ def learning_curves(
                 panel.set_title(f"evaluation in {task}")
         figure.legend(handles=key.handles(lines=True), loc="outside lower center", ncols=8)
         return save(figure, path)
+
+
+def _is_loss(metric: str, losses: Collection[str] | None) -> bool:
+    return metric in losses if losses is not None else metric == "loss" or metric.endswith("_loss")
 
 
 class _Score(NamedTuple):
@@ -139,7 +144,7 @@ def _final_points(panel: Axes, points: Sequence[tuple[str, float | None, int, fl
         look: dict[str, Any] = {"color": key.colour(limit), "marker": key.marker(algorithm), "linestyle": ""}
         panel.plot(np.full(len(means), column), means, markersize=4, alpha=0.4, markeredgewidth=0, **look)
         panel.plot([column], [np.mean(means)], markersize=8, markeredgecolor="white", **look)
-        name = "all" if limit is None else f"{limit:g}"
+        name = "all" if limit is None else exact(limit)
         names.append(f"{algorithm}\n{name}" if several else name)
     panel.set_xticks(range(len(names)), names)
     panel.set_xlim(-0.6, len(names) - 0.4)

@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 
-from safetrax.data.segments import DESIRABLE, UNDESIRABLE, UNUSED, label_episodes
+from safetrax.data.segments import DESIRABLE, UNDESIRABLE, UNUSED, Ratio, label_windows
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError
 from safetrax.report.curves import learning_curves
@@ -31,9 +31,12 @@ from safetrax.report.style import (
     mark_threshold,
     save,
 )
+from safetrax.words import exact
 
 if TYPE_CHECKING:  # it imports jax, which drawing does without
     from safetrax.evaluation.statistics import Summary
+
+_MOST_POINTS = 4000  # of a kind in a panel
 
 __all__ = ["check_figure_path", "cost_return_scatter", "learning_curves", "results_plane"]
 
@@ -43,23 +46,26 @@ def cost_return_scatter(
     cost_limits: Sequence[float],
     path: str | Path,
     *,
+    ratio: Ratio = "whole",
     top: float = 0.5,
     bottom: float = 0.0,
-    floor: float = 0.7,
+    include_short: bool = False,
     before: Trajectories | None = None,
 ) -> Path:
-    """Every episode by cost and return, labelled for each cost limit: Figure 1 of the TraC paper.
+    """Every segment by cost and return, labelled for each cost limit: Figure 1 of the TraC paper, for whole episodes.
 
-    Desirable, undesirable and unused episodes have a colour and a marker each; there is one panel per limit, with the
-    safe side shaded (Gong et al., AAAI 2025, arXiv:2412.15429).
+    Desirable, undesirable and unused segments have a colour and a marker each; there is one panel per limit, with the
+    safe side shaded (Gong et al., AAAI 2025, arXiv:2412.15429). The cost of a segment is divided by the share of an
+    episode that it is, so that the limit is the episode's. All are counted; of many, some are drawn.
 
     Args:
         trajectories: the data set.
         cost_limits: one panel each.
         path: the figure's file.
-        top: share of the safe episodes that is desirable.
-        bottom: share of the safe episodes that is undesirable.
-        floor: smallest weight; does not change the labels.
+        ratio: length of a segment, see `safetrax.data.segments.label_segments`.
+        top: share of the safe segments that is desirable.
+        bottom: share of the safe segments that is undesirable.
+        include_short: also use episodes shorter than a segment.
         before: the data set before it was filtered, drawn faintly behind: what stays visible was removed or moved.
 
     Raises:
@@ -69,20 +75,23 @@ def cost_return_scatter(
     if not cost_limits:
         raise ConfigError("the scatter needs at least one cost limit.")
     path = check_figure_path(path)
+    shares: dict[str, Any] = {"ratio": ratio, "top": top, "bottom": bottom, "include_short": include_short}
+    longest = label_windows(trajectories, 0.0, **shares).length
+    kind = "episode" if (trajectories.lengths <= longest).all() else "segment"
     rows = -(-len(cost_limits) // 4)
     columns = -(-len(cost_limits) // rows)
     with matplotlib.rc_context(STYLE):
         figure, panels = make_panels(rows, columns, width=max(3.1 * columns, 4.2), height=3.1 * rows, share=True)
         for panel, limit in zip(panels, cost_limits, strict=False):
-            _scatter_panel(panel, trajectories, before, limit, top, bottom, floor)
+            _scatter_panel(panel, trajectories, before, limit, **shares)
         for panel in panels[len(cost_limits) :]:
             panel.set_visible(False)
         for index, panel in enumerate(panels[: len(cost_limits)]):
             if index + columns >= len(cost_limits):
-                panel.set_xlabel("episode cost")
+                panel.set_xlabel("episode cost" if kind == "episode" else "cost of a segment, per episode")
                 panel.tick_params(labelbottom=True)
             if index % columns == 0:
-                panel.set_ylabel("episode return")
+                panel.set_ylabel(f"{kind} return")
         return save(figure, path)
 
 
@@ -91,35 +100,37 @@ def _scatter_panel(
     trajectories: Trajectories,
     before: Trajectories | None,
     limit: float,
-    top: float,
-    bottom: float,
-    floor: float,
+    **shares: Any,
 ) -> None:
-    labels = label_episodes(trajectories, limit, top=top, bottom=bottom, floor=floor)
-    cost, value = trajectories.cost_returns, trajectories.returns
-    size = float(np.clip(9000 / max(len(cost), 1), 5, 20))
+    windows = label_windows(trajectories, limit, **shares)
+    earlier = None if before is None else label_windows(before, limit, **shares)
+    size = float(np.clip(9000 / len(windows.cost), 5, 20))
     kinds: tuple[tuple[int, str, str, dict[str, Any]], ...] = (  # from the back to the front
         (UNUSED, "unused", GREY, {"marker": "s", "s": 0.55 * size, "linewidths": 0, "alpha": 0.9}),
         (UNDESIRABLE, "undesirable", VERMILION, {"marker": "x", "s": size, "linewidths": 0.8, "alpha": 0.75}),
         (DESIRABLE, "desirable", BLUE, {"marker": "o", "s": size, "linewidths": 0.3, "edgecolors": "white"}),
     )
-    drawn = [trajectories] if before is None else [trajectories, before]
-    span = max(*(float(data.cost_returns.max()) for data in drawn), limit, 1e-9)
+    drawn = [windows] if earlier is None else [windows, earlier]
+    span = max(*(float(found.cost.max()) for found in drawn), limit, 1e-9)
     panel.axvspan(-0.05 * span, limit, color=SAFE_SHADE, zorder=0, linewidth=0)
     panel.axvline(limit, color="#333333", linewidth=1.1, linestyle="--", zorder=1)
     handles = []
-    if before is not None:
+    if earlier is not None:
         faint: dict[str, Any] = {"color": FAINT, "marker": "o", "s": 0.55 * size, "linewidths": 0, "zorder": 0.7}
-        name = f"before filters ({before.num_episodes})"
-        handles.append(panel.scatter(before.cost_returns, before.returns, label=name, **faint))
+        x, y = _some(earlier.cost), _some(earlier.value)
+        handles.append(panel.scatter(x, y, label=f"before filters ({len(earlier.cost)})", **faint))
     for label, name, colour, look in kinds:
-        chosen = labels.label == label
-        handles.append(
-            panel.scatter(cost[chosen], value[chosen], color=colour, label=f"{name} ({chosen.sum()})", **look)
-        )
+        chosen = windows.labels.label == label
+        x, y = _some(windows.cost[chosen]), _some(windows.value[chosen])
+        handles.append(panel.scatter(x, y, color=colour, label=f"{name} ({chosen.sum()})", **look))
     panel.set_xlim(-0.05 * span, 1.05 * span)
-    panel.set_title(f"cost limit {limit:g}")
+    panel.set_title(f"cost limit {exact(limit)}")
     panel.legend(handles=handles[::-1], loc="best", handletextpad=0.2, borderpad=0.4, markerscale=1.3)
+
+
+def _some(values: np.ndarray) -> np.ndarray:
+    """Evenly spread over the data set, no more than can be told apart."""
+    return values[:: -(-len(values) // _MOST_POINTS) or 1]
 
 
 def results_plane(summaries: Sequence[Summary], path: str | Path) -> Path:

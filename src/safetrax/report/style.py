@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 
 from safetrax.errors import ConfigError
 from safetrax.files import atomic_path
+from safetrax.words import exact
 
 # Okabe and Ito's colours (2008), told apart with any kind of colour vision, in an order of falling contrast.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
@@ -86,7 +87,7 @@ class Key:
 
     def handles(self, *, lines: bool) -> list[Line2D]:
         """Legend entries: limits by colour, then algorithms by dash pattern or marker, in black."""
-        limits = [(f"limit {limit:g}", self.colour(limit)) for limit in self._limits]
+        limits = [(f"limit {exact(limit)}", self.colour(limit)) for limit in self._limits]
         limits += [("all limits", self.colour(None))] if self._without else []
         handles = [
             Line2D([], [], color=c, label=name, linestyle="-" if lines else "", marker="" if lines else "o")

@@ -11,10 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from safetrax.errors import RunError
-from safetrax.files import write_tensors
+from safetrax.files import read_tensors, write_tensors
 
 FORMAT = "safetrax-checkpoint"
 FORMAT_VERSION = "1"
@@ -57,11 +57,13 @@ def read_position(path: Path, signature: Mapping[str, Any]) -> Position:
     Raises:
         RunError: there is none, it is damaged, or it belongs to another configuration.
     """
-    header = _header(path)
+    header, _ = read_checkpoint(path)
+    if header.get("format") != FORMAT or header.get("version") != FORMAT_VERSION:
+        raise RunError(f"{path} is not a checkpoint of this version; start again in a new folder.")
     try:
         position = Position(**json.loads(header["position"]))
         saved = json.loads(header["signature"])
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise RunError(f"the checkpoint {path} is damaged ({error}); start again in a new folder.") from error
     require_same(path, saved, signature)
     return position
@@ -86,21 +88,20 @@ def load_checkpoint(path: Path, structure: Any) -> Any:
     """The saved arrays, put into a tree of the given structure (of arrays or shape structs).
 
     Raises:
-        RunError: an array is missing or has another shape.
+        RunError: it is damaged, or an array is missing or has another shape.
     """
-    with open_checkpoint(path) as file:
-        available = set(file.keys())
-        leaves = []
-        for name, expected in named_leaves(structure):
-            if name not in available:
-                raise RunError(f"the checkpoint {path} lacks {name}; it was made by another version of the code.")
-            array = file.get_tensor(name)
-            if array.shape != expected.shape or array.dtype != expected.dtype:
-                raise RunError(
-                    f"the checkpoint {path} holds {name} as {array.dtype}{list(array.shape)}, expected "
-                    f"{expected.dtype}{list(expected.shape)}; it was made by another version of the code."
-                )
-            leaves.append(jnp.asarray(array))
+    _, tensors = read_checkpoint(path)
+    leaves = []
+    for name, expected in named_leaves(structure):
+        if name not in tensors:
+            raise RunError(f"the checkpoint {path} lacks {name}; it was made by another version of the code.")
+        array = tensors[name]
+        if array.shape != expected.shape or array.dtype != expected.dtype:
+            raise RunError(
+                f"the checkpoint {path} holds {name} as {array.dtype}{list(array.shape)}, expected "
+                f"{expected.dtype}{list(expected.shape)}; it was made by another version of the code."
+            )
+        leaves.append(jnp.asarray(array))
     return jax.tree.unflatten(jax.tree.structure(structure), leaves)
 
 
@@ -109,26 +110,18 @@ def named_leaves(tree: Any) -> list[tuple[str, Any]]:
     return [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree.leaves_with_path(tree)]
 
 
-def open_checkpoint(path: Path) -> Any:
-    """The file, to read from inside a `with`.
+def read_checkpoint(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """The header and all arrays.
 
     Raises:
         RunError: there is none, or it is damaged.
     """
     try:
-        return safe_open(path, framework="numpy")
+        return read_tensors(path)
     except FileNotFoundError as error:
         raise RunError(f"there is no checkpoint at {path}; start the run without resuming.") from error
     except (SafetensorError, OSError) as error:
         raise RunError(f"the checkpoint {path} is damaged ({error}); start again in a new folder.") from error
-
-
-def _header(path: Path) -> dict[str, str]:
-    with open_checkpoint(path) as file:
-        header: dict[str, str] = file.metadata() or {}
-    if header.get("format") != FORMAT or header.get("version") != FORMAT_VERSION:
-        raise RunError(f"{path} is not a checkpoint of this version; start again in a new folder.")
-    return header
 
 
 def _first_difference(before: Any, now: Any, name: str = "") -> tuple[str, Any, Any] | None:

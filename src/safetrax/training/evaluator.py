@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safetrax.envs.make import require_simulator
 from safetrax.envs.pool import EnvPool
-from safetrax.errors import ConfigError, RunError
+from safetrax.errors import ConfigError, RunError, SimulatorError
 from safetrax.evaluation.episodes import EpisodeRow, append_episodes, read_episodes, write_episodes
 from safetrax.evaluation.rollout import evaluate
 from safetrax.files import drop_cut_line
@@ -44,7 +44,10 @@ class Evaluator:
             self._pool = EnvPool(self._task)
         try:
             result = evaluate(policies, self._task, episodes=self._episodes, pool=self._pool, step=update)
-        except RunError as error:  # one policy has diverged; the others go on
+        except (
+            RunError,
+            SimulatorError,
+        ) as error:  # a policy has diverged, or the simulator failed: training goes on
             return f"no evaluation at {update}: {error}"
         self.rows += result.rows
         if self._path is not None:
@@ -57,7 +60,7 @@ class Evaluator:
     def forget_after(self, update: int) -> None:
         """Drop rows that a resumed run will write again."""
         if self._path is not None and self._path.exists():
-            drop_cut_line(self._path)
+            drop_cut_line(self._path)  # the header too, if that is all
             kept = [row for row in read_episodes(self._path) if row.step is None or row.step <= update]
             write_episodes(self._path, kept)
             self.rows = kept

@@ -4,24 +4,28 @@ config.json               resolved settings, data hash, versions, command
 checkpoint.safetensors    everything to go on with, replaced atomically
 metrics.csv               training metrics
 episodes.csv              one row per evaluation episode
-policies/*.safetensors    the trained policies
+policies/*.safetensors    the trained policies; the training has ended when all that config.json promises are there
+lock                      while somebody writes into the folder
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import platform
 import sys
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetrax import __version__
-from safetrax.errors import RunError
-from safetrax.files import explain_os_errors, write_json
-from safetrax.policy import Policies, Policy
+from safetrax.errors import RunError, SafeTraXWarning
+from safetrax.evaluation.episodes import EpisodeRow, merge_episodes
+from safetrax.files import explain_os_errors, locked, sweep, write_json
+from safetrax.policy import Policies, Policy, RunId
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class RunFolder:
 
     @staticmethod
     def create(path: str | Path, config: Mapping[str, Any]) -> RunFolder:
-        """Make a new run folder and write its configuration.
+        """Make a new run folder and write its configuration; a start that was killed before its first row is no run.
 
         Raises:
             RunError: the folder holds something already, or cannot be written.
@@ -65,12 +69,55 @@ class RunFolder:
         folder = RunFolder(Path(path))
         with explain_os_errors(folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
-            occupied = any(folder.path.iterdir())
+            occupied = not all(folder._is_of_a_start(entry) for entry in folder.path.iterdir())
+            if not occupied:
+                folder.metrics_file.unlink(missing_ok=True)
         if occupied:
             hint = "resume it, or" if folder.config_file.exists() else "remove it, or"
             raise RunError(f"the run folder {folder.path} exists and is not empty; {hint} choose another.")
         write_json(folder.config_file, config)
         return folder
+
+    def _is_of_a_start(self, entry: Path) -> bool:
+        """Whether a file is what a start leaves that was killed before its first row."""
+        if entry == self.metrics_file:
+            return b"\n" not in entry.read_bytes()[:-1]  # not more than a header
+        return entry in (self.config_file, self._lock_file)
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.path / "lock"
+
+    @contextlib.contextmanager
+    def locked(self, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+        """Nobody else writes into the folder inside the block, and what killed writers left is gone.
+
+        Args:
+            waiting: called before waiting for somebody else who does; None: that is an error.
+
+        Raises:
+            RunError: somebody else does, or the folder cannot be written to.
+        """
+        with locked(self._lock_file, self.path, waiting):
+            sweep(self.path)
+            sweep(self.policies_folder)
+            yield
+
+    def add_episodes(self, rows: Sequence[EpisodeRow]) -> None:
+        """Add rows to the run's episodes, once nobody else writes into the folder; see `merge_episodes`.
+
+        Raises:
+            RunError: the file cannot be written.
+            DataError: it is no episodes file.
+        """
+
+        def say() -> None:
+            text = f"another command writes into {self.path}; waiting for it."
+            warnings.warn(text, SafeTraXWarning, stacklevel=2)
+
+        if rows:
+            with self.locked(say):
+                merge_episodes(self.episodes_file, rows)
 
     @staticmethod
     def open(path: str | Path) -> RunFolder:
@@ -81,7 +128,9 @@ class RunFolder:
         """
         folder = RunFolder(Path(path))
         if not folder.config_file.is_file():
-            raise RunError(f"{folder.path} is no run folder: it has no config.json.")
+            raise RunError(
+                f"{folder.path} is no run folder: it has no config.json; check the path, or start the run again."
+            )
         return folder
 
     def config(self) -> dict[str, Any]:
@@ -92,7 +141,7 @@ class RunFolder:
         """
         try:
             config: Any = json.loads(self.config_file.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{self.config_file} is damaged ({error}).") from error
         if not isinstance(config, dict):
             raise RunError(f"{self.config_file} is damaged (it holds no settings).")
@@ -101,7 +150,7 @@ class RunFolder:
     def save_policies(self, policies: Policies) -> None:
         """One file per policy."""
         for policy in policies:
-            policy.save(self.policies_folder / f"{policy.id}.safetensors")
+            policy.save(self._policy_file(policy.id))
 
     def load_policies(self) -> Policies:
         """The trained policies.
@@ -109,12 +158,46 @@ class RunFolder:
         Raises:
             RunError: training has not ended yet.
         """
-        files = sorted(self.policies_folder.glob("*.safetensors"))
-        if not files:
-            raise RunError(f"{self.path} holds no policies yet: its training has not ended; resume it first.")
-        policies = [Policy.load(file) for file in files]
+        policies = [Policy.load(file) for file in self._finished()]
         policies.sort(key=lambda p: (p.id.cost_limit is not None, p.id.cost_limit or 0.0, p.id.seed))
         return Policies.stack(policies)
+
+    def require_finished(self) -> None:
+        """Check that the training has ended: all policies that the configuration promises are there.
+
+        Raises:
+            RunError: it has not.
+        """
+        self._finished()
+
+    def _finished(self) -> list[Path]:
+        """The files of all policies."""
+        there = sorted(self.policies_folder.glob("*.safetensors"))
+        config = self.config()
+        promised = config.get("policies")
+        try:
+            if promised is None:  # by an older version
+                runs = max(1, len(config.get("signature", {}).get("runs", ())))
+                files, whole = there, len(there) > 0 and len(there) % runs == 0
+            else:
+                files = sorted({self._policy_file(RunId(name, None, limit, seed)) for name, limit, seed in promised})
+                whole = {*files} <= {*there}
+        except (TypeError, ValueError, AttributeError) as error:
+            raise RunError(f"{self.config_file} is damaged ({error}).") from error
+        if not whole:
+            raise RunError(
+                f"{self.path} holds {'no' if not there else 'not all'} policies yet: its training has not ended; "
+                "resume it first."
+            )
+        return files
+
+    def _policy_file(self, run: RunId) -> Path:
+        return self.policies_folder / f"{run}.safetensors"
+
+
+def promise(runs: Iterable[RunId]) -> list[list[Any]]:
+    """The policies of a training, for its configuration."""
+    return [[run.algorithm, run.cost_limit, run.seed] for run in runs]
 
 
 def environment_facts() -> dict[str, Any]:

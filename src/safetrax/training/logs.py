@@ -5,18 +5,18 @@ from __future__ import annotations
 import csv
 import importlib
 import io
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from safetrax.errors import ConfigError, RunError
-from safetrax.files import atomic_path, explain_os_errors
+from safetrax.files import append_text, write_text
 from safetrax.policy import RunId
 from safetrax.training.folder import RunFolder
 
 COLUMNS = ("stage", "update", "algorithm", "cost_limit", "seed", "metric", "value")
+_HEADER = ",".join(COLUMNS) + "\n"
 Sink = Literal["tensorboard", "wandb"]
 
 
@@ -54,23 +54,21 @@ class MetricSink:
 
 
 class CsvSink(MetricSink):
-    """`metrics.csv`: one line per metric, run and interval, appended in one write."""
+    """`metrics.csv`: one line per metric, run and interval; its header comes with the first of them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with explain_os_errors(path):
-            if not path.exists():
-                path.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
 
     def write(self, rows: Sequence[MetricRow]) -> None:
         """Append and hand to the operating system."""
-        append_text(self.path, _csv_lines(rows))
+        append_text(self.path, _csv_lines(rows), header=_HEADER)
 
     def truncate(self, update: int) -> list[MetricRow]:
         """Drop rows after `update`, and a line that a crash cut short; return what is kept."""
+        if not self.path.exists():
+            return []
         kept = [row for row in read_metrics(self.path) if row.update <= update]
-        with atomic_path(self.path) as temporary:
-            temporary.write_text(",".join(COLUMNS) + "\n" + _csv_lines(kept), encoding="utf-8")
+        write_text(self.path, _HEADER + _csv_lines(kept))
         return kept
 
 
@@ -145,7 +143,7 @@ def make_sinks(names: Sequence[Sink], folder: RunFolder | None, config: dict[str
 
 
 def read_metrics(path: str | Path) -> list[MetricRow]:
-    """The rows of a metrics file. A last line that a crash cut short is left out.
+    """The rows of a metrics file, none where it is empty. A last line that a crash cut short is left out.
 
     Raises:
         RunError: the file is missing or malformed elsewhere.
@@ -155,8 +153,14 @@ def read_metrics(path: str | Path) -> list[MetricRow]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise RunError(f"there is no metrics file at {path}.") from error
-    complete = text[: text.rfind("\n") + 1]
-    lines = list(csv.reader(io.StringIO(complete)))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{path} cannot be read as text ({error}).") from error
+    try:
+        lines = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1])))
+    except csv.Error as error:
+        raise RunError(f"{path} is no table ({error}).") from error
+    if not lines and _HEADER.startswith(text):
+        return []
     if not lines or tuple(lines[0]) != COLUMNS:
         raise RunError(f"{path} is not a metrics file: its first line must be {','.join(COLUMNS)}.")
     try:
@@ -166,22 +170,6 @@ def read_metrics(path: str | Path) -> list[MetricRow]:
         ]
     except ValueError as error:
         raise RunError(f"{path} has a malformed line ({error}).") from error
-
-
-def append_text(path: Path, text: str) -> None:
-    """Append in one write, so that a reader or a crash sees whole lines but for the last.
-
-    Raises:
-        RunError: the file cannot be written.
-    """
-    with explain_os_errors(path):
-        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        try:
-            data = text.encode()
-            while data:
-                data = data[os.write(handle, data) :]
-        finally:
-            os.close(handle)
 
 
 def _csv_lines(rows: Iterable[MetricRow]) -> str:

@@ -11,14 +11,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from safetrax.algorithms.base import Algorithm
+from safetrax.algorithms.base import Algorithm, Usage
+from safetrax.algorithms.standardisation import Standardiser
 from safetrax.data.catalogue import Task, get_task
 from safetrax.data.segments import check_cost_limits
+from safetrax.data.store import Store
 from safetrax.data.trajectories import Trajectories
 from safetrax.data.validation import check
 from safetrax.errors import ConfigError, SafeTraXWarning
 from safetrax.nets.actors import Actor
 from safetrax.policy import Policies, RunId
+from safetrax.settings import require_whole
+from safetrax.words import exact
 
 
 @dataclass(frozen=True)
@@ -62,25 +66,40 @@ class Plan:
         name = None if entry is None else entry.name
         per_limit: tuple[float | None, ...] = limits if algorithm.uses_cost_limit else (None,)
         ids = tuple(RunId(algorithm.name, name, limit, int(seed)) for limit in per_limit for seed in seeds)
-        signature = {
+        signature: dict[str, Any] = {
             "algorithm": {"class": type(algorithm).__name__, **algorithm.config()},
             "task": name,
             "runs": [[run.cost_limit, run.seed] for run in ids],
             "data": data.fingerprint(),
             "precision": precision,
         }
+        added = algorithm.added_std(entry is not None)
+        if added != algorithm.reference_std:  # checkpoints of versions that knew only the reference's way stay valid
+            signature["standardised"] = added is not None
         return Plan(ids, limits, name, signature)
 
     def policies(self, algorithm: Algorithm, actor: Actor, metadata: Mapping[str, Any] | None = None) -> Policies:
         """The policies of trained actors, stacked one per run: every variant of every run."""
-        actors, ids = [], []
-        for variant in algorithm.variants(self.cost_limits):
-            actors.append(actor.adjusted(**variant.adjustments))
-            for run in self.ids:
-                limit = run.cost_limit if variant.cost_limit is None else variant.cost_limit
-                ids.append(replace(run, algorithm=variant.name, cost_limit=limit))
+        actors = [actor.adjusted(**variant.adjustments) for variant in algorithm.variants(self.cost_limits)]
         stacked = actors[0] if len(actors) == 1 else jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *actors)
-        return Policies(stacked, tuple(ids), metadata or {})
+        return Policies(stacked, self.policy_ids(algorithm), metadata or {})
+
+    def policy_ids(self, algorithm: Algorithm) -> tuple[RunId, ...]:
+        """The ids of `policies`."""
+        return tuple(
+            replace(
+                run,
+                algorithm=variant.name,
+                cost_limit=run.cost_limit if variant.cost_limit is None else variant.cost_limit,
+            )
+            for variant in algorithm.variants(self.cost_limits)
+            for run in self.ids
+        )
+
+    def standardiser(self, algorithm: Algorithm, store: Store) -> Standardiser | None:
+        """Of the log's observations; None where the algorithm trains on them as they are."""
+        added = algorithm.added_std(self.task is not None)
+        return None if added is None else _statistics(store.observations, added)
 
     def indices(self, algorithm: Algorithm, data: Trajectories) -> list[Any]:
         """The algorithm's index for every run; runs of one limit share it.
@@ -91,6 +110,15 @@ class Plan:
         limits = [math.inf if run.cost_limit is None else run.cost_limit for run in self.ids]
         made = {limit: algorithm.index(data, limit) for limit in dict.fromkeys(limits)}
         return [made[limit] for limit in limits]
+
+    def usage(self, algorithm: Algorithm, data: Trajectories) -> list[Usage]:
+        """What the algorithm uses of the data set, for every limit where it is not all."""
+        limits = dict.fromkeys(run.cost_limit for run in self.ids if run.cost_limit is not None)
+        found = [algorithm.usage(data, limit) for limit in limits]
+        return [usage for usage in found if usage is not None]
+
+
+_statistics = jax.jit(Standardiser.of, static_argnums=1)
 
 
 def check_counts(*, log_every: int, evaluate_every: int, evaluation_episodes: int) -> None:
@@ -122,6 +150,8 @@ def _limits(algorithm: Algorithm, cost_limits: Sequence[float] | None, entry: Ta
 
 
 def _check_seeds(seeds: Sequence[int]) -> None:
+    for seed in seeds:
+        require_whole("seed", seed)
     _check_distinct("seed", seeds)
     if not seeds:
         raise ConfigError("seeds is empty; give at least one.")
@@ -132,4 +162,4 @@ def _check_seeds(seeds: Sequence[int]) -> None:
 def _check_distinct(name: str, values: Sequence[float]) -> None:
     for value in values:
         if list(values).count(value) > 1:
-            raise ConfigError(f"the {name} {value:g} is given twice.")
+            raise ConfigError(f"the {name} {exact(value)} is given twice.")

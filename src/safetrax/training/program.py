@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32, Key
 
 from safetrax.algorithms.base import Algorithm, Index, Metrics, Spec, State
+from safetrax.algorithms.standardisation import Standardiser
 from safetrax.data.store import Store
 from safetrax.nets.actors import Actor
 
@@ -102,9 +103,14 @@ class Program:
         runs = jax.tree.leaves(states)[0].shape[0]
         return {name: jnp.zeros(runs) for name in metrics}
 
-    def actors(self, states: State) -> Actor:
-        """The stacked actors of all runs."""
-        actor: Actor = eqx.filter_vmap(self.algorithm.actor)(states)
+    def actors(self, states: State, standardiser: Standardiser | None = None) -> Actor:
+        """The stacked actors of all runs, for observations as they are."""
+
+        def deployed(state: State) -> Actor:
+            actor = self.algorithm.actor(state)
+            return actor if standardiser is None else standardiser.actor(actor)
+
+        actor: Actor = eqx.filter_vmap(deployed)(states)
         return actor
 
     def state_structure(self, stage: int, store: Store, indices: Index, runs: int) -> State:

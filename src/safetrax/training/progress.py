@@ -12,6 +12,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 class Reporter:
     """What the loop tells while it runs. This one keeps it to itself."""
 
+    def note(self, text: str) -> None:
+        """Something to know before it begins."""
+
     def start(self, total: int, runs: int) -> None:
         """Training of `total` updates per run begins."""
 
@@ -41,6 +44,10 @@ class Bar(Reporter):
         )
         self._rate = _Rate()
 
+    def note(self, text: str) -> None:
+        """A line above the bar."""
+        self._bar.console.print(f"{self._title}: {text}", soft_wrap=True, markup=False, highlight=False)
+
     def start(self, total: int, runs: int) -> None:
         """Show an empty bar."""
         self._rate.runs = runs
@@ -69,6 +76,10 @@ class Lines(Reporter):
         self._rate = _Rate()
         self._last = time.monotonic()
         self._total = 0
+
+    def note(self, text: str) -> None:
+        """A line."""
+        self._print(text)
 
     def start(self, total: int, runs: int) -> None:
         """Say what begins."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from safetrax.algorithms.base import Algorithm, Spec
+from safetrax.algorithms.standardisation import Standardiser
 from safetrax.data.store import Store
 from safetrax.data.trajectories import Trajectories
-from safetrax.errors import ConfigError, SafeTraXError, SafeTraXWarning
+from safetrax.errors import ConfigError, RunError, SafeTraXError, SafeTraXWarning
 from safetrax.evaluation.episodes import EpisodeRow
-from safetrax.policy import Policies, RunId
+from safetrax.policy import Policies, Policy, RunId
 from safetrax.training.checkpoint import Position, load_checkpoint, read_position, require_same, save_checkpoint
 from safetrax.training.evaluator import Evaluator
-from safetrax.training.folder import RunFolder, environment_facts
+from safetrax.training.folder import RunFolder, environment_facts, promise
 from safetrax.training.interrupt import catch_signals
 from safetrax.training.logs import CsvSink, MetricRow, MetricSink, Sink, make_sinks, require_sinks
 from safetrax.training.plan import Plan, check_counts
@@ -31,11 +33,24 @@ from safetrax.training.program import Batching, Precision, Program, stack
 from safetrax.training.progress import Reporter, make_reporter
 from safetrax.training.warm_start import WarmStart
 
+_LARGE = 1e4  # a value that may overflow somewhere once it is summed over time, squared or exponentiated
 _CHUNK_SECONDS = 1.0  # how long the device works between two looks at the clock, the log and Ctrl-C
 
 
 class TrainingInterruptedError(SafeTraXError):
     """Ctrl-C or a termination signal: what was done is saved, and the message says how to go on."""
+
+
+class DivergedError(RunError):
+    """Parameters of a run are not finite, so that it gives no policy.
+
+    Attributes:
+        policies: of the runs beside it that ended well; they are saved if there is a folder.
+    """
+
+    def __init__(self, message: str, policies: Sequence[Policy] = ()) -> None:
+        super().__init__(message)
+        self.policies = tuple(policies)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +112,8 @@ def train(
         out: run folder for checkpoints, metrics and policies. None: nothing is written.
         resume: go on from the checkpoint in `out`; the result is bitwise what an uninterrupted run gives.
         start_from: folder of a finished run of the same algorithm, network sizes, limits and seeds: this one begins
-            with its networks, and with fresh optimisers and schedules.
+            with its networks, which go on to see observations standardised as there, and with fresh optimisers and
+            schedules.
         log_every: updates between metric rows, which are means over the updates between.
         evaluate_every: updates between evaluations in the simulator; 0: none. Never used to choose a checkpoint.
         evaluation_episodes: per policy and evaluation.
@@ -111,8 +127,11 @@ def train(
     Raises:
         DataError: the data are malformed, do not fit the task, or no episode or segment meets a limit.
         ConfigError: a setting is out of range.
-        RunError: the folder exists, cannot be written, or holds a checkpoint of another configuration; or
-            `start_from` does not fit.
+        RunError: the folder exists, cannot be written, is in use, or holds a checkpoint of another configuration;
+            or `start_from` does not fit.
+        DivergedError: a run ended with parameters that are not finite. Runs beside it train to their end; their
+            policies are saved and are part of the error. Where all diverge, training stops at once and the last
+            checkpoint before stays.
         TrainingInterruptedError: Ctrl-C or SIGTERM; progress is saved.
     """
     check_counts(log_every=log_every, evaluate_every=evaluate_every, evaluation_episodes=evaluation_episodes)
@@ -121,13 +140,18 @@ def train(
     if warm is not None:
         plan = replace(plan, signature={**plan.signature, "start_from": warm.digest})
     indices = plan.indices(algorithm, data)
+    usage = plan.usage(algorithm, data)
+    for sentence in dict.fromkeys(sentence for entry in usage for sentence in entry.warnings):
+        warnings.warn(sentence, SafeTraXWarning, stacklevel=2)
     config = {
         "algorithm": plan.signature["algorithm"],
         "task": plan.task,
         "cost_limits": list(plan.cost_limits),
         "seeds": [int(seed) for seed in seeds],
         "updates": algorithm.total_updates,
+        "policies": promise(plan.policy_ids(algorithm)),
         "data": dict(data.info),
+        "usage": [{**asdict(entry), "text": str(entry)} for entry in usage],
         "made_with": environment_facts(),
         "record": dict(record or {}),
         "signature": plan.signature,
@@ -138,34 +162,61 @@ def train(
     episodes_file = None if out is None else RunFolder(Path(out)).episodes_file
     evaluator = Evaluator(plan.task, evaluate_every, evaluation_episodes, episodes_file)
     store = Store.make(data, algorithm.fields)
-    folder = None if out is None else RunFolder.open(out) if resume else RunFolder.create(out, config)
-    start = None
-    if resume and folder is not None:
-        require_same(folder.config_file, folder.config().get("signature"), plan.signature)
-        if folder.checkpoint_file.exists():
-            start = read_position(folder.checkpoint_file, plan.signature)
-    loop = _Loop(
-        program=Program(algorithm, Spec.of(data), batching, precision),
-        store=store,
-        indices=stack(indices),
-        keys=jax.vmap(jax.random.key)(np.asarray([run.seed for run in plan.ids], np.uint32)),
-        plan=plan,
-        folder=folder,
-        sinks=make_sinks(log_to, folder, config),
-        evaluator=evaluator,
-        reporter=make_reporter(algorithm.name, progress),
-        log_every=log_every,
-        checkpoint_seconds=checkpoint_seconds,
-        warm=warm,
-    )
-    if resume:
-        loop.rewind(start)
-    states = loop.run(start)
-    metadata = {key: config[key] for key in ("algorithm", "task", "updates", "data", "made_with")}
-    policies = plan.policies(algorithm, loop.program.actors(states), metadata)
-    if folder is not None:
-        folder.save_policies(policies)
-    return Run(policies, config, tuple(loop.rows), tuple(evaluator.rows), folder)
+    standardiser = plan.standardiser(algorithm, store) if warm is None else warm.standardiser
+    if standardiser is not None:
+        store = standardiser.store(store)
+    folder = None if out is None else RunFolder.open(out) if resume else RunFolder(Path(out))
+    with contextlib.nullcontext() if folder is None else folder.locked():
+        if folder is not None and not resume:
+            RunFolder.create(folder.path, config)
+        start = None
+        if resume and folder is not None:
+            require_same(folder.config_file, folder.config().get("signature"), plan.signature)
+            if folder.checkpoint_file.exists():
+                start = read_position(folder.checkpoint_file, plan.signature)
+        reporter = make_reporter(algorithm.name, progress)
+        for entry in usage:
+            reporter.note(str(entry))
+        loop = _Loop(
+            program=Program(algorithm, Spec.of(data), batching, precision),
+            store=store,
+            standardiser=standardiser,
+            indices=stack(indices),
+            keys=jax.vmap(jax.random.key)(np.asarray([run.seed for run in plan.ids], np.uint32)),
+            plan=plan,
+            folder=folder,
+            sinks=make_sinks(log_to, folder, config),
+            evaluator=evaluator,
+            reporter=reporter,
+            log_every=log_every,
+            checkpoint_seconds=checkpoint_seconds,
+            warm=warm,
+            remedy=_remedy(algorithm, data, standardised=standardiser is not None),
+        )
+        if resume:
+            loop.rewind(start)
+        states = loop.run(start)
+        metadata = {key: config[key] for key in ("algorithm", "task", "updates", "data", "made_with")}
+        policies = loop.policies(states, metadata)
+        usable = _usable(policies)
+        if folder is not None and usable:
+            folder.save_policies(Policies.stack(usable))
+        if len(usable) < len(policies):
+            raise DivergedError(loop.divergence(policies), usable)
+        return Run(policies, config, tuple(loop.rows), tuple(evaluator.rows), folder)
+
+
+def _usable(policies: Policies) -> list[Policy]:
+    """Those that did not diverge."""
+    return [policy for policy, finite in zip(policies, policies.finite, strict=True) if finite]
+
+
+def _remedy(algorithm: Algorithm, data: Trajectories, *, standardised: bool) -> str:
+    """What to do if a run diverges: numbers as large as these overflow at any learning rate."""
+    read: list[str] = [name for name in ("rewards", "costs") if name in algorithm.fields]
+    read += [] if standardised else ["observations"]
+    size, name = max(((float(np.abs(getattr(data, name)).max()), name) for name in read), default=(0.0, ""))
+    return f"{name} reaches {size:.3g}, so give it in a larger unit" if size > _LARGE else "lower the learning rate"
 
 
 @dataclass(eq=False)
@@ -174,6 +225,7 @@ class _Loop:
 
     program: Program
     store: Store
+    standardiser: Standardiser | None
     indices: Any
     keys: jax.Array
     plan: Plan
@@ -184,17 +236,20 @@ class _Loop:
     log_every: int
     checkpoint_seconds: float
     warm: WarmStart | None
+    remedy: str
     rows: list[MetricRow] = field(default_factory=list)
 
     def run(self, start: Position | None) -> Any:
         """Train from `start`, or from the beginning, and return the final states."""
         stages = self.program.stages
         self._before = [sum(s.updates for s in stages[:i]) for i in range(len(stages) + 1)]
-        self._diverged: set[RunId] = set()
+        self._diverged: dict[RunId, MetricRow] = {}
         self._diagnosed: set[tuple[RunId, str]] = set()
         self._history: defaultdict[tuple[Any, ...], defaultdict[str, list[float]]]
         self._history = defaultdict(lambda: defaultdict(list))
         self._remember(self.rows)
+        for row in self.rows:
+            self._diverges(row)
         self._saved_at = time.monotonic()
         self.reporter.start(self._before[-1], len(self.plan.ids))
         try:
@@ -251,8 +306,10 @@ class _Loop:
         if update % self.log_every == 0 or update == length:
             carry = self._log(stage, update, carry)
         if self.evaluator.every and total % self.evaluator.every == 0:
-            policies = self.plan.policies(self.program.algorithm, self.program.actors(carry[0]))
-            self.reporter.evaluated(self.evaluator.evaluate(policies, total, self.plan.cost_limits))
+            policies = self.policies(carry[0])
+            if policies.finite.any():
+                usable = Policies.stack(_usable(policies))
+                self.reporter.evaluated(self.evaluator.evaluate(usable, total, self.plan.cost_limits))
         if self._stop.requested:
             self._interrupt(stage, update, carry)
         if update == length or time.monotonic() - self._saved_at > self.checkpoint_seconds:
@@ -273,21 +330,44 @@ class _Loop:
             sink.write(rows)
         self._remember(rows)
         for row in rows:
-            self._warn_if_diverged(row)
+            if self._diverges(row):
+                warnings.warn(f"{self._divergence(row)}; {self.remedy}.", SafeTraXWarning, stacklevel=2)
+        if len(self._diverged) == len(self.plan.ids):
+            policies = self.policies(states)
+            if not policies.finite.any():
+                raise DivergedError(self.divergence(policies))
         if update >= min(present.settles, present.updates):
             for run in self.plan.ids:
                 self._diagnose(run, present.name)
         return states, jax.tree.map(jnp.zeros_like, sums)
 
-    def _warn_if_diverged(self, row: MetricRow) -> None:
+    def policies(self, states: Any, metadata: Mapping[str, Any] | None = None) -> Policies:
+        """What would be deployed now."""
+        return self.plan.policies(self.program.algorithm, self.program.actors(states, self.standardiser), metadata)
+
+    def divergence(self, policies: Policies) -> str:
+        """Which runs have diverged and when, what becomes of the others, and what to do."""
+        bad = np.any(~policies.finite.reshape(-1, len(self.plan.ids)), axis=0)
+        runs = [run for run, diverged in zip(self.plan.ids, bad, strict=True) if diverged]
+        first = self._diverged.get(runs[0])
+        said = f"{runs[0]} diverged" if first is None else self._divergence(first)
+        more = f" (and {len(runs) - 1} more of {len(self.plan.ids)} runs)" if len(runs) > 1 else ""
+        where = "" if self.folder is None else f" in {self.folder.path}"
+        kept = ""
+        if not bad.all():
+            kept = f" The policies of the other {len(bad) - len(runs)} runs are kept{where}."
+        elif self.folder is not None and self.folder.checkpoint_file.exists():
+            kept = f" The last checkpoint before that stays{where}."
+        return f"{said}{more}; its parameters are not finite, so it gives no policy: {self.remedy}.{kept}"
+
+    def _diverges(self, row: MetricRow) -> bool:
+        """Whether this is the first metric of its run that is not finite."""
         run = RunId(row.algorithm, self.plan.task, row.cost_limit, row.seed)
-        if not math.isfinite(row.value) and run not in self._diverged:
-            self._diverged.add(run)
-            warnings.warn(
-                f"{run} diverged: {row.metric} is {row.value} at update {row.update}; lower the learning rate.",
-                SafeTraXWarning,
-                stacklevel=2,
-            )
+        return not math.isfinite(row.value) and self._diverged.setdefault(run, row) is row
+
+    def _divergence(self, row: MetricRow) -> str:
+        run = RunId(row.algorithm, self.plan.task, row.cost_limit, row.seed)
+        return f"{run} diverged: {row.metric} is {row.value} at update {row.update}"
 
     def _remember(self, rows: Sequence[MetricRow]) -> None:
         for row in rows:
@@ -302,7 +382,7 @@ class _Loop:
                 warnings.warn(f"{run}: {sentence}", SafeTraXWarning, stacklevel=2)
 
     def _save(self, stage: int, update: int, carry: Any) -> None:
-        if self.folder is not None:
+        if self.folder is not None and self.policies(carry[0]).finite.any():  # else the last good one stays
             position = Position(stage, update, self._logged)
             save_checkpoint(self.folder.checkpoint_file, position, carry, self.plan.signature)
             self._saved_at = time.monotonic()

@@ -10,9 +10,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from safetrax.algorithms.standardisation import Standardiser
 from safetrax.errors import RunError
-from safetrax.training.checkpoint import named_leaves, open_checkpoint
+from safetrax.nets.actors import Standardised
+from safetrax.training.checkpoint import named_leaves, read_checkpoint
 from safetrax.training.folder import RunFolder
 
 _FRESH = ".optimiser"  # moments and step counts belong to the schedule of the training that they come from
@@ -25,10 +28,12 @@ class WarmStart:
     Attributes:
         path: its checkpoint.
         digest: SHA-256 of it, for the new run's signature.
+        standardiser: through which the networks have seen observations; None: as they are.
     """
 
     path: Path
     digest: str
+    standardiser: Standardiser | None
 
     @staticmethod
     def of(folder: str | Path, signature: Mapping[str, Any]) -> WarmStart:
@@ -39,7 +44,8 @@ class WarmStart:
             signature: of the one that begins.
 
         Raises:
-            RunError: it is no run folder, has no checkpoint, or trained another algorithm, other limits or seeds.
+            RunError: it is no run folder, has not ended, or trained another algorithm, other limits or seeds, or with
+                observations of the other kind.
         """
         earlier = RunFolder.open(folder)
         saved = earlier.config().get("signature", {})
@@ -51,31 +57,44 @@ class WarmStart:
                 f"{earlier.path} trained the runs (limit, seed) {saved.get('runs')}, not {signature['runs']}; start "
                 "with the same limits and seeds."
             )
-        with open_checkpoint(earlier.checkpoint_file):
-            pass
-        return WarmStart(earlier.checkpoint_file, hashlib.sha256(earlier.checkpoint_file.read_bytes()).hexdigest())
+        read_checkpoint(earlier.checkpoint_file)
+        earlier.require_finished()
+        actor = earlier.load_policies()[0].actor
+        standardiser = Standardiser(actor.mean, actor.std) if isinstance(actor, Standardised) else None
+        asked = signature["algorithm"]["standardise"]
+        if asked not in (None, standardiser is not None):
+            raise RunError(
+                f"{earlier.path} trained on {'raw' if asked else 'standardised'} observations, but standardise is "
+                f"{asked}; leave it out, and the networks go on as they began."
+            )
+        digest = hashlib.sha256(earlier.checkpoint_file.read_bytes()).hexdigest()
+        return WarmStart(earlier.checkpoint_file, digest, standardiser)
 
     def apply(self, states: Any) -> Any:
         """Fresh states with these networks; optimisers stay fresh.
 
         Raises:
-            RunError: a network is missing or has other sizes.
+            RunError: a network is missing, has other sizes, or is not finite.
         """
-        with open_checkpoint(self.path) as file:
-            available = set(file.keys())
-            leaves = []
-            for name, leaf in named_leaves(states):
-                saved = f"[0]{name}"
-                if _FRESH in name:
-                    leaves.append(leaf)
-                    continue
-                if saved not in available:
-                    raise RunError(f"{self.path} lacks {name}; this algorithm cannot start where another run ended.")
-                array = file.get_tensor(saved)
-                if array.shape != leaf.shape:
-                    raise RunError(
-                        f"{self.path} holds {name} as {list(array.shape)}, but {list(leaf.shape)} is needed; start "
-                        "with the same network sizes and data of the same kind."
-                    )
-                leaves.append(jnp.asarray(array))
+        _, tensors = read_checkpoint(self.path)
+        leaves = []
+        for name, leaf in named_leaves(states):
+            saved = f"[0]{name}"
+            if _FRESH in name:
+                leaves.append(leaf)
+                continue
+            if saved not in tensors:
+                raise RunError(f"{self.path} lacks {name}; this algorithm cannot start where another run ended.")
+            array = tensors[saved]
+            if array.shape != leaf.shape:
+                raise RunError(
+                    f"{self.path} holds {name} as {list(array.shape)}, but {list(leaf.shape)} is needed; start "
+                    "with the same network sizes and data of the same kind."
+                )
+            if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+                raise RunError(
+                    f"{self.path} holds {name} with values that are not finite, for its training diverged; start "
+                    "from another run."
+                )
+            leaves.append(jnp.asarray(array))
         return jax.tree.unflatten(jax.tree.structure(states), leaves)

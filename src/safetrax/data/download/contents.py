@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from safetrax.data.formats.found import DamagedError, first_bytes, what_is_it
+from safetrax.errors import DataError
+
 _KEYS = ("observations", "actions", "rewards", "costs", "terminals", "timeouts")
 
 
@@ -14,21 +17,19 @@ def fault_of(path: Path) -> str:
     """
     import h5py
 
+    from safetrax.data.formats.hdf5 import all_arrays, open_hdf5
+
     try:
-        start = _start(path)
+        start = first_bytes(path)
+        if not h5py.is_hdf5(path):
+            return what_is_it(start).partition(";")[0] or "is no HDF5 file"
+        with open_hdf5(path) as file:
+            there = {dataset.name for dataset in all_arrays(file)}
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"
-    if not h5py.is_hdf5(path):
-        return "is a web page, not a data set" if b"<html" in start or b"<!doctype" in start else "is no HDF5 file"
-    try:
-        with h5py.File(path, "r") as file:
-            missing = [key for key in _KEYS if not isinstance(file.get(key), h5py.Dataset)]
-    except (OSError, KeyError, RuntimeError) as error:  # the latter two where the table of contents is damaged
+    except DamagedError as error:
         return "is truncated" if "truncated file" in str(error) else "is damaged"
+    except DataError as error:
+        return f"is refused ({str(error).removeprefix(f'{path}: ').rstrip('.')})"
+    missing = [key for key in _KEYS if f"/{key}" not in there]
     return f"lacks {', '.join(missing)}" if missing else ""
-
-
-def _start(path: Path) -> bytes:
-    """The first bytes, in lower case."""
-    with path.open("rb") as file:
-        return file.read(512).lower()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,13 +15,12 @@ from rich.console import Console
 from safetrax.data.catalogue import Task, get_task
 from safetrax.data.download.contents import fault_of
 from safetrax.data.download.listener import Listener, make_listener, size_text
-from safetrax.data.download.lock import locked
 from safetrax.data.download.part import Part
 from safetrax.data.download.records import Record, new_record, read_record, record_path, sha256_of, write_record
 from safetrax.data.download.transfer import Fetched, MirrorError, fetch, host_of
 from safetrax.data.places import dataset_path
 from safetrax.errors import ConfigError, DataError, RunError
-from safetrax.files import atomic_path, explain_os_errors
+from safetrax.files import explain_os_errors, locked, sweep
 
 
 @overload
@@ -133,7 +133,11 @@ class _Job:
             there = self.target.exists()
             if not there and not offline:
                 self.target.parent.mkdir(parents=True, exist_ok=True)
+        lock = self.target.with_name(f".{self.target.name}.lock")
         if there:
+            if lock.exists():  # of somebody who has just finished, or was killed then
+                with contextlib.suppress(RunError), locked(lock, self.target, self._say_waiting):
+                    pass
             return self._verify()
         if offline:
             known = f" (from {self.urls[0]})" if self.urls else ""
@@ -141,7 +145,9 @@ class _Job:
                 f"the data set of {self.task.name} is not on this machine: put {self.target.name}{known} into the "
                 f"folder {self.target.parent}, or leave out --offline."
             )
-        with locked(self.target.with_name(f".{self.target.name}.lock"), self._say_waiting):
+        with locked(lock, self.target, self._say_waiting):
+            for name in (self.target.name, record_path(self.target).name, f"{self.target.name}.part.json"):
+                sweep(self.target.parent, name)
             # somebody else may have finished it meanwhile
             return self._verify() if self.target.exists() else self._download()
 
@@ -150,6 +156,7 @@ class _Job:
 
     def _verify(self) -> Path:
         """Compare what is there with its record; record it if it has none."""
+        Part(self.target).forget()
         known = read_record(self.target)
         found = self._examine()
         if known is not None and known.same_file(found):
@@ -227,8 +234,7 @@ class _Job:
             raise fault
         record = new_record(fetched.sha256, part.size, url)
         write_record(self.target, record)
-        with atomic_path(self.target) as temporary:
-            part.move_to(temporary)
+        part.finish()
         self._note(f"downloaded, {_identity(record)}")
         return self.target
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from safetrax.data.download.listener import size_text
 from safetrax.errors import RunError
-from safetrax.files import explain_os_errors, write_json
+from safetrax.files import explain_os_errors, sync_folder, write_json
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -62,6 +62,7 @@ class Part:
     """
 
     def __init__(self, target: Path) -> None:
+        self._target = target
         self.path = target.with_name(f"{target.name}.part")
         self._origin_path = target.with_name(f"{target.name}.part.json")
 
@@ -78,7 +79,7 @@ class Part:
             entries = json.loads(self._origin_path.read_text(encoding="utf-8"))
             size = None if entries["size"] is None else int(entries["size"])
             return Origin(str(entries["url"]), str(entries["etag"]), str(entries["last_modified"]), size)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None
 
     def beginning_of(self, url: str) -> Origin | None:
@@ -133,8 +134,15 @@ class Part:
                 file.flush()
                 os.fsync(file.fileno())
 
-    def move_to(self, temporary: Path) -> None:
-        """Give the bytes another name and forget the origin."""
-        self.path.replace(temporary)
-        with contextlib.suppress(OSError):
-            self._origin_path.unlink()
+    def finish(self) -> None:
+        """Give the bytes, which are on the disk, the name of the file, and forget the origin."""
+        with explain_os_errors(self._target):
+            self.path.replace(self._target)
+            sync_folder(self._target.parent)
+        self.forget()
+
+    def forget(self) -> None:
+        """Remove what is left beside a file that is complete, as far as the folder can be written to."""
+        for path in (self.path, self._origin_path):
+            with contextlib.suppress(OSError):
+                path.unlink()

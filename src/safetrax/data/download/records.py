@@ -66,7 +66,7 @@ def read_record(path: Path) -> Record | None:
         return Record(*values)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
             f"the record {beside} cannot be read ({error}); delete it to record the file anew."
         ) from error

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPResponse, InvalidURL
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
@@ -37,7 +37,7 @@ PAUSES = (1.0, 2.0, 4.0, 8.0)
 _LONGEST_PAUSE = 60.0  # whatever a server asks for
 _BLOCK = 1 << 18
 _TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
-_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,18})-\d+|\*)/(\d{1,18}|\*)")
 
 
 class MirrorError(Exception):
@@ -131,7 +131,10 @@ class _Transfer:
         if origin:
             request.add_header("Range", f"bytes={done}-")
             request.add_header("If-Range", origin.validator)
-        response: HTTPResponse = _opener().open(request, timeout=self.timeout)
+        try:
+            response: HTTPResponse = _opener().open(request, timeout=self.timeout)
+        except (ValueError, OverflowError, InvalidURL) as error:  # what urllib, IDNA and sockets say of an address
+            raise MirrorError(f"sent on to an address that is none ({_words(error)})") from error
         return response
 
     def _start(self, response: HTTPResponse, *, again: bool) -> Fetched:

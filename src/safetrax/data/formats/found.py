@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,21 @@ from jaxtyping import Float32
 
 from safetrax.data.columns import Values
 from safetrax.data.trajectories import Trajectories
-from safetrax.errors import DataError
+from safetrax.errors import DataError, SafeTraXError
 
 NAMES = ("observation_names", "action_names")
 """Entries of `Trajectories.info` that name the features, where the log does."""
 
+_FIRST = 512  # bytes
+_PACKED = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"7z\xbc\xaf": "7-Zip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"Rar!": "RAR",
+}
+_LONGEST = 300  # signs of a library's own words
 _ALIGNMENT = 64  # bytes; what XLA asks of an array that it is to use in place
 
 
@@ -39,7 +50,7 @@ class Found:
     action_low: Values = None
     action_high: Values = None
     task: str | None = None
-    names: Mapping[str, list[str]] = field(default_factory=dict)
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def trajectories(self, info: Mapping[str, Any] | None = None) -> Trajectories:
         """The data set; `info` is added to what is known of the names.
@@ -77,7 +88,72 @@ def naming(source: object) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        raise DataError(f"{source}: {error}") from error
+        raise type(error)(f"{source}: {error}") from error
+
+
+def first_bytes(path: Path) -> bytes:
+    """Enough of a file to tell what it is.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return file.read(_FIRST)
+
+
+def what_is_it(start: bytes) -> str:
+    """What a file is that begins like this, and what to do, in words that follow its name; empty if unknown."""
+    text = start.lstrip().lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<error")):
+        return "is a web page, not a data set; download it again from an address that gives the file itself"
+    if text.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS, not the data set; git lfs pull puts the file in its place"
+    packed = next((name for magic, name in _PACKED.items() if start.startswith(magic)), None)
+    if packed is not None:
+        return f"is packed with {packed}; unpack it, and pass the file that comes out"
+    return "" if start else "is empty; download or write it again"
+
+
+class DamagedError(DataError):
+    """The bytes of a file are not what its format demands."""
+
+
+@contextlib.contextmanager
+def parsing(*errors: type[Exception]) -> Iterator[None]:
+    """Foreign bytes are read in the block: what a library raises about them is a DataError, not a traceback.
+
+    Args:
+        *errors: what it raises about damaged bytes, besides OSError.
+
+    Raises:
+        DamagedError: the bytes are damaged.
+        DataError: the system cannot read the file, or the memory does not suffice.
+    """
+    try:
+        yield
+    except SafeTraXError:
+        raise
+    except MemoryError as error:
+        raise DataError(
+            "it asks for more memory than there is; close other programs, or write fewer rows."
+        ) from error
+    except (OSError, *errors) as error:  # type: ignore[misc]  # a tuple of unknown length
+        if isinstance(error, OSError) and error.errno:  # HDF5's own faults have none
+            raise DataError(f"it cannot be read ({error.strerror}); check the path and the disk.") from error
+        raise DamagedError(
+            f"the file is truncated or damaged ({_words(error)}); download or write it again."
+        ) from error
+
+
+def _words(error: Exception) -> str:
+    words = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return words if len(words) <= _LONGEST else f"{words[:_LONGEST]}..."
+
+
+def plain_text(value: object) -> str:
+    """A text of a file, without what no encoding has."""
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return text.encode(errors="replace").decode()
 
 
 def package(name: str, *, extra: str, purpose: str) -> Any:

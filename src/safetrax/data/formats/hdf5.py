@@ -1,50 +1,107 @@
 """HDF5 files in DSRL's format; `keys.py` says what is in them.
 
-The action box and the names of the features, if known, are attributes of the file.
+The action box and the names of the features, if known, are attributes of the file. Every HDF5 file that the library
+reads is opened here: one that would have HDF5 read further files is refused, for their bytes are in no recorded hash.
 """
 
 from __future__ import annotations
 
+import fcntl
+import io
+import math
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
-from safetrax.data.formats.found import NAMES, Found, empty_matrix, feature_names, naming
-from safetrax.data.formats.keys import BOX, FLAGS, MATRICES, check_arrays, find_keys, keyed_arrays
+from safetrax.data.formats.found import (
+    NAMES,
+    DamagedError,
+    Found,
+    empty_matrix,
+    feature_names,
+    naming,
+    parsing,
+    plain_text,
+)
+from safetrax.data.formats.keys import (
+    BOX,
+    FLAGS,
+    MATRICES,
+    check_arrays,
+    check_unpacked,
+    find_keys,
+    keyed_arrays,
+)
 from safetrax.data.formats.meter import Meter
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 from safetrax.files import atomic_path
 
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
+
 _BLOCK_BYTES = 16 * 2**20  # of the file's dtype; much smaller blocks cost time, much larger ones memory
+_ATTRIBUTE_BYTES = 1 << 20
+# what h5py raises about damaged tables of contents, besides OSError
+FAULTS = (
+    RuntimeError,
+    KeyError,
+    ValueError,
+    TypeError,
+    OverflowError,
+    SystemError,
+    AttributeError,
+    NotImplementedError,
+)
+_WHOLE = "where all of it is there, write the arrays themselves into one file (h5py: new[key] = old[key][()])"
 
 
-def read_hdf5(path: Path, *, next_observations: bool, meter: Meter) -> Found:
-    """Read the keys that are needed, block by block, straight into their final arrays.
+def read_hdf5(path: Path, fields: Collection[str], *, meter: Meter) -> Found:
+    """Read the arrays that are needed, block by block, straight into their final form.
+
+    Args:
+        path: the file.
+        fields: of `Trajectories`, see `find_keys`.
+        meter: is told how far it is.
 
     Raises:
-        DataError: the file is damaged, or an array is missing or malformed.
+        DataError: the file is damaged or names other files, or an array is missing or malformed.
     """
-    with _open(path) as file, naming(path):
-        keys = find_keys(file, next_observations=next_observations)
+    with open_hdf5(path) as file:
+        with parsing(*FAULTS):
+            present = list(file)
+            groups = [key for key in present if isinstance(file.get(key), h5py.Group)]
+        _check_flat(path, file, groups)
+        keys = find_keys(present, fields)
         datasets = {field: _dataset(file, key) for field, key in keys.items()}
-        check_arrays(
-            keys,
-            {field: dataset.dtype for field, dataset in datasets.items()},
-            {field: dataset.shape for field, dataset in datasets.items()},
-        )
+        with parsing(*FAULTS):
+            dtypes = {field: dataset.dtype for field, dataset in datasets.items()}
+            shapes = {field: dataset.shape for field, dataset in datasets.items()}
+        check_arrays(keys, dtypes, shapes)
+        check_stored(path, datasets.values())
         for dataset in datasets.values():
             meter.expect(dataset.size * 4)
+        columns = {field: _read(field, dataset, meter) for field, dataset in datasets.items()}
+        for flag in FLAGS:
+            if flag in fields:
+                columns.setdefault(flag, np.zeros(len(columns["rewards"]), np.bool_))
+        low, high, task, *names = (_attribute(file, name) for name in (*BOX, "task", *NAMES))
         return Found(
-            columns={field: _read(field, dataset, meter) for field, dataset in datasets.items()},
-            action_low=file.attrs.get(BOX[0]),
-            action_high=file.attrs.get(BOX[1]),
-            task=str(file.attrs["task"]) if "task" in file.attrs else None,
-            names={name: [str(entry) for entry in file.attrs[name]] for name in NAMES if name in file.attrs},
+            columns=columns,
+            action_low=low,
+            action_high=high,
+            task=None if task is None else plain_text(task),
+            names={
+                name: [plain_text(entry) for entry in np.ravel(entries)]
+                for name, entries in zip(NAMES, names, strict=True)
+                if entries is not None
+            },
         )
 
 
@@ -68,48 +125,225 @@ def write_hdf5(
     Raises:
         RunError: the file cannot be written.
     """
-    with atomic_path(Path(path)) as temporary, h5py.File(temporary, "w") as file:
-        for key, array in {**keyed_arrays(trajectories), **(extra or {})}.items():
-            file.create_dataset(key, data=array, compression="gzip", compression_opts=compression, shuffle=True)
-        file.attrs.update({**(attributes or {}), **{name: getattr(trajectories, name) for name in BOX}})
-        file.attrs.update(feature_names(trajectories))
+    with atomic_path(Path(path)) as temporary, _Output(temporary) as output:
+        with h5py.File(output, "w") as file:
+            for key, array in {**keyed_arrays(trajectories), **(extra or {})}.items():
+                file.create_dataset(key, data=array, compression="gzip", compression_opts=compression, shuffle=True)
+                output.check()
+            file.attrs.update({**(attributes or {}), **{name: getattr(trajectories, name) for name in BOX}})
+            file.attrs.update(feature_names(trajectories))
+        output.check()
+
+
+class _Output(io.FileIO):
+    """A file that keeps its first error to itself until it is asked: HDF5 cannot close a file on a full disk, and
+    says so again and again."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "r+")
+        self._error: OSError | None = None
+
+    def check(self) -> None:
+        """Raise what went wrong."""
+        if self._error is not None:
+            raise self._error
+
+    def write(self, block: Buffer, /) -> int:
+        """All of it, if nothing has gone wrong."""
+        whole = len(rest := memoryview(block))
+        try:
+            while rest and self._error is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self._error = error
+        return whole
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """To that size, if nothing has gone wrong."""
+        try:
+            return super().truncate(size) if self._error is None else 0
+        except OSError as error:
+            self._error = error
+            return 0
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file; faults of the file itself become sentences."""
-    if not h5py.is_hdf5(path):
-        raise DataError(f"{path} is not an HDF5 file; check that it is the data set itself, or download it again.")
-    try:
-        with h5py.File(path, "r") as file:
+def open_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Open a file that may be anybody's; every DataError of the block begins with its name.
+
+    Raises:
+        DataError: it is no HDF5 file, damaged, being written, or would have HDF5 read other files.
+    """
+    with naming(path), _shared(path):
+        with parsing(*FAULTS):
+            if not h5py.is_hdf5(path):
+                raise DataError("this is not an HDF5 file; check that it is the data set itself.")
+            try:
+                file = h5py.File(path, "r", locking=False)  # file systems without locks would refuse
+            except OSError:
+                file = h5py.File(path, "r")  # this process may have it open with locks
+        with file:
+            _check_alone(file)
             yield file
-    except BlockingIOError as error:
-        raise DataError(f"{path} is being written by another process; wait until it is closed.") from error
-    except OSError as error:
-        raise DataError(f"{path} is truncated or damaged ({error}); download or write it again.") from error
+
+
+def all_arrays(file: h5py.File) -> list[h5py.Dataset]:
+    """Every array of a file, whatever group it is in."""
+    found: list[tuple[bytes, int]] = []
+    with parsing(*FAULTS):
+        # an error inside the callback would be lost
+        h5py.h5o.visit(file.id, lambda name, info: found.append((name, info.type)), info=True)
+        return [h5py.Dataset(h5py.h5d.open(file.id, name)) for name, kind in found if kind == h5py.h5o.TYPE_DATASET]
+
+
+def check_stored(path: Path, datasets: Iterable[h5py.Dataset]) -> None:
+    """Find arrays that claim more than the file holds of them, before memory is asked for.
+
+    Raises:
+        DataError: rows were never written, which HDF5 would make up, cannot be unpacked, or are implausibly many.
+    """
+    total = 0
+    for dataset in datasets:
+        with parsing(*FAULTS):
+            name, chunks, stored = _name(dataset), dataset.chunks, dataset.id.get_storage_size()
+            size = dataset.size * dataset.dtype.itemsize
+            wanted, there = (1, int(stored > 0)) if chunks is None else _chunks(dataset)
+            packed = chunks is not None and _filters(dataset)
+        if size and there < wanted:
+            raise DataError(
+                f"{name} was never written as a whole ({there} of {wanted} blocks), and the rest would read as a "
+                "fill value; write every row, or cut all arrays to the rows that are there (h5py: file[key].resize)."
+            )
+        if chunks is None and size > stored:
+            raise DamagedError(f"the file is damaged ({name} should have {size} bytes, but has {stored}).")
+        for code, filter_name in packed or ():
+            if not h5py.h5z.filter_avail(code):
+                raise DataError(
+                    f"{name} is packed with the filter {filter_name or code}, which is not installed; import "
+                    "hdf5plugin before loading, or pack it anew (h5repack -f GZIP=4)."
+                )
+        if chunks is not None:  # they are unpacked whole
+            size = wanted * math.prod(chunks) * dataset.dtype.itemsize
+        total += max(size, dataset.size * 4)
+    check_unpacked(total, path.stat().st_size)
+
+
+@contextmanager
+def _shared(path: Path) -> Iterator[None]:
+    """Keep other processes from writing, where the file system can."""
+    with parsing():
+        handle = path.open("rb")
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError("it is being written by another process; wait until it is closed.") from None
+        except OSError:
+            pass  # there are no locks here
+        yield
+
+
+def _check_alone(file: h5py.File) -> None:
+    """Raise DataError if HDF5 would read other files: their bytes are in no hash, and they may be anybody's."""
+    found: list[tuple[bytes, int]] = []
+    remedy = f"which is not followed; {_WHOLE}."
+    with parsing(*FAULTS):
+        file.id.links.visit(lambda name, info: found.append((name, info.type)), info=True)
+        for name, kind in found:
+            if kind not in (h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT):
+                other = file.id.links.get_val(name)[0] if kind == h5py.h5l.TYPE_EXTERNAL else "another file"
+                raise DataError(f"{plain_text(name)} is a link to {plain_text(other)}, {remedy}")
+        for dataset in all_arrays(file):
+            properties = dataset.id.get_create_plist()
+            if properties.get_layout() == h5py.h5d.VIRTUAL:
+                first = properties.get_virtual_filename(0) if properties.get_virtual_count() else "other files"
+                raise DataError(f"{_name(dataset)} is a virtual array of rows in {plain_text(first)}, {remedy}")
+            if properties.get_external_count():
+                other = properties.get_external(0)[0]
+                raise DataError(f"{_name(dataset)} is stored in {plain_text(other)}, {remedy}")
+
+
+def _check_flat(path: Path, file: h5py.File, groups: Collection[str]) -> None:
+    """Raise DataError where the arrays are in groups, as other collections have them."""
+    if any(re.fullmatch(r"episode_\d+", group) for group in groups):
+        raise DataError(
+            "this is only the data file of a Minari data set; pass the folder that holds it and its metadata.json, "
+            f"as {path.absolute().parent}."
+        )
+    if groups and not any(key in file for key in ("observations", "actions", "rewards")):
+        example = min(groups, key=len)
+        raise DataError(
+            f"the arrays are in groups, such as {example}, but one flat array per key is needed; read the episodes "
+            "with h5py and give them to Trajectories.from_episodes, then write_hdf5 keeps them."
+        )
+
+
+def _name(dataset: h5py.Dataset) -> str:
+    return plain_text(dataset.name or "an array").lstrip("/")
 
 
 def _dataset(file: h5py.File, key: str) -> h5py.Dataset:
-    dataset = file[key]
-    if not isinstance(dataset, h5py.Dataset):
-        raise DataError(f"{key} is a group, not an array; store it as one flat array.")
-    if dataset.shape is None:
-        raise DataError(f"{key} is empty (a null dataset); store one row per transition.")
+    with parsing(*FAULTS):
+        link, dataset = file.get(key, getlink=True), file.get(key)
+        if isinstance(link, h5py.SoftLink) and dataset is None:
+            raise DataError(
+                f"{key} is a link to {plain_text(link.path)}, which is not in the file; write the array itself."
+            )
+        if dataset is None:
+            raise KeyError(key)
+        if not isinstance(dataset, h5py.Dataset):
+            held = ", ".join(list(dataset)[:5]) if isinstance(dataset, h5py.Group) else "a type"
+            raise DataError(
+                f"{key} is a group, not an array; put what it holds ({held}) side by side into one array."
+            )
+        if dataset.shape is None:
+            raise DataError(f"{key} is empty (a null dataset); store one row per transition.")
+        try:
+            dataset.dtype  # noqa: B018 (it is made now)
+        except TypeError as error:
+            raise DataError(f"{key} has a type that numpy lacks ({error}); convert it to float32.") from error
     return dataset
+
+
+def _attribute(file: h5py.File, name: str) -> Any:
+    """What the file says of itself under that name, None if nothing."""
+    with parsing(*FAULTS):
+        if name not in file.attrs:
+            return None
+        size = file.attrs.get_id(name).get_storage_size()
+        if size > _ATTRIBUTE_BYTES:
+            raise DataError(f"the attribute {name} has {size} bytes; write one entry per feature.")
+        return file.attrs[name]
+
+
+def _chunks(dataset: h5py.Dataset) -> tuple[int, int]:
+    """How many chunks an array needs, and how many were written."""
+    needed = math.prod(-(-length // chunk) for length, chunk in zip(dataset.shape, dataset.chunks, strict=True))
+    return needed, dataset.id.get_num_chunks()
+
+
+def _filters(dataset: h5py.Dataset) -> list[tuple[int, str]]:
+    """Number and name of what has to be undone to read an array."""
+    properties = dataset.id.get_create_plist()
+    filters = (properties.get_filter(i) for i in range(properties.get_nfilters()))
+    return [(code, plain_text(name)) for code, _, _, name in filters]
 
 
 def _read(field: str, dataset: h5py.Dataset, meter: Meter) -> np.ndarray:
     """One column. HDF5 converts to float32 on the way, so nothing but the result and a block is in memory."""
-    if field in FLAGS:
-        meter.advance(dataset.size * 4)
-        return np.asarray(dataset[()])
     shape = dataset.shape
-    out = empty_matrix(shape[0], shape[1]) if field in MATRICES else np.empty(shape, dtype=np.float32)
+    with parsing(*FAULTS):
+        if field in FLAGS:
+            meter.advance(dataset.size * 4)
+            return np.asarray(dataset[()])
+        out = empty_matrix(shape[0], shape[1]) if field in MATRICES else np.empty(shape, dtype=np.float32)
+        convertible = dataset.id.get_type().get_class() in (h5py.h5t.INTEGER, h5py.h5t.FLOAT)
     for block in _blocks(shape, dataset.chunks, dataset.dtype.itemsize):
-        if dataset.dtype.kind == "b":  # HDF5 cannot convert its booleans
-            out[block] = dataset[block]
-        else:
-            dataset.read_direct(out, block, block)
+        with parsing(*FAULTS):
+            if convertible:
+                dataset.read_direct(out, block, block)
+            else:  # booleans and other enumerations
+                out[block] = dataset[block]
         meter.advance(out[block].nbytes)
     return out
 

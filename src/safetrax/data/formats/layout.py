@@ -102,7 +102,7 @@ def find_layout(
         table: the columns that there are, with clean names; one without a name is never read.
         given: columns by role (the fields of `Layout`). Of observations, actions and next_observations either a
             list or a pattern with one `*`; of episode one or several names; of the others one name.
-        next_observations: whether they are wanted at all.
+        next_observations: whether they are wanted; there may be none, unless `given` names them.
         folders: the keys of `key=value` in the path, which may tell episodes apart.
 
     Raises:
@@ -179,7 +179,7 @@ def _episode(table: Sequence[str], folders: Sequence[str], given: object) -> tup
     return columns, tuple(name for name in dict.fromkeys(names) if name in folders)
 
 
-def _many(role: str, table: Sequence[str], given: object) -> tuple[str, ...]:
+def _many(role: str, table: Sequence[str], given: object) -> tuple[str, ...] | None:
     if isinstance(given, str) and given.count("*") == 1:
         before, after = given.split("*")
         columns = [
@@ -199,12 +199,17 @@ def _many(role: str, table: Sequence[str], given: object) -> tuple[str, ...]:
     return _usual(role, table)
 
 
-def _usual(role: str, table: Sequence[str]) -> tuple[str, ...]:
-    """The columns of features by their usual names: `observation_*`, `observation.*`, or `observation` alone."""
+def _usual(role: str, table: Sequence[str]) -> tuple[str, ...] | None:
+    """The columns of features by their usual names: `observation_*`, `observation.*`, or `observation` alone.
+
+    None where a log may do without them.
+    """
     prefixes = _PREFIXES[role]
     groups = [[name for name in table if _suffix(name, prefix)] for prefix in prefixes]
     groups += [[name] for name in table if _key(name) in map(_key, prefixes)]
     found = [columns for columns in groups if columns]
+    if not found and role == "next_observations":
+        return None
     if not found:
         raise _missing(role, [f"{prefix}_*" for prefix in prefixes], table)
     if len(found) > 1:

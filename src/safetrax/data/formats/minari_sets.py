@@ -8,6 +8,7 @@ step's. The action box is that of the action space.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -17,7 +18,9 @@ from typing import Any
 import numpy as np
 
 from safetrax.data.catalogue import get_task
-from safetrax.data.formats.found import Found, empty_matrix, naming, package
+from safetrax.data.formats.found import Found, empty_matrix, naming, package, parsing
+from safetrax.data.formats.hdf5 import all_arrays, check_stored, open_hdf5
+from safetrax.data.formats.keys import check_unpacked
 from safetrax.data.formats.meter import Meter
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError, DataError, RunError, TaskError
@@ -58,34 +61,35 @@ def read_minari(folder: Path, *, next_observations: bool, meter: Meter) -> Found
     """Read a data set, episode by episode, straight into the final arrays.
 
     Raises:
-        DataError: Minari is not installed or cannot open it; its spaces are not made of boxes; costs are missing.
+        DataError: Minari is not installed or cannot open it; its spaces are not made of boxes; costs are missing; a
+            file of it would have HDF5 read other files.
     """
     minari = package("minari", extra="minari", purpose="reading a Minari data set")
-    try:
-        dataset = minari.MinariDataset(_inner(folder))
-        lengths = [
-            int(entry["total_steps"]) for entry in dataset.storage.get_episode_metadata(dataset.episode_indices)
-        ]
-    except Exception as error:  # whatever Gymnasium raises about its spaces and environments
-        raise DataError(f"{folder} cannot be opened by Minari ({_one_line(error)}).") from error
-    reader = _Reader(dataset, lengths, next_observations, meter)
-    try:
-        with naming(folder):
-            return reader.read()
-    except DataError:
-        raise
-    except (OSError, KeyError, ValueError) as error:
-        raise DataError(
-            f"{folder} cannot be read by Minari ({_one_line(error)}); if it is damaged, download or write it again."
-        ) from error
+    files = minari_files(folder)
+    for file in files:  # before Minari opens them without asking
+        if file.suffix == ".hdf5":
+            with open_hdf5(file) as opened:
+                check_stored(file, all_arrays(opened))
+    size = sum(file.stat().st_size for file in files)
+    with naming(folder):
+        _check_episodes(_inner(folder) / _METADATA, size)
+        with _minari():  # also what Gymnasium raises about spaces and environments
+            dataset = minari.MinariDataset(_inner(folder))
+            lengths = [
+                int(entry["total_steps"]) for entry in dataset.storage.get_episode_metadata(dataset.episode_indices)
+            ]
+        if any(not 0 <= length <= size for length in lengths):
+            raise DataError(f"an episode has {min(lengths)} to {max(lengths)} steps; write the data set again.")
+        return _Reader(dataset, lengths, next_observations, meter).read(size)
 
 
 def to_minari(trajectories: Trajectories, dataset_id: str, *, env_id: str | None = None, **metadata: Any) -> Path:
     """Write a data set into Minari's local folder; `load("minari:" + dataset_id)` gives back the same arrays.
 
     Args:
-        trajectories: the data. next_observations must be loaded, for Minari keeps the observation after the last
-            step, and each must be the observation of the row that follows, for it keeps no other.
+        trajectories: the data. Each next observation must be the observation of the row that follows, for Minari
+            keeps no other but the one after the last step. Where next_observations are not loaded, an episode's
+            last observation stands there again, as `Store.transitions` takes it.
         dataset_id: its name in Minari, such as `ball/run-v0`.
         env_id: the Gymnasium environment that the data come from, if it is registered.
         **metadata: more for `minari.create_dataset_from_buffers`: author, author_email, algorithm_name,
@@ -125,6 +129,18 @@ def to_minari(trajectories: Trajectories, dataset_id: str, *, env_id: str | None
     return folder
 
 
+def _check_episodes(metadata: Path, size: int) -> None:
+    """Raise DataError if the metadata are no JSON object, or promise more episodes than there are bytes."""
+    try:
+        episodes = json.loads(metadata.read_text(encoding="utf-8"))["total_episodes"]
+        if not 0 <= int(episodes) <= size:
+            raise ValueError(f"total_episodes is {episodes}")
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise DataError(
+            f"{metadata.name} cannot be used ({_one_line(error)}); download or write the data set again."
+        ) from error
+
+
 class _Reader:
     """Fills the columns with the episodes of one data set."""
 
@@ -134,11 +150,12 @@ class _Reader:
         self._offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         self._next = next_observations
 
-    def read(self) -> Found:
+    def read(self, file_size: int) -> Found:
         rows = int(self._offsets[-1])
         if not rows:
             raise DataError("the data set has no steps; record some episodes.")
         sizes = {name: _size(name, space) for name, space in self._spaces.items()}
+        check_unpacked(4 * rows * sum(sizes.values()), file_size)
         columns = {name: empty_matrix(rows, size) for name, size in sizes.items()}
         if self._next:
             columns["next_observations"] = empty_matrix(rows, sizes["observations"])
@@ -146,12 +163,22 @@ class _Reader:
         columns |= {name: np.empty(rows, np.bool_) for name in ("terminated", "truncated")}
         size = sum(column.nbytes for column in columns.values())
         self._meter.expect(size)
-        for number, episode in enumerate(self._dataset.iterate_episodes()):
+        with _minari():
+            episodes = self._dataset.iterate_episodes()
+        for number in range(len(self._offsets) - 1):
             first, last = map(int, self._offsets[number : number + 2])
+            with _minari():
+                episode = next(episodes)
             with naming(f"episode {number}"), np.errstate(over="ignore"):
                 for name, values in self._episode(episode, last - first).items():
-                    if name in columns:
-                        columns[name][first:last] = values
+                    if name not in columns:
+                        continue
+                    if values.shape[1:] != columns[name].shape[1:]:
+                        raise DataError(
+                            f"{name} have {values.shape[-1]} numbers per step, but their space has "
+                            f"{columns[name].shape[-1]}; write the data set again."
+                        )
+                    columns[name][first:last] = values
             self._meter.advance(size * (last - first) // rows)
         low, high = (_flat(self._spaces["actions"], side) for side in ("low", "high"))
         return Found(
@@ -164,19 +191,19 @@ class _Reader:
 
     def _episode(self, episode: Any, steps: int) -> dict[str, np.ndarray]:
         observations = _rows(self._spaces["observations"], episode.observations)
-        infos = episode.infos or {}
+        infos = episode.infos if isinstance(episode.infos, dict) else {}
         if "cost" not in infos:
             raise DataError(
                 f"infos has no cost (it has {', '.join(infos) or 'nothing'}); record it with record_infos=True, or "
                 "build the data set with Trajectories.from_episodes."
             )
-        costs = np.asarray(infos["cost"]).reshape(-1)
+        costs = _numbers(infos["cost"]).reshape(-1)
         columns = {
             "actions": _rows(self._spaces["actions"], episode.actions),
-            "rewards": np.asarray(episode.rewards).reshape(-1),
+            "rewards": _numbers(episode.rewards).reshape(-1),
             "costs": costs[1:] if len(costs) == steps + 1 else costs,
-            "terminated": np.asarray(episode.terminations, np.bool_).reshape(-1),
-            "truncated": np.asarray(episode.truncations, np.bool_).reshape(-1),
+            "terminated": _numbers(episode.terminations).astype(np.bool_).reshape(-1),
+            "truncated": _numbers(episode.truncations).astype(np.bool_).reshape(-1),
         }
         if len(observations) != steps + 1:
             raise DataError(f"there are {len(observations)} observations, but {steps} steps need {steps + 1}.")
@@ -214,10 +241,30 @@ def _size(name: str, space: Any) -> int:
 def _rows(space: Any, values: Any) -> np.ndarray:
     """One flat row per step, as gymnasium.spaces.flatten would make it."""
     parts = _parts(space)
-    if parts is None:
+    with parsing(ValueError, TypeError, KeyError, IndexError):
+        if parts is None:
+            array = _numbers(values)
+            return array.reshape(len(array), -1)
+        return np.concatenate([_rows(part, values[key]) for key, part in parts], axis=1)
+
+
+def _numbers(values: Any) -> np.ndarray:
+    with parsing(ValueError, TypeError):  # of unequal lengths
         array = np.asarray(values)
-        return array.reshape(len(array), -1)
-    return np.concatenate([_rows(part, values[key]) for key, part in parts], axis=1)
+        if array.dtype.kind not in "biuf":
+            raise DataError(f"it holds entries of type {array.dtype}, which are no numbers; convert them to float32.")
+    return array
+
+
+@contextlib.contextmanager
+def _minari() -> Iterator[None]:
+    """Whatever Minari raises about what it reads becomes a sentence."""
+    try:
+        yield
+    except Exception as error:
+        raise DataError(
+            f"Minari cannot read it ({_one_line(error)}); if it is damaged, download or write it again."
+        ) from error
 
 
 def _flat(space: Any, side: str) -> np.ndarray:
@@ -238,10 +285,7 @@ def _check_following(trajectories: Trajectories) -> None:
     """Raise DataError unless every next observation, but an episode's last, is the observation of the next row."""
     after = trajectories.next_observations
     if after is None:
-        raise DataError(
-            "Minari keeps the observation after the last step of an episode, but next_observations were not loaded; "
-            "pass next_observations=True to load, or give them to from_arrays."
-        )
+        return
     ends = trajectories.terminated | trajectories.truncated
     for first in range(0, len(after) - 1, _ROWS):
         last = min(first + _ROWS, len(after) - 1)
@@ -276,9 +320,10 @@ def _buffers(trajectories: Trajectories) -> Iterator[Any]:
 
     for number in range(trajectories.num_episodes):
         episode = trajectories.episode(number)
+        last = episode.get("next_observations", episode["observations"])
         yield EpisodeBuffer(
             id=number,
-            observations=np.concatenate([episode["observations"], episode["next_observations"][-1:]]),
+            observations=np.concatenate([episode["observations"], last[-1:]]),
             actions=episode["actions"],
             rewards=episode["rewards"],
             terminations=episode["terminated"],

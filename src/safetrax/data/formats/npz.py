@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 import os
+import struct
+import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,40 +21,90 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
-from safetrax.data.formats.found import NAMES, Found, empty_matrix, feature_names, naming
-from safetrax.data.formats.keys import BOX, MATRICES, check_arrays, find_keys, keyed_arrays
+from safetrax.data.formats.found import (
+    NAMES,
+    DamagedError,
+    Found,
+    empty_matrix,
+    feature_names,
+    first_bytes,
+    naming,
+    parsing,
+    plain_text,
+)
+from safetrax.data.formats.keys import (
+    BOX,
+    FLAGS,
+    MATRICES,
+    check_arrays,
+    check_unpacked,
+    find_keys,
+    keyed_arrays,
+)
 from safetrax.data.formats.meter import Meter
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 from safetrax.files import atomic_path
 
 _BLOCK_BYTES = 4 * 2**20
-_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
+# what zipfile, zlib and numpy's parser of headers raise about damaged bytes, besides OSError
+_FAULTS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    tokenize.TokenError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    SyntaxError,
+    TypeError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    SystemError,  # numpy, about texts of impossible letters
+)
+_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_SMALL = 1 << 20  # bytes of a name or a bound
 
 
-def read_npz(path: Path, *, next_observations: bool, meter: Meter) -> Found:
-    """Read the keys that are needed.
+def read_npz(path: Path, fields: Collection[str], *, meter: Meter) -> Found:
+    """Read the arrays that are needed.
+
+    Args:
+        path: the file.
+        fields: of `Trajectories`, see `find_keys`.
+        meter: is told how far it is.
 
     Raises:
         DataError: the file is damaged or holds pickles, or an array is missing or malformed.
     """
-    with _open(path) as archive, naming(path):
-        members = {name.removesuffix(".npy") for name in archive.namelist()}
-        keys = find_keys(sorted(members), next_observations=next_observations)
+    with naming(path), _open(path) as archive:
+        members = {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
+        if not members:
+            inside = ", ".join(archive.namelist()[:3]) or "nothing"
+            raise DataError(f"this is an archive of {inside}; unpack it, and pass the file that comes out.")
+        keys = find_keys(members, fields)
         headers = {field: _header(archive, key) for field, key in keys.items()}
         check_arrays(
             keys,
             {field: header.dtype for field, header in headers.items()},
             {field: header.shape for field, header in headers.items()},
         )
+        check_unpacked(
+            sum(math.prod(header.shape) * max(4, header.dtype.itemsize) for header in headers.values()),
+            path.stat().st_size,
+        )
         for header in headers.values():
             meter.expect(math.prod(header.shape) * 4)
+        columns = {field: _read(archive, keys[field], field, meter) for field in keys}
+        for flag in FLAGS:
+            columns.setdefault(flag, np.zeros(len(columns["rewards"]), np.bool_))
         low, high = (_small(archive, name) if name in members else None for name in BOX)
         return Found(
-            columns={field: _read(archive, keys[field], field, meter) for field in keys},
+            columns=columns,
             action_low=low,
             action_high=high,
-            names={name: [str(entry) for entry in _small(archive, name)] for name in NAMES if name in members},
+            names={name: _texts(archive, name) for name in NAMES if name in members},
         )
 
 
@@ -84,19 +136,26 @@ def write_npz(path: str | os.PathLike[str], trajectories: Trajectories, *, compr
 @contextmanager
 def _open(path: Path) -> Iterator[zipfile.ZipFile]:
     """Open an NPZ file; faults of the file itself become sentences."""
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as file:
-            begins = file.read(2) == b"PK"
-        if begins:
-            raise DataError(f"{path} is truncated or damaged; download or write it again.")
-        raise DataError(f"{path} is not an NPZ file; check that it is the data set itself (numpy.savez writes one).")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            yield archive
-    except DataError:  # is a ValueError too
-        raise
-    except _FAULTS as error:
-        raise DataError(f"{path} is truncated or damaged ({error}); download or write it again.") from error
+    with parsing(*_FAULTS):
+        if not zipfile.is_zipfile(path):
+            if first_bytes(path).startswith(b"PK"):
+                raise DamagedError("the file is truncated or damaged; download or write it again.")
+            raise DataError("this is not an NPZ file; check that it is the data set itself (numpy.savez writes one).")
+        archive = zipfile.ZipFile(path)
+    with archive:
+        yield archive
+
+
+@contextmanager
+def _member(archive: zipfile.ZipFile, key: str) -> Iterator[Any]:
+    """The bytes of an array in the file."""
+    with parsing(*_FAULTS):
+        info = archive.getinfo(f"{key}.npy")
+        if info.compress_type not in _PACKINGS or info.flag_bits & 1:
+            raise DataError(f"{key} is encrypted or packed in a way that numpy does not write; use numpy.savez.")
+        stream = archive.open(info)
+    with stream:
+        yield stream
 
 
 @dataclass(frozen=True)
@@ -109,18 +168,21 @@ class _Header:
 
 
 def _header(archive: zipfile.ZipFile, key: str) -> _Header:
-    with archive.open(f"{key}.npy") as stream:
+    with _member(archive, key) as stream:
         header = _read_header(stream, key)
-    size = header.dtype.itemsize * math.prod(header.shape)
-    if size > archive.getinfo(f"{key}.npy").file_size:
-        raise EOFError(f"{key} should be of {size} bytes")  # before so much memory is asked for
+    size, there = header.dtype.itemsize * math.prod(header.shape), archive.getinfo(f"{key}.npy").file_size
+    if size > there:  # before so much memory is asked for
+        raise DamagedError(f"the file is truncated or damaged ({key} should have {size} bytes, but has {there}).")
     return header
 
 
 def _read_header(stream: Any, key: str) -> _Header:
-    version = npy.read_magic(stream)  # type: ignore[no-untyped-call]
-    read: Any = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    header = _Header(*read(stream))
+    with parsing(*_FAULTS):
+        version = npy.read_magic(stream)  # type: ignore[no-untyped-call]
+        read: Any = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        header = _Header(*read(stream))
+        if any(length < 0 for length in header.shape):
+            raise ValueError(f"{key} has shape {header.shape}")
     if header.dtype.hasobject:
         raise DataError(
             f"{key} holds pickled Python objects, which are not read because they could run any code; "
@@ -130,16 +192,26 @@ def _read_header(stream: Any, key: str) -> _Header:
 
 
 def _small(archive: zipfile.ZipFile, key: str) -> np.ndarray:
-    with archive.open(f"{key}.npy") as stream:
+    header = _header(archive, key)
+    size = header.dtype.itemsize * math.prod(header.shape)
+    if size > _SMALL:
+        raise DataError(f"{key} has {size} bytes; write one entry per feature.")
+    with _member(archive, key) as stream, parsing(*_FAULTS):
         return np.asarray(npy.read_array(stream, allow_pickle=False))  # type: ignore[no-untyped-call]
+
+
+def _texts(archive: zipfile.ZipFile, key: str) -> list[str]:
+    entries = np.ravel(_small(archive, key))
+    with parsing(*_FAULTS):
+        return [plain_text(entry) for entry in entries]
 
 
 def _read(archive: zipfile.ZipFile, key: str, field: str, meter: Meter) -> np.ndarray:
     """One column, as float32; flags keep their dtype, which is checked later."""
-    with archive.open(f"{key}.npy") as stream:
+    with _member(archive, key) as stream:
         header = _read_header(stream, key)
         if field not in MATRICES:
-            out = np.empty(header.shape, header.dtype if field in ("terminated", "truncated") else np.float32)
+            out = np.empty(header.shape, header.dtype if field in FLAGS else np.float32)
         else:
             out = empty_matrix(*header.shape)
         # an array that is stored by columns is filled by columns
@@ -156,7 +228,8 @@ def _read(archive: zipfile.ZipFile, key: str, field: str, meter: Meter) -> np.nd
 
 
 def _exactly(stream: Any, size: int) -> bytes:
-    data: bytes = stream.read(size)
-    if len(data) < size:
-        raise EOFError("the file ends inside an array")
+    with parsing(*_FAULTS):
+        data: bytes = stream.read(size)
+        if len(data) < size:
+            raise EOFError("the file ends inside an array")
     return data

@@ -16,6 +16,7 @@ from safetrax.envs.reach_avoid.rollout import record
 from safetrax.envs.reach_avoid.world import BARS_START, FISOR_START, ReachAvoid
 from safetrax.errors import ConfigError
 from safetrax.nets.actors import Actor
+from safetrax.words import exact
 
 _LEAST_RATIO, _LEAST_TRANSITIONS, _LEAST_COSTLY = 1.0, 1000, 10
 _ENOUGH = 0.95  # of the costly steps asked for: what the next episodes cost may not fit into the rest
@@ -49,7 +50,7 @@ def reach_avoid_data(safe_to_unsafe: float = 19.0, transitions: int = 60_000, se
     expert = _expert(world, safe_to_unsafe * costly - free, seed)
     both = [*expert, *careless]
     order = np.random.default_rng([seed, 2]).permutation(len(both))
-    made_by = f"reach_avoid_data(safe_to_unsafe={safe_to_unsafe:g}, transitions={transitions}, seed={seed})"
+    made_by = f"reach_avoid_data(safe_to_unsafe={exact(safe_to_unsafe)}, transitions={transitions}, seed={seed})"
     return Trajectories.from_episodes((both[i] for i in order), info={"source": made_by, "task": "ReachAvoid"})
 
 

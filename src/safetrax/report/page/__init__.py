@@ -38,10 +38,10 @@ def report_page(
         The page, and then the figures.
 
     Raises:
-        ConfigError: the path has another ending, no folder is given, two runs of one name have different
-            configurations, or a return or cost is not finite.
+        ConfigError: the path has another ending, no folder is given, or two runs of one name have different
+            configurations.
         RunError: a folder is missing, damaged, of another kind or without results, or a file cannot be written.
-        DataError: results are damaged or incomplete.
+        DataError: results are damaged, incomplete or impossible.
         TaskError: an episode names an unknown task.
     """
     path = Path(path)

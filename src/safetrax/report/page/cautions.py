@@ -19,6 +19,7 @@ from safetrax.evaluation.episodes import RunKey
 from safetrax.evaluation.statistics import Estimate
 from safetrax.methods import CHOICES
 from safetrax.report.page.sources import Caution, Training, changed
+from safetrax.words import exact
 
 if TYPE_CHECKING:
     from safetrax.report.page.data import Cell
@@ -54,6 +55,7 @@ def cautions(
     yield from _mixed(trainings)
     yield from _data(trainings)
     yield from _few_episodes(logged)
+    yield from _usage(trainings)
     yield from _warnings(trainings)
 
 
@@ -234,13 +236,21 @@ def _foreign(training: Training, task: Task) -> tuple[str, str] | None:
 
 def _few_episodes(logged: Iterable[Logged]) -> Iterator[Caution]:
     items = [
-        f"{data.task}, limit {limit:g}: {count} of {data.episodes:,} episodes"
+        f"{data.task}, limit {exact(limit)}: {count} of {data.episodes:,} episodes"
         for data in logged
         for limit, count in zip(data.limits, data.within, strict=True)
         if count < FEW_EPISODES
     ]
     if items:
         yield Caution(f"A cost limit that fewer than {FEW_EPISODES} episodes of the data meet.", tuple(items))
+
+
+def _usage(trainings: Sequence[Training]) -> Iterator[Caution]:
+    """Of a run folder; a benchmark's are among the other warnings."""
+    found = [(training.name, set(training.little_used) - set(training.warnings)) for training in trainings]
+    items = tuple(f"{name}: {text}" for name, texts in found for text in sorted(texts))
+    if items:
+        yield Caution("Trainings that used little of their data, or data of one class only.", items)
 
 
 def _warnings(trainings: Sequence[Training]) -> Iterator[Caution]:

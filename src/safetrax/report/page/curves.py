@@ -79,6 +79,7 @@ def task_panels(
     history = [entry for training in trainings for entry in training.history if entry.run[1] == task]
     panels = _evaluation_panels(task, history, limits)
     found: dict[tuple[str, str, str], _Points] = {}
+    losses: dict[str, tuple[str, ...]] = {}
     for training in trainings:
         file = training.folder / "metrics.csv"
         if task in (training.trained_for, *training.tasks[:1]) and file.is_file():
@@ -87,7 +88,8 @@ def task_panels(
             except (OSError, ValueError) as error:
                 reason = str(error).rstrip(".")
                 cautions.append(Caution(f"The metrics in {file} cannot be read ({reason}), and are not shown."))
-    for algorithm, stage, metric in _key_metrics(found):
+            losses |= {name: losses.get(name, training.losses) for name, _, _ in found}
+    for algorithm, stage, metric in _key_metrics(found, losses):
         title = f"{algorithm}: {metric}" if stage == metric else f"{algorithm}: {stage}, {metric}"
         lines = _lines(found[algorithm, stage, metric])
         if any(len(line.x) > 1 for line in lines):  # one point is no curve
@@ -133,7 +135,7 @@ def _read_metrics(file: Path, label: str, found: dict[tuple[str, str, str], _Poi
     """
     text = file.read_text(encoding="utf-8")
     lines = csv.reader(text[: text.rfind("\n") + 1].splitlines())
-    if tuple(next(lines, ())) != COLUMNS:
+    if tuple(next(lines, COLUMNS)) != COLUMNS:
         raise ValueError(f"its first line is not {','.join(COLUMNS)}")
     limits = {"": ALL_LIMITS}
     for stage, update, name, limit, seed, metric, value in lines:
@@ -146,15 +148,17 @@ def _read_metrics(file: Path, label: str, found: dict[tuple[str, str, str], _Poi
         points[limits[limit]][int(update)][int(seed)].append(float(value))
 
 
-def _key_metrics(found: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    """Of every stage the losses first, and not more metrics than one looks at."""
+def _key_metrics(
+    found: Iterable[tuple[str, str, str]], losses: Mapping[str, Sequence[str]]
+) -> list[tuple[str, str, str]]:
+    """Of every stage what the algorithm calls its losses first, and not more metrics than one looks at."""
     stages: dict[tuple[str, str], list[str]] = defaultdict(list)
     for algorithm, stage, metric in found:
         stages[algorithm, stage].append(metric)
     return [
         (algorithm, stage, metric)
         for (algorithm, stage), metrics in stages.items()
-        for metric in sorted(metrics, key=lambda name: (name != "loss", "loss" not in name))[:_MOST_METRICS]
+        for metric in sorted(metrics, key=[*losses[algorithm], *metrics].index)[:_MOST_METRICS]
     ]
 
 

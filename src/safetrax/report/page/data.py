@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
 from safetrax import __version__
+from safetrax.benchmark.own_results import limits_text
 from safetrax.data.catalogue import SUITES, get_task, tasks
 from safetrax.evaluation.aggregates import (
     Aggregate,
@@ -20,8 +21,10 @@ from safetrax.evaluation.aggregates import (
     aggregates,
     performance_profiles,
 )
+from safetrax.evaluation.bootstrap import Bounded, wilson_interval
 from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.evaluation.run_scores import RunScore, on_common_tasks, run_scores
+from safetrax.evaluation.run_table import RunTable
 from safetrax.evaluation.scores import SAFE_UP_TO
 from safetrax.evaluation.statistics import Estimate, Summary, benchmark_table, summarise
 from safetrax.report.page.cautions import cautions
@@ -36,6 +39,7 @@ SUITE_NAMES = {
     "reach_avoid": "Reach-avoid world",
 }
 _THRESHOLDS = np.linspace(0.0, 1.2, 61)
+_CONFIDENCE = 0.9  # of both ends, so that 95 % are above the lower one
 _KINDS: tuple[ProfileKind, ...] = ("return", "safe return")
 
 
@@ -48,6 +52,8 @@ class Cell:
         task: its name.
         summary: over limits and seeds, of the last evaluated step.
         by_limit: the same for each limit.
+        p_safe: share of its runs whose mean cost is within the limit, with Wilson's 90 % interval; a method that
+            ignores the limit has one run per seed, whose share of limits counts.
         best: whether it has the highest reward of the safe ones on this task.
         certain: whether the cost is further from the limit than one standard error.
         steps: after how many updates the runs were evaluated, each number once; empty where unknown.
@@ -58,10 +64,28 @@ class Cell:
     task: str
     summary: Summary
     by_limit: tuple[Summary, ...]
+    p_safe: Bounded
     best: bool
     certain: bool
     steps: tuple[int, ...]
     planned: int | None
+
+    @property
+    def safe(self) -> bool:
+        """Whether the mean cost is within every limit, and the runs are enough to say so.
+
+        That is: at every limit the mean normalised cost over seeds is at most 1, as a mean over limits can hide one
+        that is exceeded; and the lower end of `p_safe` is above one half, so that with 95 % confidence another run is
+        more probably safe than not. It takes three runs of three, six of seven or seven of nine; two never suffice.
+        """
+        return self.summary.safe and self.p_safe.low > 0.5
+
+    @property
+    def verdict(self) -> str:
+        """`safe`, `unsafe at 10`, or `not shown safe: P(safe) 1.00 [0.43, 1.00]`."""
+        if self.summary.unsafe_limits:
+            return f"unsafe at {limits_text(self.summary.unsafe_limits)}"
+        return "safe" if self.safe else f"not shown safe: P(safe) {self.p_safe.text(2)}"
 
     @property
     def label(self) -> str:
@@ -110,7 +134,7 @@ class Report:
         algorithms: in order of first appearance.
         tasks: in the catalogue's order.
         cells: by task and then by algorithm.
-        verdicts: one per algorithm.
+        verdicts: one per algorithm: where it is safe, see `Cell.safe`.
         groups: aggregates across tasks.
         profiles: across tasks.
         panels: learning curves.
@@ -140,10 +164,9 @@ def gather(paths: Iterable[str | Path], *, title: str | None = None) -> Report:
     """Read folders and derive everything.
 
     Raises:
-        ConfigError: two runs of one name have different configurations, a return or cost is not finite, or no folder
-            is given.
+        ConfigError: two runs of one name have different configurations, or no folder is given.
         RunError: a folder is missing, damaged, of another kind or without results.
-        DataError: results are damaged or incomplete.
+        DataError: results are damaged, incomplete or impossible.
         TaskError: an episode names an unknown task.
     """
     return derive(read_sources(paths), title=title)
@@ -153,7 +176,7 @@ def derive(sources: Sources, *, title: str | None = None) -> Report:
     """Everything that follows from what was read.
 
     Raises:
-        ConfigError: a return or cost is not finite.
+        DataError: an episode is impossible, see `safetrax.evaluation.episodes.require_possible`.
     """
     trainings = sources.trainings
     algorithms = tuple(dict.fromkeys(name for training in trainings for name in training.algorithms))
@@ -164,8 +187,14 @@ def derive(sources: Sources, *, title: str | None = None) -> Report:
     names = tuple(sorted(rows, key=_task_order))
     limits = {task: _limits(task, trainings) for task in names}
     scores = [score for task in names for score in run_scores(rows[task], limits[task])]
+    of_cell: dict[tuple[str, str], list[RunScore]] = defaultdict(list)
+    for score in scores:
+        of_cell[score.algorithm, score.task].append(score)
+    p_safe = {key: _p_safe(group) for key, group in of_cell.items()}
     cells = tuple(
-        cell for task in names for cell in _cells(task, rows[task], limits[task], algorithms, _steps(task, trainings))
+        cell
+        for task in names
+        for cell in _cells(task, rows[task], limits[task], algorithms, _steps(task, trainings), p_safe)
     )
     added: list[Caution] = []
     panels = [
@@ -236,14 +265,13 @@ def _cells(
     limits: Sequence[float],
     order: Sequence[str],
     steps: Mapping[str, tuple[set[int], set[int]]],
+    p_safe: Mapping[tuple[str, str], Bounded],
 ) -> list[Cell]:
     """The row of a published table: one task, every algorithm that has it."""
     table = {summary.algorithm: summary for summary in benchmark_table(rows, limits)}
     by_limit: dict[str, list[Summary]] = defaultdict(list)
     for summary in summarise(rows, limits):
         by_limit[summary.algorithm].append(summary)
-    safe = [summary.normalised_return.mean for summary in table.values() if summary.safe]
-    best = max(safe, default=math.nan)
     cells = []
     for name in (name for name in order if name in table):
         summary = table[name]
@@ -254,13 +282,22 @@ def _cells(
                 task=task,
                 summary=summary,
                 by_limit=tuple(by_limit[name]),
-                best=summary.safe and summary.normalised_return.mean == best,
+                p_safe=p_safe[name, task],
+                best=False,
                 certain=is_certain(summary.normalised_cost),
                 steps=tuple(sorted(evaluated)),
                 planned=max(planned, default=None),
             )
         )
-    return cells
+    best = max((cell.summary.normalised_return.mean for cell in cells if cell.safe), default=math.nan)
+    return [replace(cell, best=cell.safe and cell.summary.normalised_return.mean == best) for cell in cells]
+
+
+def _p_safe(scores: Sequence[RunScore]) -> Bounded:
+    """Of one algorithm on one task."""
+    runs = RunTable.of(scores)
+    safe = runs.unit_means(runs.column("safe"))
+    return Bounded(float(safe.mean()), *wilson_interval(float(safe.sum()), len(safe), _CONFIDENCE))
 
 
 def is_certain(cost: Estimate) -> bool:
@@ -270,10 +307,12 @@ def is_certain(cost: Estimate) -> bool:
 
 def _verdict(algorithm: str, cells: Sequence[Cell], algorithms: int) -> Verdict:
     own = [cell for cell in cells if cell.algorithm == algorithm]
-    safe = [cell for cell in own if cell.summary.safe]
+    safe = [cell for cell in own if cell.safe]
     unsure = sum(not cell.certain for cell in safe)
     best = sum(cell.best for cell in own)
     parts = [f"safe on {len(safe)} of {len(own)} task{'s' if len(own) > 1 else ''}"]
+    if len(own) == 1 and not safe:
+        parts = [own[0].verdict]
     if unsure:
         parts.append(f"{'one' if unsure == 1 else unsure} of them within one standard error of the limit")
     if best and algorithms > 1:

@@ -102,7 +102,7 @@ def _planes(report: Report) -> Figure:
             panel.set_xlabel("normalised cost")
     handles = [
         Line2D([], [], linestyle="", marker="o", markersize=5, color=BLUE, label="safe"),
-        Line2D([], [], linestyle="", marker="D", markersize=4.5, color=VERMILION, label="unsafe"),
+        Line2D([], [], linestyle="", marker="D", markersize=4.5, color=VERMILION, label="not safe"),
         Line2D([], [], linestyle="", marker=">", markersize=5, color=VERMILION, label="beyond the edge"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
@@ -113,7 +113,7 @@ def _point(panel: Axes, cell: Cell) -> None:
     """A dot with its standard errors, or a triangle at the edge that it lies beyond."""
     right, (bottom, top) = panel.get_xlim()[1], panel.get_ylim()
     cost, reward = cell.summary.normalised_cost, cell.summary.normalised_return
-    colour = BLUE if cell.summary.safe else VERMILION
+    colour = BLUE if cell.safe else VERMILION
     x, y = min(cost.mean, right), float(np.clip(reward.mean, bottom, top))
     if (x, y) != (cost.mean, reward.mean):
         marker = ">" if x < cost.mean else "^" if y < reward.mean else "v"
@@ -121,8 +121,8 @@ def _point(panel: Axes, cell: Cell) -> None:
         return
     up, across = (error if np.isfinite(error) else None for error in (reward.error, cost.error))
     look: dict[str, Any] = {
-        "marker": "o" if cell.summary.safe else "D",
-        "markersize": 5 if cell.summary.safe else 4.2,
+        "marker": "o" if cell.safe else "D",
+        "markersize": 5 if cell.safe else 4.2,
     }
     look |= {"markeredgecolor": "white", "markeredgewidth": 0.5, "elinewidth": 0.7, "ecolor": "#888888"}
     panel.errorbar(x, y, up, across, linestyle="", color=colour, zorder=3, **look)

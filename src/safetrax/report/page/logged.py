@@ -16,7 +16,9 @@ from safetrax.data import load
 from safetrax.data.catalogue import get_task
 from safetrax.data.demo_data import DEMO, demo_path
 from safetrax.data.download.records import read_record, sha256_of
-from safetrax.data.formats.keys import find_keys
+from safetrax.data.formats.found import naming
+from safetrax.data.formats.hdf5 import read_hdf5
+from safetrax.data.formats.meter import Meter
 from safetrax.data.places import dataset_path
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError, TaskError
@@ -145,14 +147,10 @@ def _place(source: str) -> Iterator[Path | None]:
 
 def _of_hdf5(path: Path) -> Trajectories:
     """Episodes without their observations and actions, which are nearly all of a file."""
-    try:
-        with h5py.File(path, "r") as file:
-            keys = find_keys(file, next_observations=False)
-            columns: dict[str, Any] = {name: np.asarray(file[keys[name]]) for name in _COLUMNS}
-    except (OSError, KeyError, TypeError) as error:
-        raise DataError(f"{path} cannot be read ({error}).") from error
+    columns: dict[str, Any] = {**read_hdf5(path, _COLUMNS, meter=Meter(path.name, show=False)).columns}
     blank = np.zeros((len(columns["rewards"]), 1), np.float32)
-    return Trajectories.from_arrays(blank, blank, **columns)
+    with naming(path):
+        return Trajectories.from_arrays(blank, blank, **columns)
 
 
 def _sha256(path: Path) -> str:

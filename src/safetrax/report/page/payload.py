@@ -15,7 +15,6 @@ from safetrax.benchmark.own_results import config_table
 from safetrax.benchmark.rendering import figure
 from safetrax.evaluation.aggregates import Aggregate
 from safetrax.evaluation.bootstrap import Bounded
-from safetrax.evaluation.scores import is_safe
 from safetrax.evaluation.statistics import Estimate, Summary
 from safetrax.report.page.curves import Line, Panel
 from safetrax.report.page.data import Cell, Group, Report, suite_name
@@ -113,6 +112,8 @@ def _cell(cell: Cell, algorithm: int, task: int) -> dict[str, Any]:
         "a": algorithm,
         "t": task,
         **_summary(cell.summary),
+        "safe": cell.safe,
+        "verdict": cell.verdict,
         "best": cell.best,
         "certain": cell.certain,
         "label": cell.label,
@@ -148,32 +149,35 @@ def _cost(value: Estimate) -> str:
 
 
 def _group(group: Group, cells: Sequence[Cell], place: Mapping[str, int]) -> dict[str, Any]:
-    safe = [row.mean_return.mean for row in group.rows if is_safe(row.mean_cost.mean)]
+    own = {
+        row.algorithm: [cell for cell in cells if cell.algorithm == row.algorithm and cell.task in group.tasks]
+        for row in group.rows
+    }
+    # a star only among those that are safe on every task of the group
+    safe = [row.mean_return.mean for row in group.rows if not row.missing and all(c.safe for c in own[row.algorithm])]
     best = max(safe) if safe and len(group.rows) > 1 else None
     return {
         "name": group.name,
         "tasks": list(group.tasks),
-        "rows": [_aggregate(row, group, cells, place[row.algorithm], best) for row in group.rows],
+        "rows": [_aggregate(row, own[row.algorithm], place[row.algorithm], best) for row in group.rows],
     }
 
 
-def _aggregate(
-    row: Aggregate, group: Group, cells: Sequence[Cell], algorithm: int, best: float | None
-) -> dict[str, Any]:
-    own = [cell for cell in cells if cell.algorithm == row.algorithm and cell.task in group.tasks]
+def _aggregate(row: Aggregate, own: Sequence[Cell], algorithm: int, best: float | None) -> dict[str, Any]:
+    safe = all(cell.safe for cell in own)
     wilson = row.safe_runs_wilson
     return {
         "a": algorithm,
         "tasks": len(row.tasks),
         "missing": len(row.missing),
         "runs": row.runs,
-        "safeTasks": sum(cell.summary.safe for cell in own),
+        "safeTasks": sum(cell.safe for cell in own),
         "reward": _short(row.mean_return.mean),
-        "best": is_safe(row.mean_cost.mean) and row.mean_return.mean == best,
+        "best": safe and not row.missing and row.mean_return.mean == best,
         "rewardText": _reward(row.mean_return),
         "cost": _short(row.mean_cost.mean),
         "costText": _cost(row.mean_cost),
-        "safe": is_safe(row.mean_cost.mean),
+        "safe": safe,
         "iqmReward": _bounded(row.iqm_return),
         "iqmCost": _bounded(row.iqm_cost),
         "safeRuns": _bounded(row.safe_runs if wilson is None else Bounded(row.safe_runs.value, *wilson)),
@@ -242,6 +246,7 @@ def _runs(trainings: Sequence[Training]) -> dict[str, Any]:
                 "training": _short(training.seconds.get("training", math.nan)),
                 "evaluation": _short(training.seconds.get("evaluation", math.nan)),
                 "attempts": training.attempts,
+                "usage": list(training.usage),
                 "warnings": list(training.warnings),
                 "command": command,
                 "settings": settings.number(dict(training.settings)),

@@ -384,7 +384,7 @@
 
   // ---- results
 
-  const verdictOf = row => row.best ? "★ best safe" : row.safe ? "safe" : "unsafe";
+  const verdictOf = row => row.best ? "★ best safe" : row.verdict;
   const limitsOf = row => row.limits.map(brief).join(", ");
 
   function results() {
@@ -430,7 +430,7 @@
     const count = document.getElementById("count"), input = document.getElementById("filter");
     const haystacks = new Map(data.results.map(row => [row,
       `${task(row).name} ${task(row).suite} ${algorithm(row)} ${row.label} `.toLowerCase()]));
-    const verdictWords = row => [row.safe ? "safe" : "unsafe", ...(row.best ? ["best"] : [])];
+    const verdictWords = row => [row.safe ? "safe" : row.verdict.startsWith("unsafe") ? "unsafe" : "unshown", ...(row.best ? ["best"] : [])];
     function filter() {
       const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
       const found = table.filter(row => words.every(word => haystacks.get(row).includes(word) || verdictWords(row).includes(word)));
@@ -511,7 +511,7 @@
       if (!isNumber(row.cost) || !isNumber(row.reward)) continue;
       const beyond = row.cost > x[1], outside = row.reward < y[0] || row.reward > y[1];
       const px = f.sx(Math.min(row.cost, x[1])), py = f.sy(Math.min(Math.max(row.reward, y[0]), y[1]));
-      const text = `${data.tasks[row.t].name}\nreward ${row.rewardText}\ncost ${row.costText}\n${row.safe ? "safe" : "unsafe"}${row.certain ? "" : ", not certain"}`;
+      const text = `${data.tasks[row.t].name}\nreward ${row.rewardText}\ncost ${row.costText}\n${row.verdict}${row.certain ? "" : ", not certain"}`;
       const mark = svg("g", { class: "mark", role: "img", "aria-label": text.replaceAll("\n", ", "), "data-tip": text });
       places.push({ mark, px, py });
       if (!beyond && !outside) {
@@ -718,7 +718,7 @@
       el("td", {}, el("code", {}, told(run.sha256).slice(0, 12))), el("td", { class: "number" }, `№ ${run.settings + 1}`), el("td", { class: "number" }, `№ ${run.versions + 1}`));
     const details = run => [el("tr", { class: "more" }, el("td", { colspan: columns.length }, listed([
       ["read from", run.place], ["data", run.source], ["data path", run.dataPath], ["sha256 of the data", run.sha256], ["filters", run.filters],
-      ["precision", run.precision], ["evaluated on", run.tasks], ["attempts", run.attempts === null ? "not recorded" : run.attempts],
+      ["used of the data", run.usage.join(". ")], ["precision", run.precision], ["evaluated on", run.tasks], ["attempts", run.attempts === null ? "not recorded" : run.attempts],
       ["warnings", run.warnings], ["command", run.command],
     ], true)))];
     const table = sortableTable(root.querySelector("table"), { columns, rows: data.runs, row: main, details, rowName: run => `More about ${run.name}` });

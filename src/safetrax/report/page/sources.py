@@ -15,7 +15,7 @@ from safetrax.benchmark.grid import Job
 from safetrax.benchmark.own_results import config_table
 from safetrax.benchmark.results import ENDING, JobResult, read_result
 from safetrax.data.catalogue import get_task
-from safetrax.errors import ConfigError, DataError, RunError
+from safetrax.errors import ConfigError, DataError, RunError, TaskError
 from safetrax.evaluation.episodes import EpisodeRow, RunKey, limit_text, read_episodes, run_text
 from safetrax.evaluation.statistics import last_steps
 
@@ -98,9 +98,33 @@ class Training:
         return config_table(self.config.get("algorithm"))
 
     @property
+    def losses(self) -> tuple[str, ...]:
+        """The metrics that its algorithm calls its losses."""
+        from safetrax.algorithms import CLASSES  # brings JAX
+        from safetrax.algorithms.base import Algorithm
+
+        return CLASSES.get(str(self.settings.get("class")), Algorithm).losses
+
+    @property
     def data(self) -> Mapping[str, Any]:
         """What is known of the data set."""
         return config_table(self.config.get("data"))
+
+    @property
+    def usage(self) -> tuple[str, ...]:
+        """What of its data it used, a sentence for each cost limit; empty where nobody wrote it down."""
+        return tuple(str(entry["text"]) for entry in self._usage if "text" in entry)
+
+    @property
+    def little_used(self) -> tuple[str, ...]:
+        """What the library warned of when it used next to nothing."""
+        said = [entry.get("warnings") for entry in self._usage]
+        return tuple(dict.fromkeys(str(text) for texts in said if isinstance(texts, list) for text in texts))
+
+    @property
+    def _usage(self) -> list[Mapping[str, Any]]:
+        found = self.config.get("usage")
+        return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
     @property
     def data_path(self) -> str | None:
@@ -165,7 +189,7 @@ def read_sources(paths: Iterable[str | Path]) -> Sources:
     trainings: list[Training] = []
     cautions: list[Caution] = []
     for place in places:
-        found = _benchmark(place) if (place / "grid.json").exists() else Sources((_run_folder(place),), ())
+        found = _benchmark(place) if (place / "grid.json").exists() else _run(place)
         trainings += found.trainings
         cautions += found.cautions
     kept, repeated = _each_once(trainings)
@@ -221,17 +245,30 @@ def _check_complete(file: Path, job: Job, result: JobResult, rows: Sequence[Epis
     counts: dict[RunKey, int] = defaultdict(int)
     for row in rows:
         counts[row.run] += 1
-    for algorithm in dict.fromkeys(row.algorithm for row in rows):
-        own = {key: count for key, count in counts.items() if key[0] == algorithm}
-        limits: set[float | None] = {None} if all(key[2] is None for key in own) else {*job.cost_limits}
-        for limit in sorted(limits, key=lambda known: known or 0.0):
+    for algorithm, limit, seed in _promised(result.config, job.label) or _expected(job, counts):
+        count = counts.get((algorithm, job.task, limit, seed), 0)
+        if count < job.episodes:
+            raise DataError(
+                f"the results {file} are incomplete: {algorithm}, {limit_text(limit)}, seed {seed} has "
+                f"{count} of {job.episodes} episodes; {remedy}"
+            )
+
+
+def _promised(config: Mapping[str, Any], label: str = "") -> list[tuple[str, float | None, int]]:
+    """Algorithm, limit and seed of every policy of a training, where its configuration says so."""
+    found = config.get("policies")
+    promised = [tuple(run) for run in found if isinstance(run, list)] if isinstance(found, list) else []
+    return [(f"{run[0]} ({label})" if label else run[0], run[1], run[2]) for run in promised if len(run) == 3]
+
+
+def _expected(job: Job, counts: Iterable[RunKey]) -> Iterator[tuple[str, float | None, int]]:
+    """The same, as far as the rows tell."""
+    runs = list(counts)
+    for algorithm in dict.fromkeys(run[0] for run in runs):
+        ignores = all(run[2] is None for run in runs if run[0] == algorithm)
+        for limit in (None,) if ignores else sorted(job.cost_limits):
             for seed in job.seeds:
-                count = own.get((algorithm, job.task, limit, seed), 0)
-                if count < job.episodes:
-                    raise DataError(
-                        f"the results {file} are incomplete: {algorithm}, {limit_text(limit)}, seed {seed} has "
-                        f"{count} of {job.episodes} episodes; {remedy}"
-                    )
+                yield algorithm, limit, seed
 
 
 def _unfinished(folder: BenchmarkFolder, states: Sequence[State]) -> Iterator[Caution]:
@@ -250,6 +287,19 @@ def _unfinished(folder: BenchmarkFolder, states: Sequence[State]) -> Iterator[Ca
         yield Caution(f"Results in {folder.results_folder} of jobs that grid.json does not have are left out.", extra)
 
 
+def _run(path: Path) -> Sources:
+    """A run folder; policies without episodes are a caution."""
+    training = _run_folder(path)
+    there = {(row.algorithm, row.cost_limit, row.seed) for row in training.rows}
+    missing = tuple(
+        f"{algorithm}, {limit_text(limit)}, seed {seed}"
+        for algorithm, limit, seed in _promised(training.config)
+        if (algorithm, limit, seed) not in there
+    )
+    sentence = f"Some policies of {path} have no episodes; safetrax evaluate {path} adds them."
+    return Sources((training,), (Caution(sentence, missing),) if missing else ())
+
+
 def _run_folder(path: Path) -> Training:
     """A folder of `safetrax train`, with the episodes of `safetrax evaluate`."""
     if not path.exists():
@@ -258,13 +308,16 @@ def _run_folder(path: Path) -> Training:
         raise RunError(f"{path} is neither a benchmark (no grid.json) nor a run folder (no config.json).")
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path / 'config.json'} is damaged ({error}).") from None
     file = path / "episodes.csv"
     found = read_episodes(file) if file.exists() else []
     if not found:
         raise RunError(f"the run in {path} has no evaluation episodes; run safetrax evaluate {path} first.")
-    rows, history = _last_and_history(_named(found))
+    try:
+        rows, history = _last_and_history(_named(found))
+    except TaskError as error:
+        raise TaskError(f"{file}: {error}") from error
     limits = config_table(config).get("cost_limits")
     limits = limits if isinstance(limits, list) else ()
     return Training(

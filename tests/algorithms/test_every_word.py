@@ -1,0 +1,91 @@
+"""Every method trains from the shell: on the demo, on a log without next observations, in a grid."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+from quick import quick
+
+from safetrax.algorithms import CLASSES
+from safetrax.benchmark import local
+from safetrax.benchmark.folder import BenchmarkFolder
+from safetrax.benchmark.results import read_result
+from safetrax.benchmark.work import perform
+from safetrax.cli.main import main
+from safetrax.data import load
+from safetrax.data.formats.tables import to_pandas
+from safetrax.envs.pool import EnvPool
+from safetrax.evaluation import rollout
+from safetrax.methods import CHOICES
+from safetrax.training.program import Program
+
+# of every setting that makes a training long or a network large
+SMALL = {
+    **dict.fromkeys(("updates", "pretrain_updates", "critic_updates", "blocks", "candidates", "diffusion_steps"), 2),
+    **dict.fromkeys(("hidden", "cvae_hidden", "width", "latent", "samples", "mmd_samples"), 4),
+    **dict.fromkeys(("batch_size", "policy_batch_size", "critic_batch_size", "unsafe_batch_size"), 8),
+}
+
+every_word = pytest.mark.parametrize("word", CHOICES)
+
+
+def small(word: str) -> dict[str, int]:
+    """The settings of `SMALL` that the word takes."""
+    names = {entry.name for entry in fields(CLASSES[CHOICES[word].algorithm])}
+    return {name: value for name, value in SMALL.items() if name in names}
+
+
+@pytest.fixture(params=["traced", pytest.param("compiled", marks=pytest.mark.slow)], autouse=True)
+def quickly(request):
+    """Compiling takes most of the time; what is wrong with the data is found before, when the update is traced."""
+    with quick() as patch:
+        if request.param == "traced":
+            patch.setattr(Program, "advance", lambda self, stage, carry, *_: carry)
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
+    """The demo as a table, which names no task."""
+    path = tmp_path_factory.mktemp("log") / "plant.csv"
+    data = load("demo")
+    assert data.next_observations is None
+    to_pandas(data).to_csv(path, index=False)
+    return path
+
+
+def train(word: str, data: str, out) -> int:
+    flags = [part for name, value in small(word).items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    words = ["train", word, "--data", data, "--cost-limits", "40", "--out", str(out), "--no-evaluate", *flags]
+    return main([*words, "--log-every", "1"])
+
+
+@every_word
+def test_on_the_demo_and_on_a_table(word, log, tmp_path):
+    assert train(word, "demo", tmp_path / "demo") == 0
+    assert train(word, str(log), tmp_path / "log") == 0
+    for out in ("demo", "log"):
+        assert list((tmp_path / out / "policies").iterdir())
+        assert (tmp_path / out / "curves.png").stat().st_size > 10_000
+
+
+def test_in_a_grid(tmp_path, quickly):
+    pytest.importorskip("pyarrow", reason="a benchmark's results are Parquet files, which need pyarrow")
+    pytest.importorskip("bullet_safety_gym", reason="the demo is played in Bullet-Safety-Gym")
+
+    def here(folder, jobs, places, *, report):  # processes of their own would each import JAX
+        for job in jobs:
+            perform(job, folder)
+
+    settings = [f"{word}.{name}={value}" for word in CHOICES for name, value in small(word).items()]
+    settings = [text.replace("hidden=4", "hidden=[4]") if ".hidden=" in text else text for text in settings]
+    words = ["--algorithms", *CHOICES, "--tasks", "BallRun", "--data", "demo", "--out", str(tmp_path / "b")]
+    limits = ["--cost-limits", "40", "--seeds", "0", "--episodes", "1"]
+    quickly.setattr(local, "run_locally", here)
+    evaluate = rollout.evaluate
+    with EnvPool("BallRun") as pool:
+        quickly.setattr(rollout, "evaluate", lambda *args, workers, **more: evaluate(*args, pool=pool, **more))
+        assert main(["benchmark", *words, *limits, "--set", *settings]) == 0
+    folder = BenchmarkFolder.open(tmp_path / "b")
+    assert all(read_result(folder.results_file(state.job.name)).rows for state in folder.states())
