@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from safetrax.data import Trajectories, from_pandas, load, to_pandas, write_parquet
+from safetrax.data import Trajectories, from_pandas, load, to_pandas, write_hdf5, write_parquet
 from safetrax.errors import DataError, SafeTraXError
 
 E, L = 3, 4
@@ -601,6 +601,12 @@ def test_flags_in_a_folder(tmp_path: Path) -> None:
 )
 def test_files_that_do_not_fit_together(files: dict[str, pd.DataFrame], words: str, tmp_path: Path) -> None:
     refused(lambda: load(folder(tmp_path, files)), words)
+
+
+def test_tables_beside_other_data(tmp_path: Path) -> None:
+    path = folder(tmp_path, {"notes.csv": log()})
+    write_hdf5(path / "log.hdf5", PLAIN)
+    refused(lambda: load(path), "is a folder")
 
 
 def test_files_with_other_action_boxes(tmp_path: Path) -> None:

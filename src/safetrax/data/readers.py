@@ -153,7 +153,7 @@ def _kind(path: Path) -> str:
     """The format, by the content or else the name; also the first access, where plain file faults are told apart."""
     if path.is_dir() and is_minari(path):
         return "Minari"
-    if path.is_dir() and table_files(path):
+    if table_files(path):
         return "CSV"
     named = next((kind for suffix, kind in _SUFFIXES.items() if path.name.lower().endswith(suffix)), None)
     try:

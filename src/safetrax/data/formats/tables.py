@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 _SUFFIXES = (*CSV_SUFFIXES, ".parquet")
+_OTHERS = (".hdf5", ".h5", ".npz")
 _EXAMPLE = '{"actions": ["throttle"], "cost": "collision"}'
 _ROWS = 1 << 17  # of a row group that is written
 _FREE = 256 * 2**20  # bytes of arrays that any file may ask for
@@ -165,14 +166,15 @@ def write_parquet(
 
 
 def table_files(folder: Path) -> list[Path]:
-    """The CSV or Parquet files in a folder and below it, but hidden ones; numbers in names are put in order."""
-    found = [
-        (path.relative_to(folder), path)
-        for path in folder.rglob("*")
-        if path.name.lower().endswith(_SUFFIXES) and path.is_file()
-    ]
-    shown = [(part, path) for part, path in found if not any(name.startswith((".", "_")) for name in part.parts)]
-    return [path for _, path in sorted(shown, key=lambda entry: _natural(str(entry[0])))]
+    """The CSV or Parquet files in a folder and below it, but hidden ones; numbers in names are put in order.
+
+    None where other data sets lie beside them, for then they are no log of their own.
+    """
+    if not folder.is_dir() or any(path.name.lower().endswith(_OTHERS) for path in folder.iterdir()):
+        return []
+    found = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    shown = [name for name in found if not re.search(r"(^|[\\/])[._]", name) and name.lower().endswith(_SUFFIXES)]
+    return [found[name] for name in sorted(shown, key=_natural)]
 
 
 def read_tables(path: Path, given: Mapping[str, Any], *, next_observations: bool, meter: Meter) -> Found:
