@@ -137,13 +137,14 @@ def _read_metrics(file: Path, label: str, found: dict[tuple[str, str, str], _Poi
         raise ValueError(f"its first line is not {','.join(COLUMNS)}")
     limits = {"": ALL_LIMITS}
     for stage, update, name, limit, seed, metric, value in lines:
+        at, run, number = int(update), int(seed), float(value)  # first, or a fault here would leave empty points
         if limit not in limits:
             limits[limit] = limit_text(float(limit))
         algorithm = f"{name} ({label})" if label else name
         points = found.get((algorithm, stage, metric))
         if points is None:
             points = found[algorithm, stage, metric] = _points()
-        points[limits[limit]][int(update)][int(seed)].append(float(value))
+        points[limits[limit]][at][run].append(number)
 
 
 def _key_metrics(found: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
