@@ -65,3 +65,10 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path):
     for write in (write_episodes, append_episodes):
         with pytest.raises(RunError, match="cannot write"):
             write(tmp_path / "file" / "rows.csv", ROWS)
+
+
+def test_an_open_quotation_mark_is_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "episodes.csv"
+    path.write_text(HEADER + '"' + "x" * 200_000)
+    with pytest.raises(DataError, match=r"line \d: field larger than .*; is a quotation mark left open\?"):
+        read_episodes(path)

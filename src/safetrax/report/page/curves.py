@@ -84,7 +84,7 @@ def task_panels(
         if task in (training.trained_for, *training.tasks[:1]) and file.is_file():
             try:
                 _read_metrics(file, training.label, found)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, csv.Error) as error:
                 reason = str(error).rstrip(".")
                 cautions.append(Caution(f"The metrics in {file} cannot be read ({reason}), and are not shown."))
     for algorithm, stage, metric in _key_metrics(found):
