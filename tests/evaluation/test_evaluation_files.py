@@ -99,3 +99,10 @@ def test_impossible_rows_get_no_score(tmp_path: Path, fault: str):
         with pytest.raises(DataError) as caught:
             read(path)
         assert str(caught.value).startswith(f"{path}: episode 3 ")
+
+
+def test_an_open_quotation_mark_is_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "episodes.csv"
+    path.write_text(HEADER + '"' + "x" * 200_000)
+    with pytest.raises(DataError, match=r"line \d: field larger than .*; is a quotation mark left open\?"):
+        read_episodes(path)

@@ -150,7 +150,7 @@ def read_episodes(path: str | Path) -> list[EpisodeRow]:
         raise DataError(f"no episodes file at {path}.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as text ({error}).") from error
-    reader = csv.reader(io.StringIO(text))
+    reader = _Lines(path, text)
     header = tuple(next(reader, COLUMNS))
     if header != COLUMNS:
         raise DataError(f"{path}, line 1: the columns are {','.join(header)!r}, expected {','.join(COLUMNS)!r}.")
@@ -187,3 +187,24 @@ def _parse(path: Path, line: int, cells: list[str]) -> EpisodeRow:
         cost=number("cost", float),
         length=int(number("length", int)),
     )
+
+
+class _Lines:
+    """What csv.reader gives, its errors as sentences."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self._path, self._reader = path, csv.reader(io.StringIO(text))
+
+    @property
+    def line_num(self) -> int:
+        """Of the line that was read last."""
+        return self._reader.line_num
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> list[str]:
+        try:
+            return next(self._reader)
+        except csv.Error as error:
+            raise DataError(f"{self._path}, line {self.line_num}: {error}; is a quotation mark left open?") from error

@@ -85,7 +85,7 @@ def task_panels(
         if task in (training.trained_for, *training.tasks[:1]) and file.is_file():
             try:
                 _read_metrics(file, training.label, found)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, csv.Error) as error:
                 reason = str(error).rstrip(".")
                 cautions.append(Caution(f"The metrics in {file} cannot be read ({reason}), and are not shown."))
             losses |= {name: losses.get(name, training.losses) for name, _, _ in found}
@@ -139,13 +139,14 @@ def _read_metrics(file: Path, label: str, found: dict[tuple[str, str, str], _Poi
         raise ValueError(f"its first line is not {','.join(COLUMNS)}")
     limits = {"": ALL_LIMITS}
     for stage, update, name, limit, seed, metric, value in lines:
+        at, run, number = int(update), int(seed), float(value)  # first, or a fault here would leave empty points
         if limit not in limits:
             limits[limit] = limit_text(float(limit))
         algorithm = f"{name} ({label})" if label else name
         points = found.get((algorithm, stage, metric))
         if points is None:
             points = found[algorithm, stage, metric] = _points()
-        points[limits[limit]][int(update)][int(seed)].append(float(value))
+        points[limits[limit]][at][run].append(number)
 
 
 def _key_metrics(
