@@ -165,7 +165,7 @@ def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch):
 def test_tensors_are_checked_against_their_hash(tmp_path):
     path = tmp_path / "a.safetensors"
     tensors = {
-        "w": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "w": np.arange(6, dtype=np.float32).reshape(3, 2).T,
         "s": np.array(2, np.float32),
         "none": np.zeros((0, 3)),
     }

@@ -171,8 +171,9 @@ def write_tensors(path: str | Path, tensors: Mapping[str, np.ndarray], header: M
     Raises:
         RunError: it cannot be written; what was there stays.
     """
+    plain = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     # in memory, because the library's own way to a file leaves a second temporary file behind when it is killed
-    content = save(dict(tensors), {**header, _HASH: content_hash(tensors, header)})
+    content = save(plain, {**header, _HASH: content_hash(plain, header)})
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 

@@ -42,6 +42,12 @@ def test_a_job_per_algorithm_and_task_with_the_protocol_of_dsrl(data):
     assert algorithm_of(jobs[1]).name == "BC-Safe"
 
 
+def test_two_jobs_of_one_name_are_refused(data):
+    grid = Grid(ablations=("trac-pretraining", "trac-reference"), tasks=("BallRun",), data=str(data))
+    with pytest.raises(ConfigError, match="2 jobs of the grid would be called BallRun-trac-pretrained"):
+        grid.jobs()
+
+
 @pytest.mark.parametrize("seeds", [[0, 0.5], [1.0], [True]])
 def test_seeds_of_a_saved_job_are_whole_numbers(data, seeds):
     (job,) = Grid(algorithms=("trac",), tasks=("BallRun",), data=str(data)).jobs()

@@ -21,6 +21,7 @@ from safetrax.envs import make_env
 from safetrax.envs.lockstep import Lockstep
 from safetrax.errors import ConfigError, RunError, SafeTraXWarning, SimulatorError, TaskError
 from safetrax.evaluation.rollout import evaluate
+from safetrax.files import locked
 from safetrax.training.train import train
 
 SMALL = PPO(hidden=(16,), iteration_steps=400, minibatch=100, epochs=2)
@@ -105,9 +106,21 @@ def test_the_file_does_not_depend_on_workers_nor_on_interruptions(tmp_path: Path
         small(tmp_path / "c.hdf5")
     with pytest.raises(RunError, match="steps was 4000 and is now 5000"):
         small(tmp_path / "c.hdf5", resume=True, steps=5000)
-    small(tmp_path / "c.hdf5", resume=True)
-    assert (tmp_path / "c.hdf5").read_bytes() == whole.path.read_bytes().replace(b"a.hdf5", b"c.hdf5")
-    assert not (tmp_path / "c.hdf5.unfinished").exists()
+    unfinished = (tmp_path / "c.hdf5.unfinished").read_bytes()
+    expected = whole.path.read_bytes().replace(b"a.hdf5", b"c.hdf5")
+    for _ in range(2):  # the second time as if it had been killed between its last two steps
+        (tmp_path / "c.hdf5.unfinished").write_bytes(unfinished)
+        small(tmp_path / "c.hdf5", resume=True)
+        assert (tmp_path / "c.hdf5").read_bytes() == expected
+        assert not (tmp_path / "c.hdf5.unfinished").exists()
+    with pytest.raises(RunError, match="exists already"):
+        small(tmp_path / "c.hdf5", resume=True)
+    with (
+        locked(tmp_path / ".d.hdf5.lock", tmp_path / "d.hdf5"),
+        pytest.raises(RunError, match=r"another safetrax command works in .*d\.hdf5"),
+    ):
+        small(tmp_path / "d.hdf5")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.hdf5", "b.hdf5", "c.hdf5"]
 
 
 def test_trained_policies_act_as_in_an_evaluation(tmp_path: Path):

@@ -592,6 +592,16 @@ def test_a_run_folder(tmp_path, page):
     assert not data["panels"]  # one evaluation is no curve
 
 
+def test_policies_of_a_run_without_episodes_are_a_caution(tmp_path, page):
+    rows = episodes("TraC", "BallRun", 20.0, 0, 0.5, 0.5)
+    promised = [["TraC", 20.0, seed] for seed in (0, 1)]
+    for seeds, missing in (((0, 1), []), ((0,), ["TraC, limit 20, seed 1"])):
+        there = [row for seed in seeds for row in (replace(row, seed=seed) for row in rows)]
+        folder = a_run_folder(tmp_path / f"{len(seeds)}", there, policies=promised)
+        said = [entry for entry in page(folder)["cautions"] if "have no episodes" in entry["sentence"]]
+        assert [item for entry in said for item in entry["items"]] == missing
+
+
 def test_folders_of_seeds_are_one_algorithm(tmp_path, page):
     for seed in (0, 1, 2):
         rows = episodes("TraC", "BallRun", 20.0, seed, 0.4 + 0.1 * seed, 0.5)

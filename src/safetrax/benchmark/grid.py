@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -181,10 +182,9 @@ class Grid:
         ]
         for job in made:
             algorithm_of(job)  # an impossible setting is found now
-        names = [job.name for job in made]
-        for name in names:
-            if names.count(name) > 1:
-                raise ConfigError(f"two jobs of the grid would be called {name}; give them two grids.")
+        for name, count in Counter(job.name for job in made).items():
+            if count > 1:
+                raise ConfigError(f"{count} jobs of the grid would be called {name}; give each a grid of its own.")
         return tuple(made)
 
     def _variants(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
