@@ -40,8 +40,12 @@ def explain_os_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
-        raise RunError(f"cannot write {path}: {reason}.") from error
+        raise RunError(f"cannot write {path}: {reason_of(error)}.") from error
+
+
+def reason_of(error: OSError) -> str:
+    """In words, with the remedy where there is a usual one."""
+    return _REASONS.get(error.errno or 0, error.strerror or str(error))
 
 
 def check_writable(path: Path) -> None:
@@ -50,6 +54,7 @@ def check_writable(path: Path) -> None:
     Raises:
         RunError: it cannot.
     """
+    _require_file(path)
     with explain_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
@@ -65,6 +70,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         RunError: the folder cannot be written to, or the disk is full.
     """
     path = Path(path)
+    _require_file(path)
     with explain_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
@@ -110,6 +116,14 @@ def drop_cut_line(path: Path) -> None:
         content = file.read()
         if not content.endswith(b"\n"):
             file.truncate(content.rfind(b"\n") + 1)
+
+
+def _require_file(path: Path) -> None:
+    """Refuse to put a file in the place of a device, a pipe or a folder: as root that would succeed."""
+    with explain_os_errors(path):
+        there = path.exists() and not path.is_file()
+    if there:
+        raise RunError(f"cannot write {path}: a folder or a device has that name; choose another.")
 
 
 def _sync_folder(folder: Path) -> None:
