@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)?", re.DOTALL)
+
 
 class SafeTraXError(Exception):
     """Something outside the code is wrong: the message names it, its value and the remedy in one sentence.
 
-    Messages quote files and servers, so what a terminal would obey or cannot encode becomes a question mark.
+    Messages quote files and servers, so what a terminal would obey is taken out of them.
     """
 
-    def __init__(self, message: object = "") -> None:
-        super().__init__("".join(sign if sign.isprintable() else "?" for sign in str(message)))
+    def __init__(self, *words: object) -> None:
+        super().__init__(*(printable(word) if isinstance(word, str) else word for word in words))
 
 
 class DataError(SafeTraXError, ValueError):
@@ -38,3 +42,14 @@ class SimulatorError(SafeTraXError, RuntimeError):
 
 class SafeTraXWarning(UserWarning):
     """Something is legal but probably not what was meant."""
+
+
+def printable(text: str) -> str:
+    """The text without what would command a terminal: escape sequences go, other characters of control are spaces.
+
+    Line breaks stay; a half of a surrogate pair, which stands for a byte of a file name that is no text, is a `?`.
+    """
+    kept = _ESCAPES.sub("", text)
+    if kept.isprintable():
+        return kept
+    return "".join(c if c.isprintable() or c == "\n" else "?" if "\ud800" <= c <= "\udfff" else " " for c in kept)

@@ -49,8 +49,12 @@ def explain_os_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
-        raise RunError(f"cannot write {path}: {reason}.") from error
+        raise RunError(f"cannot write {path}: {reason_of(error)}.") from error
+
+
+def reason_of(error: OSError) -> str:
+    """In words, with the remedy where there is a usual one."""
+    return _REASONS.get(error.errno or 0, error.strerror or str(error))
 
 
 def check_writable(path: Path) -> None:
@@ -59,6 +63,7 @@ def check_writable(path: Path) -> None:
     Raises:
         RunError: it cannot.
     """
+    _require_file(path)
     with explain_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path.parent).close()
@@ -75,6 +80,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         RunError: the folder cannot be written to, or the disk is full.
     """
     path = Path(path)
+    _require_file(path)
     with explain_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent, path.name)
@@ -295,6 +301,14 @@ def _temporary(path: Path) -> tuple[int, Path]:
         if _is_at(handle, Path(name)):
             return handle, Path(name)
         os.close(handle)  # somebody swept it before it was locked
+
+
+def _require_file(path: Path) -> None:
+    """Refuse to put a file in the place of a device, a pipe or a folder: as root that would succeed."""
+    with explain_os_errors(path):
+        there = path.exists() and not path.is_file()
+    if there:
+        raise RunError(f"cannot write {path}: a folder or a device has that name; choose another.")
 
 
 def sync_folder(folder: Path) -> None:

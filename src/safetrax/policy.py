@@ -24,7 +24,7 @@ from safetrax.nets import (  # noqa: F401 (what a file may name)
     latent_actors,
     perturbation,
 )
-from safetrax.nets.actors import Actor
+from safetrax.nets.actors import Actor, Standardised
 from safetrax.nets.module import deserialise, serialise
 from safetrax.words import exact
 
@@ -80,28 +80,55 @@ class Policy:
         """Actions for one observation `(O,)` or for one of each episode `(n, O)`; same leading shape back.
 
         Raises:
-            ConfigError: the number of observations differs from the number of episodes of `reset`.
+            ConfigError: these are no finite numbers, not as many as the policy takes, or their rows are not as many
+                as the episodes of `reset`.
+            RunError: the policy gives an action that is not finite.
         """
-        rows = np.asarray(observations, np.float32)
+        rows = _numbers(observations, "an observation")
         single = rows.ndim == 1
+        if rows.ndim not in (1, 2) or not rows.size:
+            raise ConfigError(
+                f"{self.id} takes one observation (O,) or one of each episode (n, O), got the shape {rows.shape}."
+            )
         rows = np.atleast_2d(rows)
-        if self._keys is None:
+        if isinstance(self.actor, Standardised):  # a single number would be taken for all of them
+            self._require_size(rows.shape[1])
+        fresh = self._keys is None
+        if fresh:
             self.reset(len(rows))
         assert self._keys is not None
         if len(self._keys) != len(rows):
             raise ConfigError(
                 f"got {len(rows)} observations for {len(self._keys)} episodes; call reset({len(rows)}) first."
             )
-        with jax.default_matmul_precision("float32"):
-            actions, self._memory, self._keys = _act(self.actor, self._memory, jnp.asarray(rows), self._keys)
+        try:
+            with jax.default_matmul_precision("float32"):
+                given, self._memory, self._keys = _act(self.actor, self._memory, jnp.asarray(rows), self._keys)
+        except (TypeError, ValueError):
+            self._keys = None if fresh else self._keys
+            self._require_size(rows.shape[1])
+            raise
+        actions = np.asarray(given)
+        if not np.isfinite(actions).all():
+            raise RunError(f"the policy {self.id} gave an action that is not a finite number; its training diverged.")
         return np.asarray(actions[0] if single else actions)
+
+    def _require_size(self, size: int) -> None:
+        """Refuse observations of another size than the policy's, as far as that can be found out."""
+        expected = _observation_size(self.actor)
+        if expected not in (None, size):
+            raise ConfigError(f"{self.id} takes observations of {expected} numbers, got {size}.")
 
     def observe(self, rewards: Any, costs: Any) -> None:
         """Tell the policy what the environment answered; only methods with a memory of it make use of it."""
         if self._keys is None:
             raise ConfigError("observe was called before act or reset.")
         n = len(self._keys)
-        r, c = (jnp.broadcast_to(jnp.asarray(x, jnp.float32), (n,)) for x in (rewards, costs))
+        values = {name: _numbers(x, name) for name, x in (("rewards", rewards), ("costs", costs))}
+        for name, array in values.items():
+            if array.shape not in ((), (1,), (n,)):
+                raise ConfigError(f"got {name} of the shape {array.shape} for {n} episodes; pass one of each.")
+        r, c = (jnp.broadcast_to(jnp.asarray(array), (n,)) for array in values.values())
         self._memory = self.actor.observe(self._memory, r, c)
 
     def adjusted(self, **values: float) -> Policy:
@@ -171,6 +198,43 @@ class Policy:
 
 def _finite(actor: Actor) -> bool:
     return all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(actor))
+
+
+def _numbers(values: Any, what: str) -> np.ndarray:
+    """As float32.
+
+    Raises:
+        ConfigError: they are no numbers, or one is not finite in float32.
+    """
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError):
+        array = np.asarray(None)
+    if not (jnp.issubdtype(array.dtype, jnp.floating) or array.dtype.kind in "iub"):
+        raise ConfigError(f"{what} must be an array of numbers, got {type(values).__name__} of {array.dtype}.")
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        place = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
+        raise ConfigError(f"{what} must be finite in float32, got {array[place]} at {place}.")
+    return array
+
+
+def _observation_size(actor: Actor) -> int | None:
+    """How many numbers an actor takes; None where its networks do not tell."""
+    if isinstance(actor, Standardised):
+        return int(actor.mean.shape[-1])
+    widths = {width for leaf in jax.tree.leaves(actor) if leaf.ndim >= 2 for width in leaf.shape[-2:]}
+    bounds = {leaf.shape[0] for leaf in jax.tree.leaves(actor) if leaf.ndim == 1}
+    memory, keys = actor.reset(1), jax.random.split(jax.random.key(0), 1)
+    # a network's inputs are the observation, perhaps with the limit or an action behind it
+    for size in sorted({width - more for width in widths for more in {0, 1, *bounds} if width > more}):
+        try:
+            jax.eval_shape(_act, actor, memory, jnp.zeros((1, size)), keys)
+        except (TypeError, ValueError):
+            continue
+        return int(size)
+    return None
 
 
 @eqx.filter_jit

@@ -402,7 +402,7 @@ def test_one_training_of_lspc_is_two_entries(tmp_path, datasets):
     assert {entry.method for entry in own} == {"LSPC-O", "LSPC-S"}
     for entry in own:
         assert entry.differences == ()
-        assert entry.cost == pytest.approx(12 * 0.0583333, abs=1e-5)  # 12 (1/10 + 1/20 + 1/40) / 3
+        assert entry.cost == pytest.approx(9 * 0.0583333, abs=1e-5)  # 9 (1/10 + 1/20 + 1/40) / 3
 
 
 def test_folders_of_other_seeds_and_limits_are_one_result(tmp_path, datasets):

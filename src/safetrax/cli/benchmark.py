@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from safetrax.cli.console import complain, say
+from safetrax.cli.console import complain, say, write
 from safetrax.cli.parsing import parse
 from safetrax.cli.plain import plain_table
 from safetrax.errors import ConfigError
@@ -321,7 +321,7 @@ def _status(argv: list[str]) -> int:
             "seconds_left": found.seconds_left,
             "damaged": list(found.damaged),
         }
-        print(json.dumps(values, indent=2))
+        write(json.dumps(values, indent=2) + "\n")
         return 0
     table = plain_table()
     for name in ("job", "state", "updates", "since", "where"):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
+import os
 import sys
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
-from safetrax.errors import SafeTraXWarning
+from safetrax.errors import SafeTraXWarning, printable
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
 _WIDTH_OF_PIPES = 110  # columns of a table that goes to a file or a pipe, which have no width of their own
 
@@ -24,13 +28,84 @@ def say(*things: RenderableType) -> None:
     console = Console(file=sys.stdout, width=None if terminal else _WIDTH_OF_PIPES, highlight=False, emoji=False)
     for thing in things:
         # a text is not wrapped, so that a path or a command in it can be copied
-        console.print(thing, soft_wrap=isinstance(thing, str), markup=False)
+        shown = printable(thing) if isinstance(thing, str) else _Printable(thing)
+        with naming_stdout():
+            console.print(shown, soft_wrap=isinstance(thing, str), markup=False)
+
+
+def write(text: str) -> None:
+    """To standard output, as it is."""
+    with naming_stdout():
+        sys.stdout.write(text)
+
+
+@dataclass(frozen=True)
+class _Printable:
+    """A table whose cells, which may come from files, cannot command the terminal."""
+
+    thing: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.segment import Segment
+
+        for segment in console.render(self.thing, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
+_PLAIN = {"±": "+-", "★": "*", "…": "...", "─": "-", "×": "x", "≤": "<=", "≥": ">="}  # noqa: RUF001 (what we print)
+
+
+def _in_plain_letters(error: UnicodeError) -> tuple[str, int]:
+    """For what a stream's encoding cannot say."""
+    assert isinstance(error, UnicodeEncodeError)
+    wrong = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(letter, "?") for letter in wrong), error.end
+
+
+codecs.register_error("safetrax", _in_plain_letters)
+
+
+def prepare_streams() -> None:
+    """Have standard output and error take any text, whatever their encoding is and whether they are open."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the shell
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 (lives on)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="safetrax")
+
+
+@contextlib.contextmanager
+def naming_stdout() -> Iterator[None]:
+    """Say in an operating-system error of the block which stream it is of, and write no more to it.
+
+    Raises:
+        OSError: the block's, with the stream as its file.
+    """
+    try:
+        yield
+    except OSError as error:
+        give_up(sys.stdout)
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise OSError(error.errno, error.strerror, "the standard output") from error
+
+
+def give_up(stream: TextIO) -> None:
+    """Have nothing more written to a stream that takes nothing, not even by the interpreter when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
 def complain(sentence: str, *, kind: str = "") -> None:
     """Print one line `safetrax: <sentence>` to standard error, whatever line breaks the sentence has."""
-    line = " ".join(sentence.split())
-    print(f"safetrax: {kind}{line}", file=sys.stderr, flush=True)
+    line = " ".join(printable(sentence).split())
+    try:
+        print(f"safetrax: {kind}{line}", file=sys.stderr, flush=True)
+    except OSError:  # then nobody can be told
+        give_up(sys.stderr)
 
 
 @contextlib.contextmanager

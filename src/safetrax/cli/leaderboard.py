@@ -14,7 +14,7 @@ from rich.text import Text
 
 from safetrax.benchmark.leaderboard import Entry, Leaderboard, leaderboard
 from safetrax.benchmark.rendering import HEADINGS, LEGEND, Notes, cells, source_lines, to_json, to_markdown
-from safetrax.cli.console import say
+from safetrax.cli.console import say, write
 from safetrax.cli.parsing import parse
 from safetrax.cli.plain import plain_table
 from safetrax.errors import ConfigError
@@ -94,7 +94,7 @@ def _print(board: Leaderboard, form: Format) -> None:
     if form == "table":
         say(_tables(board))
     else:
-        print(_text(board, form), end="")
+        write(_text(board, form))
 
 
 def _text(board: Leaderboard, form: Format) -> str:

@@ -12,7 +12,8 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from safetrax import __version__
-from safetrax.cli.console import complain, one_line_warnings
+from safetrax.cli.console import complain, give_up, naming_stdout, one_line_warnings, prepare_streams, write
+from safetrax.cli.faults import explained, require_platform
 from safetrax.errors import ConfigError, SafeTraXError
 from safetrax.words import nearest
 
@@ -29,6 +30,8 @@ VERBS = {
     "collect": "make a data set: agents, drivers or trained policies act in a simulator",
     "doctor": "check what is installed, and say how to install what is not",
 }
+
+_COMPUTING = ("train", "evaluate", "collect", "benchmark", "doctor")  # with JAX
 
 _VERB_LINES = "\n".join(f"  {name:<12}{line}" for name, line in VERBS.items())
 HELP = f"""usage: safetrax VERB [flags]
@@ -56,9 +59,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    prepare_streams()
     with one_line_warnings():
         try:
-            return _dispatch(words)
+            with explained():
+                code = _dispatch(words)
+                with naming_stdout():
+                    sys.stdout.flush()  # a full disk is said now, not when the interpreter ends
+            return code
         except SafeTraXError as error:
             if os.environ.get("SAFETRAX_TRACEBACK", "0") not in ("", "0"):
                 traceback.print_exc()
@@ -68,22 +76,27 @@ def main(argv: Sequence[str] | None = None) -> int:
             complain("interrupted.")
             return 130
         except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            give_up(sys.stdout)
             return 0
         except SystemExit as stop:  # tyro's way to end after --help
             return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 2
 
 
 def _dispatch(words: list[str]) -> int:
+    for word in words:
+        if "\0" in word:
+            raise ConfigError(f"the word {word!r} has a zero byte in it, which no file name and no setting has.")
     if not words or words[0] in ("-h", "--help", "help"):
-        print(HELP, end="")
+        write(HELP)
         return 0
     verb, rest = words[0], words[1:]
     if verb in ("--version", "-V"):
-        print(f"safetrax {__version__}")
+        write(f"safetrax {__version__}\n")
         return 0
     if verb not in VERBS:
         kind, known = ("flag", ["--help", "--version"]) if verb.startswith("-") else ("verb", list(VERBS))
         raise ConfigError(f"there is no {kind} {verb!r}; {nearest(verb, known)}")
+    if verb in _COMPUTING and not {"-h", "--help", "status", "names"} & set(rest):
+        require_platform()
     run: Callable[[list[str]], int] = importlib.import_module(f"safetrax.cli.{verb}").run
     return run(rest)

@@ -144,6 +144,8 @@ def read_episodes(path: str | Path) -> list[EpisodeRow]:
             `require_possible`); the text names the line and the column, or the episode.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():  # a device may never end
+        raise DataError(f"{path} is a folder or a device, not an episodes file.")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
