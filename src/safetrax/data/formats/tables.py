@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from safetrax.data.columns import Values
-from safetrax.data.formats.found import NAMES, Found, feature_names, naming, package
-from safetrax.data.formats.keys import BOX
+from safetrax.data.formats.found import NAMES, Found, feature_names, first_bytes, naming, package, parsing, what_is_it
+from safetrax.data.formats.keys import BOX, check_unpacked
 from safetrax.data.formats.layout import find_layout, numbered
 from safetrax.data.formats.meter import Meter
 from safetrax.data.formats.sheet import PLACE, Sheet
@@ -37,8 +37,6 @@ _SUFFIXES = (*CSV_SUFFIXES, ".parquet")
 _OTHERS = (".hdf5", ".h5", ".npz")
 _EXAMPLE = '{"actions": ["throttle"], "cost": "collision"}'
 _ROWS = 1 << 17  # of a row group that is written
-_FREE = 256 * 2**20  # bytes of arrays that any file may ask for
-_DENSEST = 64  # bytes of arrays beyond that for one of the file, which no log reaches
 
 
 def from_pandas(
@@ -210,7 +208,7 @@ def read_tables(path: Path, given: Mapping[str, Any], *, next_observations: bool
             widths = source.widths(layout.used)
             if sheet is None:
                 sheet = Sheet(layout, sum(source.rows for source in sources), widths)
-                _check_size(sheet.nbytes, files)
+                check_unpacked(sheet.nbytes, sum(each.stat().st_size for each in files))
                 meter.expect(sheet.nbytes)
             if different := sheet.differs(layout, widths):
                 raise DataError(
@@ -227,15 +225,6 @@ def read_tables(path: Path, given: Mapping[str, Any], *, next_observations: bool
     assert sheet is not None  # there is a file
     with _reading(path):
         return sheet.found(*(sources[0].box.get(name) for name in BOX))
-
-
-def _check_size(size: int, files: Sequence[Path]) -> None:
-    """Refuse a small file that asks for much memory, which may be all that it is for."""
-    if size > max(_FREE, _DENSEST * sum(file.stat().st_size for file in files)):
-        raise DataError(
-            f"its arrays would take {size / 1e6:,.0f} MB, {_DENSEST} times the file or more, which a log does not; "
-            "check where it is from."
-        )
 
 
 def sidecar_path(path: Path) -> Path:
@@ -275,6 +264,9 @@ def _open(path: Path) -> Source:
     from safetrax.data.formats.arrow import ParquetSource
     from safetrax.data.formats.csv_files import CsvSource
 
+    words = what_is_it(start := first_bytes(path))
+    if words and not (_kind(path) == "CSV" and start.startswith(b"\x1f\x8b")):
+        raise DataError(f"the file {words}.")
     return CsvSource(path) if _kind(path) == "CSV" else ParquetSource(path)
 
 
@@ -283,22 +275,16 @@ def _reading(path: Path) -> Iterator[None]:
     """Whatever is wrong with a file is a DataError that names it."""
     import pyarrow
 
-    try:
-        with naming(path):
+    with naming(path), parsing(pyarrow.ArrowException, EOFError, zlib.error, ValueError, RecursionError):
+        try:
             yield
-    except DataError:
-        raise
-    except MemoryError as error:
-        raise DataError(f"{path} needs more memory than there is; read it in parts.") from error
-    except (pyarrow.ArrowException, OSError, EOFError, zlib.error, csv.Error, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")[:200]
-        if isinstance(error, OSError) and error.errno:
-            raise DataError(f"{path} cannot be read ({error.strerror}); check the path and the disk.") from error
-        if _kind(path) == "CSV" and not isinstance(error, (OSError, EOFError, zlib.error)):
+        except (pyarrow.ArrowException, csv.Error, UnicodeError) as error:
+            if _kind(path) != "CSV":
+                raise
+            reason = " ".join(str(error).split()).rstrip(".")[:200]
             raise DataError(
-                f"{path} cannot be parsed as CSV ({reason}); write one row per transition under a header, in UTF-8."
+                f"it cannot be parsed as CSV ({reason}); write one row per transition under a header, in UTF-8."
             ) from error
-        raise DataError(f"{path} is truncated or damaged ({reason}); download or write it again.") from error
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
