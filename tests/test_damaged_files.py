@@ -215,6 +215,7 @@ def attack(name: str, seeds: range, whole: Path, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         target.read(path)
+        target.use(path)
         for seed in seeds:
             random = np.random.default_rng([seed, *name.encode()])
             bad = fuzzing.damaged(content, target.structural, random)
