@@ -125,8 +125,6 @@ def make_run(folder: Path) -> None:
             log_every=2,
             progress=False,
         )
-    policy = next((folder / "policies").iterdir())
-    policy.rename(folder / "policies/policy.safetensors")
     write_episodes(folder / "episodes.csv", rows())
 
 
@@ -160,6 +158,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         st.to_minari(data, "minari/log-v0")
         st.to_minari(data, "minari/arrow-v0", data_format="arrow")
     make_run(folder / "run")
+    shutil.copy(next((folder / "run/policies").iterdir()), folder / "policy.safetensors")
     save_checkpoint(folder / "checkpoint.safetensors", Position(0, 2, 1), CARRY, SIGNATURE)
     benchmark = BenchmarkFolder.make(folder / "grid", [JOB])
     benchmark.state_file(JOB.name).parent.mkdir()
@@ -195,9 +194,7 @@ TARGETS = {
     "config.json": Target("run/config.json", JSON, lambda path: RunFolder.open(path.parent).config(), report),
     "metrics.csv": Target("run/metrics.csv", CSV, read_metrics, report),
     "episodes.csv": Target("run/episodes.csv", CSV, read_episodes, report),
-    "policy": Target(
-        "run/policies/policy.safetensors", TENSORS, lambda path: RunFolder(path.parents[1]).load_policies()
-    ),
+    "policy": Target("policy.safetensors", TENSORS, st.Policy.load),
     "checkpoint": Target("checkpoint.safetensors", TENSORS, read_checkpoint),
     "grid.json": Target("grid/grid.json", JSON, read_states),
     "state of a job": Target(f"grid/state/{JOB.name}.json", JSON, read_states),
@@ -218,6 +215,7 @@ def attack(name: str, seeds: range, whole: Path, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         target.read(path)
+        target.use(path)
         for seed in seeds:
             random = np.random.default_rng([seed, *name.encode()])
             bad = fuzzing.damaged(content, target.structural, random)

@@ -564,6 +564,19 @@ def test_pipes_are_not_waited_for(path: Path) -> None:
     assert "is a pipe or a device; write what comes out of it to a file, and pass that" in refusal(path)
 
 
+def test_a_bug_of_ours_is_no_fault_of_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise TypeError("ours")
+
+    write(path, **columns())
+    np.savez(path.with_suffix(".npz"), **columns())
+    monkeypatch.setattr("safetrax.data.formats.hdf5.find_keys", broken)
+    monkeypatch.setattr("safetrax.data.formats.npz.find_keys", broken)
+    for file in (path, path.with_suffix(".npz")):
+        with pytest.raises(TypeError, match="ours"):
+            load(file)
+
+
 PEAK = """
 import re, sys
 from pathlib import Path

@@ -262,9 +262,10 @@ def _minari() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise DataError(
-            f"Minari cannot read it ({_one_line(error)}); if it is damaged, download or write it again."
-        ) from error
+        remedy = "if it is damaged, download or write it again"
+        if "lock file" in str(error):  # Minari insists on locks
+            remedy = "set the environment variable HDF5_USE_FILE_LOCKING to FALSE"
+        raise DataError(f"Minari cannot read it ({_one_line(error)}); {remedy}.") from error
 
 
 def _flat(space: Any, side: str) -> np.ndarray:
