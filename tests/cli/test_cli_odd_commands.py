@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -10,16 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from safetrax.algorithms import BC
-from safetrax.cli.main import VERBS, main
-from safetrax.data import load
-from safetrax.errors import DataError, RunError, SafeTraXError, printable
-from safetrax.training.train import train
+from safetrax.cli.main import VERBS, help_text, main
+from safetrax.errors import DataError, printable
 
 WORDS = (
-    "", " ", "-", "--", "---", "-1", "--=", "=", "\x1b[31mred\x1b[0m", "a\nb", "zero\0byte", "\udcff.hdf5", "\u202egnp",
-    "x" * 5000, "/dev/null", "/dev/full", "/proc/self/mem", ".", "..", "~", "~nobody/x", "https://example.org/x.hdf5", "1e400",
-    "99999999999999999999999", "nan", "--help=1", "--out", "--data=", "--seeds=-1", "\U0001f600",
+    "", " ", "-", "--", "---", "-1", "--=", "=", "\x1b[31mred\x1b[0m", "a\nb", "zero\0byte", "\udcff.hdf5",
+    "\u202egnp", "x" * 5000, "/dev/null", "/dev/full", "/proc/self/mem", ".", "..", "~", "~nobody/x", "1e400",
+    "https://example.org/x.hdf5", "99999999999999999999999", "nan", "--help=1", "--out", "--data=", "--seeds=-1",
+    "\U0001f600",
 )  # fmt: skip
 
 
@@ -58,7 +55,7 @@ def test_odd_values(capsys: pytest.CaptureFixture[str]):
         ("evaluate", ".", "--step-timeout"),
         ("leaderboard", "--out"),
         ("inspect", "demo", "--filters"),
-        ("collect", "BallRun", "--out"),
+        ("collect", "BallRun", "--cost-limits", "9", "3", "--out"),
     ):
         for word in (w for w in WORDS if not w.startswith("/dev")):
             if command[1:2] == ("bc-all",) and word.strip() in ("", "1e400"):
@@ -81,7 +78,10 @@ def test_what_a_message_quotes_cannot_command_the_terminal():
 @pytest.mark.parametrize(
     ("raised", "said"),
     [
-        (MemoryError("Unable to allocate 9 TiB"), "there is not enough memory (Unable to allocate 9 TiB); use smaller"),
+        (
+            MemoryError("Unable to allocate 9 TiB"),
+            "there is not enough memory (Unable to allocate 9 TiB); use smaller",
+        ),
         (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 4 bytes.\nx"), "there is not enough memory (RES"),
         (OSError(28, "No space left on device"), "cannot use a file or stream: the disk is full; free some space"),
         (PermissionError(13, "Permission denied", "x.csv"), "cannot use x.csv: permission was denied; choose"),
@@ -125,3 +125,10 @@ def test_streams_that_take_nothing_or_little():
     assert "+- is one standard error" in " ".join(ascii_only.stdout.split())
     closed = run("ST leaderboard --task BallRun >&- 2>&-")
     assert closed.returncode == 0
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_help_fits_the_terminal(columns: int):
+    lines = help_text(columns).splitlines()
+    assert max(len(line) for line in lines if not line.startswith("  safetrax train")) <= columns
+    assert "  safetrax train trac --data demo --cost-limits 10 20 40 --seeds 0 1 2 --out runs/first" in lines

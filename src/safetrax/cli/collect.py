@@ -92,7 +92,7 @@ def run(argv: list[str]) -> int:
     options = parse(CollectOptions, argv, prog=_PROG, description=_ABOUT)
     if options.noise and not options.policy:
         raise ConfigError("--noise is for trained policies; pass them with --policy.")
-    out = Path(options.out or _default_out(options.environment))
+    out = Path(_default_out(options.environment) if options.out is None else options.out)
     from safetrax.collection.collecting import CollectionInterruptedError, collect
 
     shown = _Bar(options.environment) if sys.stderr.isatty() else _Lines(options.environment)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Sequence
 
@@ -33,13 +35,12 @@ VERBS = {
 
 _COMPUTING = ("train", "evaluate", "collect", "benchmark", "doctor")  # with JAX
 
-_VERB_LINES = "\n".join(f"  {name:<12}{line}" for name, line in VERBS.items())
-HELP = f"""usage: safetrax VERB [flags]
+_HELP = """usage: safetrax VERB [flags]
 
 Offline safe reinforcement learning: from a log of trajectories to an evaluated policy.
 
 verbs:
-{_VERB_LINES}
+{verbs}
 
 example:
   safetrax train trac --data demo --cost-limits 10 20 40 --seeds 0 1 2 --out runs/first
@@ -47,6 +48,16 @@ example:
 safetrax VERB --help shows every flag with its default; safetrax --version the version.
 SAFETRAX_TRACEBACK=1 in the environment shows where in the code an error came from.
 """
+
+
+def help_text(columns: int) -> str:
+    """What `safetrax --help` says, in lines of so many columns; the example stays whole, so that it can be copied."""
+    verbs = "\n".join(
+        textwrap.fill(f"{name:<12}{line}", columns, initial_indent="  ", subsequent_indent=" " * 14)
+        for name, line in VERBS.items()
+    )
+    lines = _HELP.format(verbs=verbs).split("\n")
+    return "\n".join(line if line.startswith(" ") else textwrap.fill(line, columns) for line in lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,7 +98,7 @@ def _dispatch(words: list[str]) -> int:
         if "\0" in word:
             raise ConfigError(f"the word {word!r} has a zero byte in it, which no file name and no setting has.")
     if not words or words[0] in ("-h", "--help", "help"):
-        write(HELP)
+        write(help_text(max(40, shutil.get_terminal_size().columns)))
         return 0
     verb, rest = words[0], words[1:]
     if verb in ("--version", "-V"):

@@ -54,7 +54,7 @@ def parse(options: type[T], argv: Sequence[str], *, prog: str, description: str)
         description: shown at the top of the help.
 
     Raises:
-        ConfigError: a flag is unknown, given twice, missing, or has a value of the wrong kind.
+        ConfigError: a flag is unknown, given twice, missing, or has a value of the wrong kind or size.
     """
     import tyro
 
@@ -77,7 +77,19 @@ def parse(options: type[T], argv: Sequence[str], *, prog: str, description: str)
         raise ConfigError(f"{_sentence(said.getvalue(), prog)} {prog} --help shows all flags.") from None
     if rest:
         raise ConfigError(f"{prog} does not know what to do with {rest[0]!r}; {prog} --help shows all flags.")
+    _check_numbers(result)
     return result
+
+
+def _check_numbers(options: object) -> None:
+    """Counts and seeds go into 32 bits."""
+    for entry in dataclasses.fields(options):  # type: ignore[arg-type]
+        value = getattr(options, entry.name)
+        if dataclasses.is_dataclass(value):
+            _check_numbers(value)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int) and abs(number) >= 2**31:
+                raise ConfigError(f"--{entry.name.replace('_', '-')} is {number}, but must be below {2**31}.")
 
 
 def flags(options: type) -> Iterator[Flag]:

@@ -170,6 +170,10 @@ def _say_where(run: Run, folder: RunFolder, evaluated: bool) -> None:
         if path.exists():
             say(f"{name:<10}{path}")
     quoted = shlex.quote(str(folder.path))
-    task = "" if run.ids[0].task else " --task NAME"
+    if not run.ids[0].task:
+        say(
+            "next      safetrax tasks lists what the policies can be evaluated in, if the log comes from one of these"
+        )
+        return
     more = f" --episodes 100 --video {shlex.quote(str(folder.path / 'episode.gif'))}" if evaluated else ""
-    say(f"next      safetrax evaluate {quoted}{task}{more}")
+    say(f"next      safetrax evaluate {quoted}{more}")

@@ -38,7 +38,7 @@ def describe(env_id: str, horizon: int | None = None) -> tuple[Task, np.ndarray,
         horizon: steps after which an episode is truncated; by default the registration's.
 
     Raises:
-        SimulatorError: it has no time limit, and `horizon` is not given.
+        SimulatorError: it cannot be made, or has no time limit and `horizon` is not given.
     """
     from safetrax.data.catalogue import Task  # late: worker processes import this module
 
@@ -75,7 +75,11 @@ class CostEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, Any, Any]):
     def __init__(self, env_id: str, horizon: int, *, render: bool = False) -> None:
         # the flag only where it is needed: not every environment takes it
         mode: dict[str, Any] = {"render_mode": "rgb_array"} if render else {}
-        super().__init__(gymnasium.make(env_id, **mode))
+        try:
+            made = gymnasium.make(env_id, **mode)
+        except Exception as error:  # of Gymnasium, of the module that registers it, or of its own constructor
+            raise SimulatorError(f"{env_id} cannot be made ({type(error).__name__}: {error}).") from error
+        super().__init__(made)
         self._id, self._horizon = env_id, horizon
         self._steps = 0
         observations, actions = self.env.observation_space, self.env.action_space

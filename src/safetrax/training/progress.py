@@ -6,7 +6,7 @@ import sys
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
 class Reporter:
@@ -38,6 +38,7 @@ class Bar(Reporter):
             BarColumn(bar_width=28),
             TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[stage]}"),
             TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),  # runs while the program compiles, which may take minutes
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             TextColumn("[dim]{task.fields[last]}"),
             console=console or Console(stderr=True),
