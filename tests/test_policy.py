@@ -188,3 +188,29 @@ def test_a_file_cannot_name_anything_but_the_librarys_own_modules(tmp_path, acto
     save_file({"x": np.zeros(1)}, tmp_path / "p", metadata=header)
     with pytest.raises(DataError, match=message):
         Policy.load(tmp_path / "p")
+
+
+@pytest.mark.parametrize("kind", ["plain", "standardised", "conditioned"])
+def test_what_is_no_observation_of_the_policy_is_refused(kind: str):
+    policy = make_conditioned() if kind == "conditioned" else make_policy()
+    if kind == "standardised":
+        policy = Policy(Standardised(policy.actor, jnp.zeros(3), jnp.ones(3)), policy.id)
+    for observations, said in (
+        (np.zeros(7), "_limit-20_seed-0 takes observations of 3 numbers, got 7"),
+        (np.zeros((2, 1)), "takes observations of 3 numbers, got 1"),
+        (3.0, "takes one observation .* got the shape"),
+        (np.zeros((1, 1, 3)), "takes one observation .* got the shape"),
+        (np.zeros((0, 3)), "takes one observation .* got the shape"),
+        ({"position": np.zeros(3)}, "must be an array of numbers, got dict"),
+        (["1", "2", "3"], "must be an array of numbers, got list"),
+        ([[1.0], [2.0, 3.0]], "must be an array of numbers, got list"),
+        ([0.0, np.nan, 0.0], r"must be finite in float32, got nan at \(1,\)"),
+        ([0.0, 0.0, 1e300], r"must be finite in float32, got inf at \(2,\)"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            policy.act(observations)
+    assert policy.act([1, 2, 3]).shape == (2,)
+    with pytest.raises(ConfigError, match=r"rewards must be finite"):
+        policy.observe(np.nan, 0.0)
+    with pytest.raises(ConfigError, match=r"got costs of the shape \(2,\) for 1 episodes"):
+        policy.observe(0.0, [0.0, 1.0])

@@ -14,7 +14,8 @@ from safetrax.cli.main import VERBS, main
 from safetrax.errors import DataError, SafeTraXWarning
 
 
-def test_help_lists_every_verb_with_one_line_and_an_example(capsys):
+def test_help_lists_every_verb_with_one_line_and_an_example(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
     for verb, line in VERBS.items():

@@ -132,3 +132,14 @@ def test_help_fits_the_terminal(columns: int):
     lines = help_text(columns).splitlines()
     assert max(len(line) for line in lines if not line.startswith("  safetrax train")) <= columns
     assert "  safetrax train trac --data demo --cost-limits 10 20 40 --seeds 0 1 2 --out runs/first" in lines
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate", "collect", "benchmark", "doctor"])
+def test_a_platform_that_is_not_there_is_said_first(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    monkeypatch.setattr("safetrax.cli.ask.ask", lambda code: (None, "AssertionError"))
+    said = said_of((verb, "x"), capsys)
+    assert "JAX_PLATFORMS is cuda, but JAX finds no such device here (AssertionError)" in said
+    assert "safetrax[cuda]" in said
