@@ -19,7 +19,7 @@ import fuzzing
 import safetrax as st
 from safetrax.benchmark.folder import BenchmarkFolder, State
 from safetrax.benchmark.grid import Job
-from safetrax.benchmark.results import JobResult, read_result, read_seconds, write_result
+from safetrax.benchmark.results import JobResult, read_result, write_result
 from safetrax.collection.buffer import Buffer
 from safetrax.collection.episodes import Episode
 from safetrax.collection.state import load_state, save_state
@@ -198,7 +198,7 @@ TARGETS = {
     "checkpoint": Target("checkpoint.safetensors", TENSORS, read_checkpoint),
     "grid.json": Target("grid/grid.json", JSON, read_states),
     "state of a job": Target(f"grid/state/{JOB.name}.json", JSON, read_states),
-    "result": Target("result.parquet", PARQUET, lambda path: (read_result(path), read_seconds(path))),
+    "result": Target("result.parquet", PARQUET, read_result),
     "collection": Target("state.unfinished", TENSORS, lambda path: load_state(path, Buffer(4, 0), SIGNATURE)),
     "record": Target("log.hdf5.sha256.json", JSON, lambda path: read_record(path.with_name("log.hdf5"))),
     "origin": Target("log.hdf5.part.json", JSON, lambda path: Part(path.with_name("log.hdf5")).origin()),

@@ -257,8 +257,12 @@ def _check_complete(file: Path, job: Job, result: JobResult, rows: Sequence[Epis
 def _promised(config: Mapping[str, Any], label: str = "") -> list[tuple[str, float | None, int]]:
     """Algorithm, limit and seed of every policy of a training, where its configuration says so."""
     found = config.get("policies")
-    promised = [tuple(run) for run in found if isinstance(run, list)] if isinstance(found, list) else []
-    return [(f"{run[0]} ({label})" if label else run[0], run[1], run[2]) for run in promised if len(run) == 3]
+    promised = []
+    for run in found if isinstance(found, list) else ():
+        match run:
+            case [str(name), int() | float() | None as limit, int(seed)]:
+                promised.append((f"{name} ({label})" if label else name, limit, seed))
+    return promised
 
 
 def _expected(job: Job, counts: Iterable[RunKey]) -> Iterator[tuple[str, float | None, int]]:
