@@ -14,7 +14,7 @@ from safetrax.algorithms.base import Spec
 from safetrax.algorithms.cpq import CPQ, most_divergent, policy_loss
 from safetrax.data.store import Store, Transitions
 from safetrax.data.trajectories import Trajectories
-from safetrax.errors import ConfigError, SafeTraXWarning
+from safetrax.errors import ConfigError
 from safetrax.losses.latent import kl_to_standard_normal
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP
@@ -249,13 +249,14 @@ def test_flagged_draws_cost_one_and_a_half_thresholds_and_logged_ones_what_they_
 
 @pytest.mark.slow
 def test_the_penalty_spreads_to_logged_actions_where_the_policy_leaves_the_data():
-    """Targets look at the policy's own draws: once these are raised, so is everything, and the policy is stuck."""
-    with pytest.warns(SafeTraXWarning, match="the policy gets no gradient"):
-        run = train(FAST, fork(), cost_limits=[2.0])
-    last = {row.metric: row.value for row in run.metrics}
-    assert last["policy_active"] < 1e-3
-    assert last["above_limit"] == 1
-    assert last["cost_value"] > 10  # no episode costs more than 4
+    """Targets look at the policy's own draws: what is raised comes back, and ends."""
+    run = train(FAST, fork(), cost_limits=[2.0], seeds=[0, 1])
+    last = {(row.metric, row.seed): row.value for row in run.metrics}
+    threshold = 2 / 5 * (1 - 0.9**5) / 0.1
+    for seed in (0, 1):
+        assert last["above_limit", seed] > 0.5  # half of the log's steps lie in the branch without cost
+        # an even mixture costs 1.2 on average; without an end to the penalty it was more than 10
+        assert threshold < last["cost_value", seed] < 6
 
 
 def test_signs_of_a_degenerate_run():
