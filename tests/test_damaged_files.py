@@ -20,6 +20,8 @@ import safetrax as st
 from safetrax.benchmark.folder import BenchmarkFolder, State
 from safetrax.benchmark.grid import Job
 from safetrax.benchmark.results import JobResult, read_result, write_result
+from safetrax.cli.sources import load_sources
+from safetrax.cli.train import _resumed
 from safetrax.collection.buffer import Buffer
 from safetrax.collection.episodes import Episode
 from safetrax.collection.state import load_state, save_state
@@ -112,6 +114,14 @@ def report(path: Path) -> Any:
     return gather([path.parent])
 
 
+def resumed(path: Path) -> Any:
+    return _resumed(["--resume", str(path.parent), "--data", "demo"])
+
+
+def evaluated(path: Path) -> Any:
+    return load_sources([str(path.parent)], "BallRun")
+
+
 def make_run(folder: Path) -> None:
     """A run folder as training and evaluation leave it."""
     with warnings.catch_warnings():
@@ -192,6 +202,7 @@ TARGETS = {
     ),
     "Minari, Arrow": Target("minari/arrow-v0/data/0/part-0.arrow", (), lambda path: load(path.parents[2])),
     "config.json": Target("run/config.json", JSON, lambda path: RunFolder.open(path.parent).config(), report),
+    "config.json, again": Target("run/config.json", JSON, resumed, evaluated),
     "metrics.csv": Target("run/metrics.csv", CSV, read_metrics, report),
     "episodes.csv": Target("run/episodes.csv", CSV, read_episodes, report),
     "policy": Target("policy.safetensors", TENSORS, st.Policy.load),

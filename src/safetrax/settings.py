@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import typing
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import typeguard
 
 from safetrax.errors import ConfigError
 
@@ -36,6 +40,23 @@ def require_whole(name: str, value: Any) -> None:
     """
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     require(whole, name, value, "be a whole number")
+
+
+def require_types(owner: type, values: Mapping[str, Any]) -> None:
+    """Check values that a file gives for fields of a dataclass or a typed dictionary against their annotations.
+
+    Raises:
+        ConfigError: one is of another type.
+    """
+    hints = typing.get_type_hints(owner)
+    every = typeguard.CollectionCheckStrategy.ALL_ITEMS
+    for name, value in values.items():
+        if name in hints:
+            try:
+                typeguard.check_type(value, hints[name], collection_check_strategy=every)
+            except typeguard.TypeCheckError:
+                kind = inspect.formatannotation(hints[name])
+                raise ConfigError(f"{name} is {value!r:.200}, but must be of type {kind}.") from None
 
 
 def _plain(value: Any) -> Any:

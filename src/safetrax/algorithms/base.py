@@ -14,7 +14,7 @@ from safetrax.data.store import Field, Store
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError
 from safetrax.nets.actors import Actor
-from safetrax.settings import require, settings_of
+from safetrax.settings import require, require_types, settings_of
 
 # A State, an Index and Metrics are pytrees of arrays; every algorithm defines its own.
 State = Any
@@ -227,11 +227,12 @@ class Algorithm:
         """The inverse of `config`.
 
         Raises:
-            ConfigError: a setting is unknown or out of range.
+            ConfigError: a setting is unknown, of another type or out of range.
         """
         known = {f.name for f in dataclasses.fields(cls)}
         unknown = sorted(set(config) - known)
         if unknown:
             raise ConfigError(f"{cls.__name__} has no setting named {unknown[0]!r}.")
         settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+        require_types(cls, settings)
         return cls(**settings)

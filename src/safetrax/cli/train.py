@@ -14,6 +14,7 @@ from safetrax.cli.parsing import parse, value_of
 from safetrax.data.filters import filters_of
 from safetrax.errors import ConfigError, DataError, RunError
 from safetrax.methods import CHOICES, get_choice
+from safetrax.settings import require_types
 
 if TYPE_CHECKING:
     from safetrax.cli.session import Session
@@ -76,7 +77,7 @@ def _resumed(argv: list[str]) -> Session:
     folder = RunFolder.open(options.resume)
     saved = _Saved(folder.config_file, folder.config())
     settings = saved.algorithm
-    kind = settings.pop("class", None)
+    kind = str(settings.pop("class", None))
     if kind not in CLASSES:
         raise RunError(f"{folder.config_file} names the algorithm {kind!r}, which this version does not have.")
     data = options.data or saved.data
@@ -95,7 +96,11 @@ def _resumed(argv: list[str]) -> Session:
             "evaluate": options.evaluate,
         }
     )
-    return Session(CLASSES[kind].from_config(settings), shared, resume=True)
+    try:
+        algorithm = CLASSES[kind].from_config(settings)
+    except ConfigError as error:
+        raise ConfigError(f"{folder.config_file}: {error}") from error
+    return Session(algorithm, shared, resume=True)
 
 
 @dataclass(frozen=True)
@@ -129,17 +134,22 @@ class _Saved:
     @property
     def data(self) -> str | None:
         """Where the data set was, or "demo"."""
-        path: str | None = self.config.get("record", {}).get("data_path")
-        return path
+        path: Any = self.config.get("record", {}).get("data_path")
+        return None if path is None else str(path)
 
     @property
     def loop(self) -> dict[str, Any]:
         """How to filter the data, and how often to log, evaluate and save, as far as the folder says."""
         known = {f.name for f in dataclasses.fields(TrainOptions)}
-        options = dict(self.config.get("record", {}).get("options", {}))
-        if "filters" not in options:  # the run was not started on the command line
-            options["filters"] = [str(entry) for entry in filters_of(self.config.get("data", {}).get("filters", ()))]
-        return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items() if k in known}
+        try:
+            options = dict(self.config.get("record", {}).get("options", {}))
+            if "filters" not in options:  # the run was not started on the command line
+                options["filters"] = list(map(str, filters_of(self.config.get("data", {}).get("filters", ()))))
+            found = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items() if k in known}
+            require_types(TrainOptions, found)
+        except (ConfigError, TypeError, ValueError, AttributeError) as error:
+            raise RunError(f"{self.path} is damaged ({str(error).rstrip('.')}).") from error
+        return found
 
     def _get(self, key: str, kind: type) -> Any:
         value = self.config.get(key)

@@ -19,13 +19,35 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from safetrax import __version__
-from safetrax.errors import RunError, SafeTraXWarning
+from safetrax.errors import ConfigError, RunError, SafeTraXWarning
 from safetrax.evaluation.episodes import EpisodeRow, merge_episodes
 from safetrax.files import explain_os_errors, locked, sweep, write_json
 from safetrax.policy import Policies, Policy, RunId
+from safetrax.settings import require_types
+
+
+class _Config(TypedDict, total=False):
+    """What `config.json` holds, as far as it is read again."""
+
+    algorithm: dict[str, Any]
+    task: str | None
+    cost_limits: list[float]
+    seeds: list[int]
+    updates: int
+    policies: list[list[Any]]
+    data: dict[str, Any]
+    usage: list[dict[str, Any]]
+    made_with: dict[str, Any]
+    record: dict[str, Any]
+    signature: dict[str, Any]
+
+
+class _Signature(TypedDict, total=False):
+    algorithm: dict[str, Any]
+    runs: list[list[Any]]
 
 
 @dataclass(frozen=True)
@@ -145,6 +167,11 @@ class RunFolder:
             raise RunError(f"{self.config_file} is damaged ({error}).") from error
         if not isinstance(config, dict):
             raise RunError(f"{self.config_file} is damaged (it holds no settings).")
+        for part, values in ((_Config, config), (_Signature, config.get("signature", {}))):
+            try:
+                require_types(part, values)
+            except ConfigError as error:
+                raise RunError(f"{self.config_file} is damaged ({str(error).rstrip('.')}).") from None
         return config
 
     def save_policies(self, policies: Policies) -> None:

@@ -18,6 +18,7 @@ from safetrax.data.catalogue import get_task
 from safetrax.errors import ConfigError, DataError, RunError, TaskError
 from safetrax.evaluation.episodes import EpisodeRow, RunKey, limit_text, read_episodes, run_text
 from safetrax.evaluation.statistics import last_steps
+from safetrax.training.folder import RunFolder
 
 _MOST_NAMED = 3  # settings in a sentence
 
@@ -310,10 +311,7 @@ def _run_folder(path: Path) -> Training:
         raise RunError(f"there is no benchmark and no run folder at {path}; check the path.")
     if not (path / "config.json").is_file():
         raise RunError(f"{path} is neither a benchmark (no grid.json) nor a run folder (no config.json).")
-    try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path / 'config.json'} is damaged ({error}).") from None
+    config = RunFolder(path).config()
     file = path / "episodes.csv"
     found = read_episodes(file) if file.exists() else []
     if not found:
@@ -322,16 +320,14 @@ def _run_folder(path: Path) -> Training:
         rows, history = _last_and_history(_named(found))
     except TaskError as error:
         raise TaskError(f"{file}: {error}") from error
-    limits = config_table(config).get("cost_limits")
-    limits = limits if isinstance(limits, list) else ()
     return Training(
         name=path.resolve().name,
         place=str(path),
         folder=path,
-        config=config_table(config),
+        config=config,
         rows=rows,
         history=history,
-        cost_limits=tuple(float(limit) for limit in limits if isinstance(limit, int | float)),
+        cost_limits=tuple(map(float, config.get("cost_limits", ()))),
     )
 
 
