@@ -189,14 +189,6 @@ class RunFolder:
         policies.sort(key=lambda p: (p.id.cost_limit is not None, p.id.cost_limit or 0.0, p.id.seed))
         return Policies.stack(policies)
 
-    def require_finished(self) -> None:
-        """Check that the training has ended: all policies that the configuration promises are there.
-
-        Raises:
-            RunError: it has not.
-        """
-        self._finished()
-
     def _finished(self) -> list[Path]:
         """The files of all policies."""
         there = sorted(self.policies_folder.glob("*.safetensors"))
@@ -214,7 +206,7 @@ class RunFolder:
         if not whole:
             raise RunError(
                 f"{self.path} holds {'no' if not there else 'not all'} policies yet: its training has not ended; "
-                "resume it first."
+                f"resume it first, or if some of its runs diverged, use the files in {self.policies_folder}."
             )
         return files
 

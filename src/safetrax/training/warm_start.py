@@ -59,7 +59,6 @@ class WarmStart:
                 "with the same limits and seeds."
             )
         read_checkpoint(earlier.checkpoint_file)
-        earlier.require_finished()
         actor = earlier.load_policies()[0].actor
         standardiser = Standardiser(actor.mean, actor.std) if isinstance(actor, Standardised) else None
         size = observation_size if standardiser is None else standardiser.mean.size
