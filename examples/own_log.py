@@ -47,7 +47,7 @@ def main() -> None:
     small = {"hidden": (64, 64), "batch_size": 64}
     clone = st.BC(mode="safe", updates=1000, **small)
     trac = st.TraC(
-        pretrain_updates=1000, updates=500, pretrain_learning_rate=1e-3, learning_rate=1e-4, warmup=0, **small
+        pretrain_updates=1000, updates=500, pretrain_learning_rate=1e-3, learning_rate=3e-5, warmup=0, **small
     )
     for algorithm in (clone, trac):
         policy = st.train(algorithm, data, cost_limits=[LIMIT]).policies[0]

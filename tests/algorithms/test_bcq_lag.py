@@ -38,7 +38,9 @@ TINY = BCQLag(
     critic_learning_rate=3e-3,
     cvae_learning_rate=3e-3,
 )
-PROBE = replace(TINY, hidden=(32,), cvae_hidden=32, group_size=1, batch_size=128, updates=500, target_rate=0.05)
+PROBE = replace(
+    TINY, hidden=(32,), cvae_hidden=32, group_size=1, batch_size=128, updates=500, target_rate=0.05, standardise=False
+)
 
 
 def constant(cost: float) -> Trajectories:
@@ -269,6 +271,7 @@ def test_an_actor_with_candidates_survives_a_file(problem, tmp_path):
 # Probes
 
 
+@pytest.mark.slow
 def test_fork_the_limit_chooses_the_branch_where_episodes_end_their_costs():
     algorithm = replace(PROBE, perturbation=0.3, reward_scale=1.0, cost_done=True)
     run = train(algorithm, fork(), cost_limits=[1.0, 6.0])

@@ -36,6 +36,7 @@ QUICK = replace(
     critic_learning_rate=5e-3,
     cvae_learning_rate=3e-3,
     policy_learning_rate=3e-3,
+    standardise=False,  # the only state of the arms would be 0
 )
 ARMS_RUN = replace(QUICK, kl_weight=0.03, restriction=2.0, updates=1000)
 ARMS = Spec(1, 1, 1, 1, 2, (-1.0,), (1.0,))
