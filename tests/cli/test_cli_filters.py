@@ -107,7 +107,8 @@ def test_wrong_words_are_one_sentence(word, message):
     assert message in str(error.value)
 
 
-def test_help_has_a_line_for_every_filter(capsys):
+def test_help_has_a_line_for_every_filter(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     assert main(["inspect", "--help"]) == 0
     out = capsys.readouterr().out
     lines = filter_lines().splitlines()

@@ -19,7 +19,7 @@ def test_help_lists_every_verb_with_one_line_and_an_example(capsys, monkeypatch)
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
     for verb, line in VERBS.items():
-        assert f"  {verb:<12}{line}\n" in out
+        assert f"  {verb:<13}{line}\n" in out
     assert "safetrax train trac --data demo" in out
 
 

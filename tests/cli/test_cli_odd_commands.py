@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from safetrax.cli.main import VERBS, help_text, main
+from safetrax.cli.main import VERBS, main
 from safetrax.errors import DataError, printable
 
 WORDS = (
@@ -128,10 +128,21 @@ def test_streams_that_take_nothing_or_little():
 
 
 @pytest.mark.parametrize("columns", [60, 80, 200])
-def test_help_fits_the_terminal(columns: int):
-    lines = help_text(columns).splitlines()
-    assert max(len(line) for line in lines if not line.startswith("  safetrax train")) <= columns
-    assert "  safetrax train trac --data demo --cost-limits 10 20 40 --seeds 0 1 2 --out runs/first" in lines
+@pytest.mark.parametrize("verb", ["", "train", "inspect", "benchmark"])
+def test_help_fits_the_terminal(
+    columns: int, verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main([*verb.split(), "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines if not line.startswith("  safetrax ")) <= columns
+
+
+def test_an_example_in_the_help_stays_whole(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setenv("COLUMNS", "60")
+    main(["--help"])
+    example = "  safetrax train trac --data demo --cost-limits 10 20 40 --seeds 0 1 2 --out runs/first"
+    assert example in capsys.readouterr().out.splitlines()
 
 
 @pytest.mark.parametrize("verb", ["train", "evaluate", "collect", "benchmark", "doctor"])

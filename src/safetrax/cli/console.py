@@ -6,7 +6,10 @@ import codecs
 import contextlib
 import io
 import os
+import re
+import shutil
 import sys
+import textwrap
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,6 +40,24 @@ def write(text: str) -> None:
     """To standard output, as it is."""
     with naming_stdout():
         sys.stdout.write(text)
+
+
+def wrapped(text: str) -> str:
+    """Paragraphs in lines that fit the terminal.
+
+    What is indented is a row of a list (a name, blanks, a text that hangs below itself), or an example, which stays
+    whole so that it can be copied.
+    """
+    columns = max(40, shutil.get_terminal_size().columns)
+    lines = []
+    for line in re.sub(r"(?<=\S)\n(?=[^\W\d_])", " ", text).split("\n"):
+        row = re.match(r" +\S+ {2,}", line)
+        if line.startswith(" ") and row is None:
+            lines.append(line)
+        else:
+            hanging = " " * (row.end() if row else 0)
+            lines.append(textwrap.fill(line, columns, subsequent_indent=hanging, break_on_hyphens=False))
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import importlib
 import os
-import shutil
 import sys
-import textwrap
 import traceback
 from collections.abc import Callable, Sequence
 
 from safetrax import __version__
-from safetrax.cli.console import complain, give_up, naming_stdout, one_line_warnings, prepare_streams, write
+from safetrax.cli.console import complain, give_up, naming_stdout, one_line_warnings, prepare_streams, wrapped, write
 from safetrax.cli.faults import explained, require_platform
 from safetrax.errors import ConfigError, SafeTraXError
 from safetrax.words import nearest
@@ -48,16 +46,6 @@ example:
 safetrax VERB --help shows every flag with its default; safetrax --version the version.
 SAFETRAX_TRACEBACK=1 in the environment shows where in the code an error came from.
 """
-
-
-def help_text(columns: int) -> str:
-    """What `safetrax --help` says, in lines of so many columns; the example stays whole, so that it can be copied."""
-    verbs = "\n".join(
-        textwrap.fill(f"{name:<12}{line}", columns, initial_indent="  ", subsequent_indent=" " * 14)
-        for name, line in VERBS.items()
-    )
-    lines = _HELP.format(verbs=verbs).split("\n")
-    return "\n".join(line if line.startswith(" ") else textwrap.fill(line, columns) for line in lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -98,7 +86,8 @@ def _dispatch(words: list[str]) -> int:
         if "\0" in word:
             raise ConfigError(f"the word {word!r} has a zero byte in it, which no file name and no setting has.")
     if not words or words[0] in ("-h", "--help", "help"):
-        write(help_text(max(40, shutil.get_terminal_size().columns)))
+        verbs = "\n".join(f"  {name:<13}{line}" for name, line in VERBS.items())
+        write(wrapped(_HELP.format(verbs=verbs)))
         return 0
     verb, rest = words[0], words[1:]
     if verb in ("--version", "-V"):

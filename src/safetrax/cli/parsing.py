@@ -14,6 +14,7 @@ import typing
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
+from safetrax.cli.console import wrapped, write
 from safetrax.errors import ConfigError
 from safetrax.words import nearest
 
@@ -51,14 +52,16 @@ def parse(options: type[T], argv: Sequence[str], *, prog: str, description: str)
             are groups of flags.
         argv: the words after the verb.
         prog: how the command begins, for the usage line.
-        description: shown at the top of the help.
+        description: shown above the help, see `wrapped`.
 
     Raises:
         ConfigError: a flag is unknown, given twice, missing, or has a value of the wrong kind or size.
     """
     import tyro
 
-    if not {"-h", "--help"} & set(argv):
+    if {"-h", "--help"} & set(argv):
+        write(wrapped(f"{description}\n\n"))
+    else:
         _check_flags(list(flags(options)), argv, prog)
     said = io.StringIO()
     try:
@@ -67,7 +70,7 @@ def parse(options: type[T], argv: Sequence[str], *, prog: str, description: str)
                 options,
                 args=list(argv),
                 prog=prog,
-                description=description,
+                description="",
                 return_unknown_args=True,
                 config=(tyro.conf.OmitArgPrefixes,),
             )
