@@ -143,7 +143,10 @@ def _check_distinct(group: Iterable[tuple[str, Policy]]) -> None:
 def _task(path: str, asked: str | None, trained: str | None) -> str:
     name = asked or trained
     if name is None:
-        raise ConfigError(f"{path} does not say which task it was trained for; pass --task.")
+        raise ConfigError(
+            f"{path} does not say which task it was trained for; pass --task with one that safetrax tasks lists, or "
+            "call the policies from the simulator of your own (Policy.act)."
+        )
     return get_task(name).name
 
 

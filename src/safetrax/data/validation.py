@@ -410,8 +410,8 @@ def _unequal_scales(
     if constant and task is None:  # a task's observations are as they are
         value, feature = found.low[constant[0]], _feature(trajectories, "observations", constant[0])
         yield (
-            f"observations is {value:g} in all rows, up to {_FLAT:g}{feature}{_so_in(constant)}; a policy will "
-            "ignore it; check its unit and that the right column was logged."
+            f"observations never vary{feature}, {value:g} in all rows{_so_in(constant)}; a policy will ignore it; "
+            "check its unit and that the right column was logged."
         )
     spreads = {
         n: float(np.std(_sample(trajectories.observations[:, n]), dtype=np.float64))
@@ -433,9 +433,8 @@ def _unequal_scales(
     ):
         if extreme:
             yield (
-                f"observations varies by {spreads[number]:.3g} (standard deviation)"
-                f"{_feature(trajectories, 'observations', number)}, but by {spreads[median]:.3g} in the median "
-                f"feature; {remedy}"
+                f"observations differ in scale{_feature(trajectories, 'observations', number)}: its standard "
+                f"deviation is {spreads[number]:.3g}, that of the median feature {spreads[median]:.3g}; {remedy}"
             )
 
 
