@@ -134,20 +134,20 @@ class _Saved:
     @property
     def data(self) -> str | None:
         """Where the data set was, or "demo"."""
-        path: Any = self.config.get("record", {}).get("data_path")
-        return None if path is None else str(path)
+        path: str | None = self.config.get("record", {}).get("data_path")
+        return path
 
     @property
     def loop(self) -> dict[str, Any]:
         """How to filter the data, and how often to log, evaluate and save, as far as the folder says."""
         known = {f.name for f in dataclasses.fields(TrainOptions)}
+        options = dict(self.config.get("record", {}).get("options", {}))
         try:
-            options = dict(self.config.get("record", {}).get("options", {}))
             if "filters" not in options:  # the run was not started on the command line
                 options["filters"] = list(map(str, filters_of(self.config.get("data", {}).get("filters", ()))))
             found = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items() if k in known}
             require_types(TrainOptions, found)
-        except (ConfigError, TypeError, ValueError, AttributeError) as error:
+        except ConfigError as error:
             raise RunError(f"{self.path} is damaged ({str(error).rstrip('.')}).") from error
         return found
 

@@ -50,6 +50,18 @@ class _Signature(TypedDict, total=False):
     runs: list[list[Any]]
 
 
+class _Record(TypedDict, total=False):
+    data_path: str | None
+    options: dict[str, Any]
+
+
+class _Data(TypedDict, total=False):
+    filters: list[dict[str, Any]]
+
+
+_PARTS: dict[str, type] = {"signature": _Signature, "record": _Record, "data": _Data}
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Paths inside a run's folder."""
@@ -167,11 +179,12 @@ class RunFolder:
             raise RunError(f"{self.config_file} is damaged ({error}).") from error
         if not isinstance(config, dict):
             raise RunError(f"{self.config_file} is damaged (it holds no settings).")
-        for part, values in ((_Config, config), (_Signature, config.get("signature", {}))):
-            try:
-                require_types(part, values)
-            except ConfigError as error:
-                raise RunError(f"{self.config_file} is damaged ({str(error).rstrip('.')}).") from None
+        try:
+            require_types(_Config, config)
+            for key, part in _PARTS.items():
+                require_types(part, config.get(key, {}))
+        except ConfigError as error:
+            raise RunError(f"{self.config_file} is damaged ({str(error).rstrip('.')}).") from None
         return config
 
     def save_policies(self, policies: Policies) -> None:
@@ -193,16 +206,16 @@ class RunFolder:
         """The files of all policies."""
         there = sorted(self.policies_folder.glob("*.safetensors"))
         config = self.config()
-        promised = config.get("policies")
-        try:
-            if promised is None:  # by an older version
-                runs = max(1, len(config.get("signature", {}).get("runs", ())))
-                files, whole = there, len(there) > 0 and len(there) % runs == 0
-            else:
-                files = sorted({self._policy_file(RunId(name, None, limit, seed)) for name, limit, seed in promised})
-                whole = {*files} <= {*there}
-        except (TypeError, ValueError, AttributeError) as error:
-            raise RunError(f"{self.config_file} is damaged ({error}).") from error
+        if "policies" not in config:  # by an older version
+            count = max(1, len(config.get("signature", {}).get("runs", ())))
+            files, whole = there, len(there) > 0 and len(there) % count == 0
+        else:
+            files = sorted(
+                {self._policy_file(RunId(name, None, limit, seed)) for name, limit, seed in promised(config)}
+            )
+            if len(files) < len(config["policies"]):
+                raise RunError(f"{self.config_file} is damaged (its policies are not what they should be).")
+            whole = {*files} <= {*there}
         if not whole:
             raise RunError(
                 f"{self.path} holds {'no' if not there else 'not all'} policies yet: its training has not ended; "
@@ -217,6 +230,17 @@ class RunFolder:
 def promise(runs: Iterable[RunId]) -> list[list[Any]]:
     """The policies of a training, for its configuration."""
     return [[run.algorithm, run.cost_limit, run.seed] for run in runs]
+
+
+def promised(config: Mapping[str, Any]) -> list[tuple[str, float | None, int]]:
+    """The inverse of `promise`, out of a configuration that need not be ours: entries of other types are left out."""
+    found = config.get("policies")
+    runs = []
+    for entry in found if isinstance(found, list) else ():
+        match entry:
+            case [str(name), int() | float() | None as limit, int(seed)]:
+                runs.append((name, limit, seed))
+    return runs
 
 
 def environment_facts() -> dict[str, Any]:

@@ -12,6 +12,7 @@ from safetrax.data.filters.frontier import Frontier
 from safetrax.data.filters.regions import Epsilon, Inpaint
 from safetrax.data.filters.selections import Boundary, QualityMix, Risky, Safe, TopK
 from safetrax.errors import ConfigError
+from safetrax.settings import require_types
 
 FILTERS: dict[str, type[Filter]] = {
     kind.name: kind
@@ -31,11 +32,15 @@ def filters_of(records: Iterable[Mapping[str, Any]]) -> tuple[Filter, ...]:
     """
     found = []
     for record in records:
-        name, settings = record.get("name"), record.get("settings", {})
+        name, settings = str(record.get("name")), record.get("settings", {})
         if name not in FILTERS:
             raise ConfigError(f"the data were filtered by {name!r}, which this version does not have.")
+        if not isinstance(settings, Mapping):
+            raise ConfigError(f"the data were filtered by {name} with {settings!r:.200}, which are no settings.")
+        values = {key: _tuples(value) for key, value in settings.items()}
+        require_types(FILTERS[name], values)
         try:
-            found.append(FILTERS[name](**{key: _tuples(value) for key, value in settings.items()}))
+            found.append(FILTERS[name](**values))
         except TypeError as error:
             raise ConfigError(f"this version's filter {name} has other settings: {error}.") from error
     return tuple(found)

@@ -18,7 +18,7 @@ from safetrax.data.catalogue import get_task
 from safetrax.errors import ConfigError, DataError, RunError, TaskError
 from safetrax.evaluation.episodes import EpisodeRow, RunKey, limit_text, read_episodes, run_text
 from safetrax.evaluation.statistics import last_steps
-from safetrax.training.folder import RunFolder
+from safetrax.training.folder import RunFolder, promised
 
 _MOST_NAMED = 3  # settings in a sentence
 
@@ -257,13 +257,7 @@ def _check_complete(file: Path, job: Job, result: JobResult, rows: Sequence[Epis
 
 def _promised(config: Mapping[str, Any], label: str = "") -> list[tuple[str, float | None, int]]:
     """Algorithm, limit and seed of every policy of a training, where its configuration says so."""
-    found = config.get("policies")
-    promised = []
-    for run in found if isinstance(found, list) else ():
-        match run:
-            case [str(name), int() | float() | None as limit, int(seed)]:
-                promised.append((f"{name} ({label})" if label else name, limit, seed))
-    return promised
+    return [(f"{name} ({label})" if label else name, limit, seed) for name, limit, seed in promised(config)]
 
 
 def _expected(job: Job, counts: Iterable[RunKey]) -> Iterator[tuple[str, float | None, int]]:
