@@ -79,7 +79,7 @@ def make_run(
         "updates": method.total_updates,
         "data": {"source": RUN.dataset_file, "sha256": HASH, "task": "BallRun"} if data is None else dict(data),
         "record": {"data_path": "BallRun"},
-        "signature": {"algorithm": settings, "task": "BallRun", "runs": [str(path)], "data": fingerprint},
+        "signature": {"algorithm": settings, "task": "BallRun", "runs": [[str(path), 0]], "data": fingerprint},
     }
     folder = RunFolder.create(path, facts | config)
     if episodes:
@@ -473,7 +473,8 @@ def test_a_configuration_that_somebody_edited(tmp_path):
     strange = {"algorithm": "TraC", "data": 3, "signature": None, "record": [], "updates": "many"}
     run = make_run(tmp_path / "run", as_published())
     (run / "config.json").write_text(json.dumps(strange))
-    assert own_entry(run).differences[0].startswith("Which data it was trained on is not recorded")
+    with pytest.raises(RunError, match=r"config.json is damaged \(algorithm is 'TraC', but must be of type dict"):
+        own_results([run])
 
 
 def test_limits_in_words():
