@@ -46,7 +46,8 @@ def test_odd_words(verb: str, capsys: pytest.CaptureFixture[str]):
         said_of((verb, word), capsys)
 
 
-def test_odd_values(capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize("words", [WORDS[::4], pytest.param(WORDS, marks=pytest.mark.slow)], ids=["some", "all"])
+def test_odd_values(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]):
     for command in (
         ("train", "bc-all", "--data", "demo", "--updates"),
         ("train", "bc-all", "--data", "demo", "--seeds"),
@@ -57,7 +58,7 @@ def test_odd_values(capsys: pytest.CaptureFixture[str]):
         ("inspect", "demo", "--filters"),
         ("collect", "BallRun", "--cost-limits", "9", "3", "--out"),
     ):
-        for word in (w for w in WORDS if not w.startswith("/dev")):
+        for word in (w for w in words if not w.startswith("/dev")):
             if command[1:2] == ("bc-all",) and word.strip() in ("", "1e400"):
                 continue
             said_of((*command, word), capsys)

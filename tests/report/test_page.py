@@ -746,6 +746,7 @@ def test_the_page_loads_nothing(tmp_path):
         assert f"{kind}-src 'sha256-{digest}'" in policy[1]
 
 
+@pytest.mark.slow
 def test_a_whole_suite_is_small(tmp_path):
     folder = whole_suite(tmp_path / "b")
     with_logs(folder, updates=60)
