@@ -85,7 +85,8 @@ def test_help_shows_defaults_and_docstrings(capsys):
     assert "the published settings for metadrive, as in easysparse" in out
 
 
-def test_help_without_an_algorithm_lists_them(capsys):
+def test_help_without_an_algorithm_lists_them(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     assert main(["train", "--help"]) == 0
     out = capsys.readouterr().out
     assert all(f"{word:<16}{choice.line}" in out for word, choice in CHOICES.items())
