@@ -21,16 +21,17 @@ from safetrax.report.plots import cost_return_scatter
 
 LIMITS, SEEDS, TASK = (10, 20, 40), (0, 1, 2), "BallRun"
 
-# A schedule for a demonstration: a fiftieth of the published one, at a higher rate. See docs/results.md for the rest.
+# A schedule for a demonstration: a hundredth of the published one, at a higher rate. See docs/results.md for the rest.
 TRAC = st.TraC(
     segment_ratio=0.5,
-    pretrain_updates=800,
-    updates=1000,
+    batch_size=32,
+    pretrain_updates=500,
+    updates=500,
     pretrain_learning_rate=1e-3,
     learning_rate=1e-4,
     warmup=0,
 )
-ALGORITHMS = (st.BC(mode="all", updates=3000), st.BC(mode="safe", updates=3000), TRAC)
+ALGORITHMS = (st.BC(mode="all", updates=1500), st.BC(mode="safe", updates=1500), TRAC)
 
 
 def main() -> None:
