@@ -21,7 +21,7 @@ from safetrax.report.plots import cost_return_scatter
 
 LIMITS, SEEDS, TASK = (10, 20, 40), (0, 1, 2), "BallRun"
 
-# A schedule for a demonstration: a hundredth of the published one, at a higher rate. See docs/results.md for the rest.
+# A schedule for a demonstration: a hundredth of the published one, at a higher rate; docs/results.md has the rest.
 TRAC = st.TraC(
     segment_ratio=0.5,
     batch_size=32,
