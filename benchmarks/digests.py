@@ -15,21 +15,24 @@ import hashlib
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import jax
 import numpy as np
-from safetensors.numpy import load_file
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "algorithms"))
 
 from test_every_algorithm import SETTINGS, ball_run
 
 from safetrax.algorithms import CLASSES, Algorithm
+from safetrax.data.catalogue import SUITES
 from safetrax.errors import ConfigError
+from safetrax.training.checkpoint import read_checkpoint
+from safetrax.training.folder import RunFolder
 from safetrax.training.train import train
 
 
@@ -39,7 +42,7 @@ def trainings() -> Iterator[tuple[str, Algorithm]]:
         base = cls(**{**SETTINGS[name], "standardise": True})
         yield name, base
         yield f"{name} standardise=False", replace(base, standardise=False)
-        for suite in ("bullet", "safety_gymnasium", "metadrive"):
+        for suite in SUITES:
             preset = cls.preset(suite, None)
             if preset != cls():
                 yield f"{name} {suite}", replace(preset, **{"standardise": True, **SETTINGS[name]})
@@ -62,9 +65,9 @@ def values(kind: Any) -> tuple[Any, ...]:
     return tuple(value for part in get_args(kind) for value in values(part))
 
 
-def digest(arrays: dict[str, np.ndarray]) -> str:
+def digest(arrays: Iterable[np.ndarray]) -> str:
     """Of the arrays as a set: names and order do not count."""
-    each = sorted(f"{a.dtype} {a.shape} {hashlib.sha256(a.tobytes()).hexdigest()}" for a in arrays.values())
+    each = sorted(f"{a.dtype} {a.shape} {hashlib.sha256(a.tobytes()).hexdigest()}" for a in arrays)
     return hashlib.sha256("\n".join(each).encode()).hexdigest()
 
 
@@ -75,13 +78,13 @@ def learnt(algorithm: Algorithm) -> dict[str, Any]:
         run = train(
             algorithm, ball_run(), cost_limits=(20.0, 40.0), seeds=(0, 1), log_every=2, batching="map", out=out
         )
-        states = load_file(next(out.glob("*checkpoint*.safetensors")))
-        policies = {
-            f"{path.name} {name}": array
-            for path in sorted((out / "policies").glob("*.safetensors"))
-            for name, array in load_file(path).items()
-        }
-    return {"state": digest(states), "policies": digest(policies), "metrics": [row.value for row in run.metrics]}
+        states = read_checkpoint(RunFolder(out).checkpoint_file)[1]
+    policies = (np.asarray(leaf) for leaf in jax.tree.leaves(run.policies.actor))
+    return {
+        "state": digest(states.values()),
+        "policies": digest(policies),
+        "metrics": [row.value for row in run.metrics],
+    }
 
 
 def difference(before: list[float], now: list[float]) -> str:
@@ -92,31 +95,33 @@ def difference(before: list[float], now: list[float]) -> str:
     return f"{np.nanmax(np.abs(a - b) / np.maximum(np.abs(a), 1e-3)):.1e}"
 
 
+def compared(before: dict[str, Any] | None, now: dict[str, Any] | None) -> str:
+    """What became of a training; None where there is no such training."""
+    if before is None or now is None:
+        return "is new" if before is None else "is gone"
+    unequal = [part for part in ("state", "policies") if before[part] != now[part]]
+    if not unequal:
+        return "bitwise equal"
+    return f"{' and '.join(unequal)} differ; metrics by {difference(before['metrics'], now['metrics'])}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path, help="where the digests lie")
     parser.add_argument("--compare", action="store_true", help="with the file, instead of writing it")
     parser.add_argument("--only", default="", help="trainings whose name begins so, such as TraC")
     args = parser.parse_args()
-    results, differ = {}, 0
-    known = json.loads(args.file.read_text()) if args.compare else {}
-    for name, algorithm in trainings():
-        if not name.startswith(args.only):
-            continue
-        results[name] = now = learnt(algorithm)
-        if not args.compare:
-            print(f"{name}: {now['state'][:12]}", flush=True)
-        elif name not in known:
-            print(f"{name}: not in {args.file}", flush=True)
-        else:
-            before = known[name]
-            unequal = [part for part in ("state", "policies") if before[part] != now[part]]
-            differ += bool(unequal)
-            verdict = f"{' and '.join(unequal)} differ; metrics by {difference(before['metrics'], now['metrics'])}"
-            print(f"{name}: {verdict if unequal else 'bitwise equal'}", flush=True)
+    chosen = {name: algorithm for name, algorithm in trainings() if name.startswith(args.only)}
     if not args.compare:
-        args.file.write_text(json.dumps(results))
-    sys.exit(1 if differ else 0)
+        args.file.write_text(json.dumps({name: learnt(algorithm) for name, algorithm in chosen.items()}))
+        return
+    known = json.loads(args.file.read_text())
+    equal = True
+    for name in dict.fromkeys([*chosen, *(name for name in known if name.startswith(args.only))]):
+        verdict = compared(known.get(name), learnt(chosen[name]) if name in chosen else None)
+        equal = equal and verdict == "bitwise equal"
+        print(f"{name}: {verdict}", flush=True)
+    sys.exit(0 if equal else 1)
 
 
 if __name__ == "__main__":

@@ -87,13 +87,23 @@ def test_two_arms():
     assert action_in_the_state(safe) == pytest.approx(-0.5, abs=0.02)
 
 
+def fresh(algorithm: TraC, data: Trajectories):
+    """The state before the first stage."""
+    return jax.jit(algorithm.init, static_argnums=1)(jax.random.key(0), Spec.of(data))
+
+
+def compiled(algorithm: TraC):
+    """An update of the second stage."""
+    return jax.jit(algorithm.stages()[1].update)
+
+
 def test_parameter_count():
-    state = jax.jit(TraC().init, static_argnums=1)(jax.random.key(0), Spec.of(toy_episodes([3], observation_size=8)))
+    state = fresh(TraC(), toy_episodes([3], observation_size=8))
     assert sum(leaf.size for leaf in jax.tree.leaves(state.network)) == 68_610
 
 
 def test_weights_start_orthogonal():
-    state = jax.jit(TraC().init, static_argnums=1)(jax.random.key(0), Spec.of(toy_episodes([3], observation_size=8)))
+    state = fresh(TraC(), toy_episodes([3], observation_size=8))
     middle = state.network.weights[1]
     np.testing.assert_allclose(middle @ middle.T, np.eye(256), atol=1e-4)
     assert all(float(jnp.abs(bias).max()) == 0 for bias in state.network.biases)
@@ -110,7 +120,7 @@ def test_learning_rate_of_the_second_stage():
 def stage(algorithm: TraC, number: int, data: Trajectories, limit: float = 3.0):
     """State, store and index at the start of a stage."""
     store, index = Store.make(data, algorithm.fields), algorithm.index(data, limit)
-    state = jax.jit(algorithm.init, static_argnums=1)(jax.random.key(0), Spec.of(data))
+    state = fresh(algorithm, data)
     for i in range(number + 1):
         state = jax.jit(algorithm.stages()[i].begin)(state, store, index, jax.random.key(1))
     return state, store, index
@@ -119,14 +129,14 @@ def stage(algorithm: TraC, number: int, data: Trajectories, limit: float = 3.0):
 def test_scores_start_at_zero_without_dropout(toy):
     algorithm = replace(TINY, dropout=0.0)
     state, store, index = stage(algorithm, 1, toy)
-    _, metrics = jax.jit(algorithm.stages()[1].update)(state, store, index, jax.random.key(2))
+    _, metrics = compiled(algorithm)(state, store, index, jax.random.key(2))
     assert float(metrics["score_desirable"]) == pytest.approx(0, abs=1e-6)
     assert float(metrics["score_undesirable"]) == pytest.approx(0, abs=1e-6)
 
 
 def test_dropout_makes_the_first_scores_slightly_negative(toy):
     state, store, index = stage(TINY, 1, toy)
-    _, metrics = jax.jit(TINY.stages()[1].update)(state, store, index, jax.random.key(2))
+    _, metrics = compiled(TINY)(state, store, index, jax.random.key(2))
     assert -1 < float(metrics["score_desirable"]) < 0
 
 
@@ -139,7 +149,7 @@ def test_cached_reference_is_the_networks_log_likelihood(toy):
 
 def test_an_update_changes_the_network_and_leaves_the_reference(toy):
     state, store, index = stage(replace(TINY, warmup=0), 1, toy)
-    after, _ = jax.jit(replace(TINY, warmup=0).stages()[1].update)(state, store, index, jax.random.key(2))
+    after, _ = compiled(replace(TINY, warmup=0))(state, store, index, jax.random.key(2))
     np.testing.assert_array_equal(after.reference_log_prob, state.reference_log_prob)
     assert all(bool((a != b).any()) for a, b in zip(after.network.weights, state.network.weights, strict=True))
     np.testing.assert_array_equal(after.bounds.low, state.bounds.low)
@@ -151,7 +161,7 @@ def test_loss_of_a_batch_equals_the_equation_written_out(toy):
     moved = jax.tree.map(lambda w: w * 1.3, state.network)
     state = replace(state, learner=replace(state.learner, network=moved))
     key = jax.random.key(3)
-    _, metrics = jax.jit(algorithm.stages()[1].update)(state, store, index, key)
+    _, metrics = compiled(algorithm)(state, store, index, key)
     batch = index.sample(jax.random.split(key)[0], 8)
     desirable = int(batch.desirable.sum())
     total = 0.0
@@ -171,7 +181,7 @@ def test_short_episodes_do_not_leak_into_their_neighbours():
     data = toy_episodes([6, 2, 6, 1], seed=2)
     algorithm = replace(TINY, segment_ratio=1.0, short_episodes=True, dropout=0.0, top=1.0)
     state, store, index = stage(algorithm, 1, data, limit=100.0)
-    _, metrics = jax.jit(algorithm.stages()[1].update)(state, store, index, jax.random.key(0))
+    _, metrics = compiled(algorithm)(state, store, index, jax.random.key(0))
     assert float(metrics["score_desirable"]) == pytest.approx(0.0, abs=1e-6)
 
 
