@@ -19,7 +19,7 @@ from safetrax.envs.protocol import Answers
 from safetrax.errors import ConfigError, RunError, SimulatorError, TaskError
 from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.evaluation.rollout import default_slots, evaluate
-from safetrax.policy import Policies, Policy
+from safetrax.policies.policy import Policies, Policy
 
 
 @pytest.fixture(scope="module")

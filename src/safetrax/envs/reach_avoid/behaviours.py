@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from safetrax.envs.reach_avoid.feasibility import brake
 from safetrax.envs.reach_avoid.world import ReachAvoid
-from safetrax.nets.actors import Actor
+from safetrax.policies.actor import Actor
 
 _TURNS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 _PUSHES = (-1.0, 0.0, 1.0)
