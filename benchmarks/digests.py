@@ -29,7 +29,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests" / "algorithms"))
 from test_every_algorithm import SETTINGS, ball_run
 
 from safetrax.algorithms import CLASSES, Algorithm
-from safetrax.data.catalogue import SUITES
+from safetrax.catalogue import SUITES
 from safetrax.errors import ConfigError
 from safetrax.training.checkpoint import read_checkpoint
 from safetrax.training.folder import RunFolder

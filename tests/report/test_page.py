@@ -759,7 +759,7 @@ def test_a_whole_suite_is_small(tmp_path):
 
 def test_colours_have_contrast():
     """WCAG 2: 4.5 for text, 3 for marks, against every background that they stand on."""
-    style = resources.files("safetrax.report.page").joinpath("style.css").read_text()
+    style = resources.files("safetrax.report").joinpath("style.css").read_text()
     blocks = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
     light, dark = (dict(re.findall(r"--([\w-]+): (#\w{6})", block)) for block in blocks)
     assert light.keys() == dark.keys()
