@@ -55,6 +55,12 @@ def test_seeds_of_a_saved_job_are_whole_numbers(data, seeds):
         Job.from_json({**job.to_json(), "seeds": seeds})
 
 
+@pytest.mark.parametrize("values", ["x", None, False, [0.0, 1.0], 3])
+def test_what_is_no_job_is_refused(values):
+    with pytest.raises(ConfigError, match=r"a job of the grid is damaged \(TypeError\(.it is "):
+        Job.from_json(values)
+
+
 def test_settings_of_an_algorithm_of_one_task_and_of_an_ablation(data):
     grid = Grid(
         algorithms=("trac",),

@@ -61,13 +61,15 @@ class Job:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
     @staticmethod
-    def from_json(values: Mapping[str, Any]) -> Job:
-        """The inverse of `to_json`.
+    def from_json(values: Any) -> Job:
+        """The inverse of `to_json`, of what need not be a job.
 
         Raises:
-            ConfigError: something is missing.
+            ConfigError: something is missing or of another type.
         """
         try:
+            if not isinstance(values, Mapping):
+                raise TypeError(f"it is {values!r:.40}")
             for key in ("name", "algorithm", "label", "task", "data"):
                 if not isinstance(values[key], str):
                     raise TypeError(f"{key} is {values[key]!r}")
