@@ -26,7 +26,7 @@ from safetrax.algorithms import CLASSES, TraC
 from safetrax.algorithms.base import Algorithm, Spec
 from safetrax.data.store import Store
 from safetrax.data.trajectories import Trajectories
-from safetrax.policy import Policies, Policy
+from safetrax.policies.policy import Policies, Policy
 from safetrax.training.program import Program, stack
 
 STEPS, OBSERVATIONS, ACTIONS = 100, 7, 2

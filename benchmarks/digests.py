@@ -29,7 +29,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests" / "algorithms"))
 from test_every_algorithm import SETTINGS, ball_run
 
 from safetrax.algorithms import CLASSES, Algorithm
-from safetrax.data.catalogue import SUITES
+from safetrax.catalogue import SUITES
 from safetrax.errors import ConfigError
 from safetrax.training.checkpoint import read_checkpoint
 from safetrax.training.folder import RunFolder
@@ -76,7 +76,7 @@ def learnt(algorithm: Algorithm) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         run = train(
-            algorithm, ball_run(), cost_limits=(20.0, 40.0), seeds=(0, 1), log_every=2, batching="map", out=out
+            algorithm, ball_run(), cost_limits=(20.0, 30.0), seeds=(0, 1), log_every=2, batching="map", out=out
         )
         states = read_checkpoint(RunFolder(out).checkpoint_file)[1]
     policies = (np.asarray(leaf) for leaf in jax.tree.leaves(run.policies.actor))

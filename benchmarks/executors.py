@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from safetrax.benchmark.results import read_results
+from safetrax.grid.results import read_results
 
 WORDS = ("bc-all", "bc-safe", "bc-risky", "bc-boundary", "bc-frontier", "bc-conditioned")
 SIDE_BY_SIDE = 2

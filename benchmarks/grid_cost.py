@@ -17,7 +17,7 @@ import numpy as np
 from operations import update_operations
 from safetrax.algorithms import CLASSES
 from safetrax.algorithms.base import Algorithm
-from safetrax.data.catalogue import SUITES, Task, tasks
+from safetrax.catalogue import SUITES, Task, tasks
 from safetrax.data.trajectories import Trajectories
 from safetrax.methods import CHOICES
 

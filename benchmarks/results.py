@@ -19,7 +19,7 @@ from typing import Any
 
 import safetrax as st
 from safetrax.algorithms import CLASSES, Algorithm
-from safetrax.data.catalogue import get_task
+from safetrax.catalogue import get_task
 from safetrax.evaluation.episodes import append_episodes, read_episodes
 from safetrax.evaluation.statistics import Summary, benchmark_table, summarise
 from safetrax.files import write_json

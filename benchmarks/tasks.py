@@ -25,7 +25,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Column, Table
 
-from safetrax.data.catalogue import Task, get_task, tasks
+from safetrax.catalogue import Task, get_task, tasks
 from safetrax.envs import make_env
 from safetrax.envs.suites import load_suite
 

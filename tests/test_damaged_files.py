@@ -17,9 +17,6 @@ import pytest
 
 import fuzzing
 import safetrax as st
-from safetrax.benchmark.folder import BenchmarkFolder, State
-from safetrax.benchmark.grid import Job
-from safetrax.benchmark.results import JobResult, read_result, write_result
 from safetrax.cli.sources import load_sources
 from safetrax.cli.train import _resumed
 from safetrax.collection.buffer import Buffer
@@ -30,7 +27,10 @@ from safetrax.data.download.part import Origin, Part
 from safetrax.data.download.records import new_record, read_record, write_record
 from safetrax.errors import SafeTraXError
 from safetrax.evaluation.episodes import EpisodeRow, read_episodes, write_episodes
-from safetrax.report.page.data import gather
+from safetrax.grid.folder import BenchmarkFolder, State
+from safetrax.grid.grid import Job
+from safetrax.grid.results import JobResult, read_result, write_result
+from safetrax.report.summary import gather
 from safetrax.training.checkpoint import Position, load_checkpoint, read_position, save_checkpoint
 from safetrax.training.folder import RunFolder
 from safetrax.training.logs import read_metrics

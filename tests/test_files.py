@@ -19,6 +19,7 @@ from safetrax.errors import RunError, SafeTraXWarning
 from safetrax.files import (
     append_text,
     atomic_path,
+    exact,
     locked,
     read_tensors,
     sweep,
@@ -26,7 +27,6 @@ from safetrax.files import (
     write_tensors,
     write_text,
 )
-from safetrax.words import exact
 
 
 def names(folder: Path) -> list[str]:

@@ -25,10 +25,10 @@ import pytest
 
 import safetrax as st
 from bad_server import Answer, serving
-from safetrax.benchmark.folder import BenchmarkFolder
-from safetrax.benchmark.results import read_results
-from safetrax.data.catalogue import get_task
+from safetrax.catalogue import get_task
 from safetrax.files import read_tensors
+from safetrax.grid.folder import BenchmarkFolder
+from safetrax.grid.results import read_results
 from safetrax.training.logs import read_metrics
 
 pytestmark = [

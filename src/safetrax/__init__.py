@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from safetrax._version import __version__
 
 if TYPE_CHECKING:
     from safetrax.algorithms import (
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from safetrax.errors import SafeTraXError
     from safetrax.evaluation.rollout import Evaluation, evaluate
     from safetrax.evaluation.video import record_gif
-    from safetrax.policy import Policies, Policy, RunId
+    from safetrax.policies import Policies, Policy, RunId
     from safetrax.training.train import Run, train
 
 # Names are imported when first used, so that the command line answers at once and needs no JAX for its help.
@@ -71,11 +71,11 @@ _HOMES = {
     "FISOR": "algorithms",
     "IQL": "algorithms",
     "LSPC": "algorithms",
-    "Policies": "policy",
-    "Policy": "policy",
+    "Policies": "policies",
+    "Policy": "policies",
     "ReachAvoid": "envs.reach_avoid.world",
     "Run": "training.train",
-    "RunId": "policy",
+    "RunId": "policies",
     "SafeTraXError": "errors",
     "TD3BC": "algorithms",
     "TraC": "algorithms",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)?", re.DOTALL)
 
@@ -53,3 +55,14 @@ def printable(text: str) -> str:
     if kept.isprintable():
         return kept
     return "".join(c if c.isprintable() or c == "\n" else "?" if "\ud800" <= c <= "\udfff" else " " for c in kept)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`did you mean X?` if something known begins with that word or is spelt alike, else a list of what is known.
+    Capitals do not matter."""
+    names = list(known)
+    by_case = {name.casefold(): name for name in names}
+    begun = [name for case, name in by_case.items() if word and case.startswith(f"{word.casefold()}-")]
+    near = difflib.get_close_matches(word.casefold(), by_case, n=1, cutoff=0.5)
+    found = begun or [by_case[case] for case in near]
+    return f"did you mean {found[0]}?" if found else f"choose one of {', '.join(names)}."

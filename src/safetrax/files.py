@@ -320,3 +320,11 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def exact(value: float) -> str:
+    """A number as a word of its own: the shortest text that no other number has, such as 20 or 40.00001."""
+    short = f"{value:g}"
+    if float(short) == value:
+        return short
+    return str(int(value)) if float(value).is_integer() else repr(float(value))

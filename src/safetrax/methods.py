@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from safetrax.errors import ConfigError
-from safetrax.words import nearest
+from safetrax.errors import ConfigError, nearest
 
 
 @dataclass(frozen=True)

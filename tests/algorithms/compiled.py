@@ -35,7 +35,7 @@ class Compiled:
         return state, {name: np.mean([float(row[name]) for row in rows[-100:]]) for name in rows[-1]}
 
 
-act = jax.jit(lambda actor, observations, keys: actor.act((), observations, keys)[0])
+act = jax.jit(lambda actor, observations, keys: actor.act((), observations, actor.draw(keys))[0])
 
 
 def equal_leaves(a, b) -> list[bool]:

@@ -40,7 +40,7 @@ def taught(algorithm: Algorithm, data: Trajectories, limit: float) -> tuple[Any,
     return state, {name: float(np.mean(values[-(len(values) // 10 + 1) :])) for name, values in metrics.items()}
 
 
-_act = jax.jit(lambda actor, observations, keys: actor.act((), observations, keys)[0])
+_act = jax.jit(lambda actor, observations, keys: actor.act((), observations, actor.draw(keys))[0])
 
 
 def actions(algorithm: Algorithm, state: Any, observation: np.ndarray, episodes: int = 200) -> np.ndarray:

@@ -21,9 +21,9 @@ from safetrax.algorithms.learners import Learner, Tracked
 from safetrax.data.store import Store, TransitionIndex, Transitions
 from safetrax.errors import ConfigError
 from safetrax.nets.denoiser import Denoiser
-from safetrax.nets.diffusion_actors import MostRewardingWithin, Safest
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP
+from safetrax.policies.diffusion import MostRewardingWithin, Safest
 
 TINY = BARS(
     hidden=(8,),

@@ -22,8 +22,8 @@ from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError
 from safetrax.nets.cvae import Decoder, clipped_normal
 from safetrax.nets.mlp import MLP
-from safetrax.nets.perturbation import PerturbedActor, perturbed
-from safetrax.policy import Policy, RunId
+from safetrax.policies.perturbed import PerturbedActor, perturbed
+from safetrax.policies.policy import Policy, RunId
 from safetrax.training.train import train
 
 STEPS, EPISODES = 5, 8

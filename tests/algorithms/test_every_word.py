@@ -8,15 +8,15 @@ import pytest
 from quick import quick
 
 from safetrax.algorithms import CLASSES
-from safetrax.benchmark import local
-from safetrax.benchmark.folder import BenchmarkFolder
-from safetrax.benchmark.results import read_result
-from safetrax.benchmark.work import perform
 from safetrax.cli.main import main
 from safetrax.data import load
 from safetrax.data.formats.tables import to_pandas
 from safetrax.envs.pool import EnvPool
 from safetrax.evaluation import rollout
+from safetrax.grid import local
+from safetrax.grid.folder import BenchmarkFolder
+from safetrax.grid.job import perform
+from safetrax.grid.results import read_result
 from safetrax.methods import CHOICES
 from safetrax.training.program import Program
 

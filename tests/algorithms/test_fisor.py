@@ -19,9 +19,9 @@ from safetrax.algorithms.fisor import FISOR, FISORIndex, FISORState
 from safetrax.algorithms.learners import Learner, Tracked
 from safetrax.data.store import Store, TransitionIndex, Transitions
 from safetrax.errors import ConfigError
-from safetrax.nets.diffusion_actors import MostRewarding, Safest
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP
+from safetrax.policies.diffusion import MostRewarding, Safest
 
 TINY = FISOR(
     hidden=(8,),

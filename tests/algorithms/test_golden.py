@@ -27,8 +27,8 @@ from safetrax.data.store import TRANSITION_FIELDS, SegmentBatch, SegmentIndex, S
 from safetrax.data.trajectories import Trajectories
 from safetrax.nets.cvae import CVAE, Decoder
 from safetrax.nets.ensemble import Ensemble
-from safetrax.nets.latent_actors import LatentEncoder
 from safetrax.nets.mlp import MLP
+from safetrax.policies.latent import LatentEncoder
 
 GOLDEN = Path(__file__).parent / "golden"
 ROWS = jnp.asarray([50, 3120, 6260, 9390])

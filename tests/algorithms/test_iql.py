@@ -144,7 +144,7 @@ def test_a_free_mean_is_clipped_when_deployed_and_its_deviation_bounded():
     state = algorithm.init(KEY, Spec.of(DATA))
     state = eqx.tree_at(lambda s: s.policy.network.network.biases[-1], state, jnp.array([40.0, -0.2]))
     state = eqx.tree_at(lambda s: s.policy.network.network.weights[-1], state, jnp.zeros((8, 2)))
-    actions, _ = algorithm.actor(state).act((), jnp.zeros((1, 3)), jax.random.split(KEY, 1))
+    actions, _ = algorithm.actor(state).act((), jnp.zeros((1, 3)), ())
     np.testing.assert_allclose(actions, [[1.0, -0.2]], rtol=1e-6)
     policy = eqx.tree_at(lambda p: p.log_std, state.policy.network, jnp.array([-9.0, 7.0]))
     np.testing.assert_array_equal(algorithm._log_std(policy), [-5.0, 2.0])

@@ -19,9 +19,9 @@ from safetrax.data.store import Transitions
 from safetrax.errors import ConfigError
 from safetrax.nets.cvae import Decoder
 from safetrax.nets.ensemble import Ensemble
-from safetrax.nets.latent_actors import LatentActor, LatentEncoder
 from safetrax.nets.mlp import MLP
-from safetrax.policy import Policy, RunId
+from safetrax.policies.latent import LatentActor, LatentEncoder
+from safetrax.policies.policy import Policy, RunId
 from safetrax.training.train import Run, train
 
 TINY = LSPC(hidden=(16,), cvae_hidden=16, latent=4, batch_size=32, updates=3)
@@ -317,7 +317,8 @@ HERE = np.asarray([0.3], np.float32)
 
 def latents(policy: Policy, count: int = 400) -> np.ndarray:
     observations = jnp.tile(jnp.asarray(HERE), (count, 1))
-    return np.asarray(policy.actor.latents(observations, jax.random.split(jax.random.key(0), count)))
+    noise = policy.actor.draw(jax.random.split(jax.random.key(0), count))
+    return np.asarray(policy.actor.latents(observations, noise))
 
 
 @pytest.mark.parametrize("from_prior", [0, 1])

@@ -13,7 +13,7 @@ from safetrax.algorithms.standardisation import (
     require_return_range,
     value_warnings,
 )
-from safetrax.data.catalogue import get_task
+from safetrax.catalogue import get_task
 from safetrax.data.store import TRANSITION_FIELDS, Store
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError

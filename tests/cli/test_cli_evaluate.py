@@ -15,7 +15,7 @@ from safetrax.data import load
 from safetrax.envs.lockstep import Lockstep
 from safetrax.errors import ConfigError, SimulatorError
 from safetrax.evaluation.episodes import EpisodeRow, merge_episodes, read_episodes
-from safetrax.policy import Policies, Policy, RunId
+from safetrax.policies.policy import Policies, Policy, RunId
 from safetrax.training.folder import RunFolder
 
 

@@ -30,7 +30,7 @@ from safetrax.data.filters import (
     apply_filters,
 )
 from safetrax.errors import ConfigError
-from safetrax.policy import Policy
+from safetrax.policies.policy import Policy
 from safetrax.training.folder import RunFolder
 
 TINY = ("--updates", "6", "--hidden", "8", "--batch-size", "4", "--log-every", "3", "--no-evaluate")

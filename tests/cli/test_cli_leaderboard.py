@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from safetrax.catalogue import get_task
 from safetrax.cli.leaderboard import run
-from safetrax.data.catalogue import get_task
 from safetrax.errors import ConfigError, DataError, RunError, TaskError
 from safetrax.evaluation.episodes import EpisodeRow, write_episodes
 from safetrax.training.folder import RunFolder

@@ -19,9 +19,9 @@ from safetrax.errors import RunError, SimulatorError
 from safetrax.evaluation.episodes import EpisodeRow, read_episodes
 from safetrax.evaluation.result import Evaluation
 from safetrax.methods import CHOICES
-from safetrax.nets.actors import DeterministicActor
 from safetrax.nets.mlp import MLP
-from safetrax.policy import Policies, Policy, RunId
+from safetrax.policies.actor import DeterministicActor
+from safetrax.policies.policy import Policies, Policy, RunId
 from safetrax.training.folder import RunFolder
 from safetrax.training.train import Run, TrainingInterruptedError
 

@@ -63,6 +63,7 @@ def test_out_of_an_archive_it_keeps_its_name(demo: Trajectories, tmp_path: Path)
     with zipfile.ZipFile(archive, "w") as file:
         for path in (
             *package.glob("*.py"),
+            *package.glob("*.csv"),
             *package.glob("data/*"),
             *package.glob("data/formats/*"),
             *package.glob("data/demo/*"),

@@ -26,7 +26,7 @@ import pytest
 from rich.console import Console
 
 from bad_server import Answer, serving
-from safetrax.data.catalogue import Task, get_task, tasks
+from safetrax.catalogue import Task, get_task, tasks
 from safetrax.data.download import download, transfer
 from safetrax.data.download.listener import Bar, Lines, Listener, size_text
 from safetrax.data.download.part import Origin, Part

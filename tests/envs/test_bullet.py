@@ -6,7 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from safetrax.data.catalogue import get_task, tasks
+from safetrax.catalogue import get_task, tasks
 from safetrax.envs import make_env
 from safetrax.errors import SimulatorError, TaskError
 

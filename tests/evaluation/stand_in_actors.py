@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from safetrax.nets.actors import Actor, DeterministicActor
 from safetrax.nets.mlp import MLP
-from safetrax.policy import Policy, RunId
+from safetrax.policies.actor import Actor, DeterministicActor
+from safetrax.policies.policy import Policy, RunId
 
 
 class Noisy(Actor):
@@ -18,10 +18,12 @@ class Noisy(Actor):
 
     mean: Float[Array, " A"]
 
+    def draw(self, keys: Key[Array, " n"]) -> Float[Array, "n A"]:
+        return jax.vmap(lambda key: jax.random.uniform(key, self.mean.shape, minval=-0.5, maxval=0.5))(keys)
+
     def act(
-        self, memory: Any, observations: Float[Array, "n O"], keys: Key[Array, " n"]
+        self, memory: Any, observations: Float[Array, "n O"], noise: Float[Array, "n A"]
     ) -> tuple[Float[Array, "n A"], Any]:
-        noise = jax.vmap(lambda key: jax.random.uniform(key, self.mean.shape, minval=-0.5, maxval=0.5))(keys)
         return self.mean + noise, memory
 
 
@@ -33,9 +35,7 @@ class Diary(Actor):
     def reset(self, n: int) -> Any:
         return {"sums": jnp.zeros((n, 2)), "steps": jnp.zeros(n, jnp.int32)}
 
-    def act(
-        self, memory: Any, observations: Float[Array, "n O"], keys: Key[Array, " n"]
-    ) -> tuple[Float[Array, "n A"], Any]:
+    def act(self, memory: Any, observations: Float[Array, "n O"], noise: Any) -> tuple[Float[Array, "n A"], Any]:
         rewards, costs = memory["sums"].T
         sideways = 0.4 * jnp.sin(rewards / 50 + costs + memory["steps"])
         forward = jnp.full(len(observations), self.push)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safetrax.data.catalogue import get_task
+from safetrax.catalogue import get_task
 from safetrax.errors import ConfigError, TaskError
 from safetrax.evaluation.aggregates import aggregates, performance_profiles, task_aggregates
 from safetrax.evaluation.bootstrap import (

@@ -15,7 +15,7 @@ from safetrax.envs.reach_avoid.rollout import world_of
 from safetrax.errors import RunError, SafeTraXWarning, TaskError
 from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.evaluation.rollout import evaluate
-from safetrax.policy import Policies, Policy
+from safetrax.policies.policy import Policies, Policy
 from safetrax.report.reach_avoid import trajectory_map
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from safetrax.benchmark.own_results import own_results
 from safetrax.errors import DataError, RunError
 from safetrax.evaluation.episodes import EpisodeRow, append_episodes, read_episodes, write_episodes
 from safetrax.evaluation.run_scores import run_scores
 from safetrax.evaluation.statistics import benchmark_table, summarise
+from safetrax.leaderboard.own_results import own_results
 
 ROW = EpisodeRow("TraC", "BallRun", 10.0, 0, 5000, 3, 3, 1 / 3, 7.0, 100)
 FAULTS = {

@@ -19,7 +19,7 @@ from safetrax.envs.protocol import Answers
 from safetrax.errors import ConfigError, RunError, SimulatorError, TaskError
 from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.evaluation.rollout import default_slots, evaluate
-from safetrax.policy import Policies, Policy
+from safetrax.policies.policy import Policies, Policy
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,8 @@ def by_hand(policy: Policy, seed: int, episode: int) -> tuple[float, float, int]
     key = jax.random.fold_in(jax.random.key(seed), episode)
     returned, spent, length, ended = 0.0, 0.0, 0, False
     while not ended:
-        now = jax.random.fold_in(key, length)
-        action, memory = policy.actor.act(memory, jnp.asarray(observation)[None], now[None])
+        noise = policy.actor.draw(jax.random.fold_in(key, length)[None])
+        action, memory = policy.actor.act(memory, jnp.asarray(observation)[None], noise)
         observation, reward, terminated, truncated, info = env.step(np.asarray(action[0]))
         memory = policy.actor.observe(memory, jnp.float32([reward]), jnp.float32([info["cost"]]))
         returned, spent, length = returned + reward, spent + info["cost"], length + 1

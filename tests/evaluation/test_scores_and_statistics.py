@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from safetrax.data.catalogue import get_task
+from safetrax.catalogue import get_task
 from safetrax.errors import ConfigError, TaskError
 from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.evaluation.result import format_summaries

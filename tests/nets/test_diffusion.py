@@ -13,11 +13,11 @@ from safetrax.data.store import Transitions
 from safetrax.errors import ConfigError
 from safetrax.nets.denoiser import Denoiser, ResidualBlock, mish
 from safetrax.nets.diffusion import NoiseSchedule, draw_noise, sample
-from safetrax.nets.diffusion_actors import Choice, DiffusionActor, MostRewarding, MostRewardingWithin, Safest
 from safetrax.nets.dropout import dropout
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP, xavier_uniform
-from safetrax.policy import Policy, RunId
+from safetrax.policies.diffusion import Choice, DiffusionActor, MostRewarding, MostRewardingWithin, Safest
+from safetrax.policies.policy import Policy, RunId
 
 KEY = jax.random.key(0)
 FIVE = NoiseSchedule.make("vp", 5)
@@ -323,7 +323,7 @@ def make_actor(denoiser: Denoiser, choice: Choice) -> DiffusionActor:
 
 @eqx.filter_jit
 def act(actor: DiffusionActor, observations: jax.Array, keys: jax.Array) -> jax.Array:
-    return actor.act((), observations, keys)[0]
+    return actor.act((), observations, actor.draw(keys))[0]
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from safetrax.errors import ConfigError
-from safetrax.nets.actors import DeterministicActor, Standardised
 from safetrax.nets.cvae import CVAE, Decoder, clipped_normal
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.gaussian import SquashedGaussian
 from safetrax.nets.mlp import MLP, orthogonal
-from safetrax.policy import Policy, RunId
+from safetrax.policies.actor import DeterministicActor, Standardised
+from safetrax.policies.policy import Policy, RunId
 
 KEY = jax.random.key(0)
 OBS, ACT = 8, 2
@@ -174,14 +174,14 @@ class Gain(DeterministicActor):
     def adjustable(self):
         return {"gain": (0.0, 2.0)}
 
-    def act(self, memory, observations, keys):
-        actions, memory = super().act(memory, observations, keys)
+    def act(self, memory, observations, noise):
+        actions, memory = super().act(memory, observations, noise)
         return self.gain * actions, memory
 
 
 @jax.jit
 def act(actor, observations):
-    return actor.act((), observations, jax.random.split(KEY, len(observations)))[0]
+    return actor.act((), observations, actor.draw(jax.random.split(KEY, len(observations))))[0]
 
 
 def test_standardised_actor_sees_standardised_observations(network):

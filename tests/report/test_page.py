@@ -19,19 +19,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from safetrax.benchmark.folder import BenchmarkFolder
-from safetrax.benchmark.grid import Job
-from safetrax.benchmark.results import JobResult, write_result
+from safetrax.catalogue import get_task, tasks
 from safetrax.cli.report import run
-from safetrax.data.catalogue import get_task, tasks
 from safetrax.data.demo_data import demo_path
 from safetrax.data.formats.hdf5 import write_hdf5
 from safetrax.errors import ConfigError, DataError, RunError, TaskError
 from safetrax.evaluation.episodes import EpisodeRow, write_episodes
+from safetrax.grid.folder import BenchmarkFolder
+from safetrax.grid.grid import Job
+from safetrax.grid.results import JobResult, write_result
 from safetrax.report.page import report_page
-from safetrax.report.page.curves import MOST_POINTS, Line, Panel, within_budget
-from safetrax.report.page.data import gather
-from safetrax.report.page.payload import MOST_BYTES, to_json
+from safetrax.report.panels import MOST_POINTS, Line, Panel, within_budget
+from safetrax.report.payload import MOST_BYTES, to_json
+from safetrax.report.summary import gather
 
 pytest.importorskip("pyarrow", reason="a benchmark's results are Parquet files, which need pyarrow")
 
@@ -759,7 +759,7 @@ def test_a_whole_suite_is_small(tmp_path):
 
 def test_colours_have_contrast():
     """WCAG 2: 4.5 for text, 3 for marks, against every background that they stand on."""
-    style = resources.files("safetrax.report.page").joinpath("style.css").read_text()
+    style = resources.files("safetrax.report").joinpath("style.css").read_text()
     blocks = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
     light, dark = (dict(re.findall(r"--([\w-]+): (#\w{6})", block)) for block in blocks)
     assert light.keys() == dark.keys()

@@ -21,9 +21,9 @@ pytest.importorskip("pyarrow", reason="a benchmark's results are Parquet files, 
 
 from test_page import NASTY, STEP, a_benchmark, a_config, a_gif, a_job, a_result, episodes, with_logs  # noqa: E402
 
-from safetrax.data.catalogue import tasks  # noqa: E402
+from safetrax.catalogue import tasks  # noqa: E402
 from safetrax.report.page import gather, render_page, report_page  # noqa: E402
-from safetrax.report.page.data import Cell, Verdict  # noqa: E402
+from safetrax.report.summary import Cell, Verdict  # noqa: E402
 
 CHROMIUM = shutil.which("chromium")
 TRIED = Path(".venv/chromium.log")  # of make

@@ -15,9 +15,9 @@ from safetrax.algorithms.base import Algorithm, Spec, Stage, keep_state
 from safetrax.algorithms.policies import ActionBounds, policy_network
 from safetrax.data.segments import within_limit
 from safetrax.data.store import TransitionIndex
-from safetrax.nets.actors import Actor
 from safetrax.nets.mlp import MLP, kaiming_uniform
-from safetrax.nets.module import saveable
+from safetrax.nets.saving import saveable
+from safetrax.policies.actor import Actor
 
 OPTIMISER = optax.adam(1e-3)
 
@@ -97,7 +97,7 @@ class ContextActor(Actor):
     def reset(self, n):
         return {"rewards": jnp.zeros((n, self.window)), "costs": jnp.zeros((n, self.window))}
 
-    def act(self, memory, observations, keys):
+    def act(self, memory, observations, noise):
         return self.network(jnp.concatenate([observations, memory["rewards"], memory["costs"]], -1)), memory
 
     def observe(self, memory, rewards, costs):

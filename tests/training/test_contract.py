@@ -16,7 +16,7 @@ from safetrax.algorithms import BC
 from safetrax.data.trajectories import Trajectories
 from safetrax.evaluation.episodes import read_episodes
 from safetrax.evaluation.rollout import evaluate
-from safetrax.policy import Policy
+from safetrax.policies.policy import Policy
 from safetrax.training import train as module
 from safetrax.training.program import Program
 from safetrax.training.train import train

@@ -13,9 +13,9 @@ from safetensors.numpy import load_file
 
 from safetrax.algorithms import BC, IQL, TraC
 from safetrax.errors import DataError, RunError, SafeTraXWarning
-from safetrax.nets.actors import DeterministicActor
 from safetrax.nets.mlp import MLP
-from safetrax.policy import Policy, RunId
+from safetrax.policies.actor import DeterministicActor
+from safetrax.policies.policy import Policy, RunId
 from safetrax.training.train import DivergedError, _remedy, train
 
 SMALL = BC(hidden=(8,), batch_size=8, updates=8)
@@ -95,7 +95,7 @@ def test_a_policy_that_is_not_finite_is_neither_written_nor_read(tmp_path, monke
     with pytest.raises(RunError, match="has parameters that are not finite"):
         broken.save(tmp_path / "broken.safetensors")
     assert not list(tmp_path.iterdir())
-    monkeypatch.setattr("safetrax.policy._finite", lambda actor: True)  # as earlier versions wrote them
+    monkeypatch.setattr("safetrax.policies.policy._finite", lambda actor: True)  # as earlier versions wrote them
     broken.save(tmp_path / "broken.safetensors")
     monkeypatch.undo()
     with pytest.raises(DataError, match=r"broken.safetensors holds a policy whose training diverged"):

@@ -19,7 +19,7 @@ from safetrax.algorithms import BC, TraC
 from safetrax.algorithms.base import Algorithm
 from safetrax.cli.sources import load_sources
 from safetrax.errors import RunError
-from safetrax.policy import Policy
+from safetrax.policies.policy import Policy
 from safetrax.training.checkpoint import Position, load_checkpoint, read_position, save_checkpoint
 from safetrax.training.folder import RunFolder
 from safetrax.training.logs import read_metrics

@@ -13,7 +13,7 @@ from conftest import toy_episodes
 from safetrax.algorithms import BC, CLASSES, IQL
 from safetrax.data import load
 from safetrax.errors import RunError
-from safetrax.nets.actors import DeterministicActor, Standardised
+from safetrax.policies.actor import DeterministicActor, Standardised
 from safetrax.training.train import train
 
 SMALL = BC(hidden=(8,), batch_size=8, updates=2)

@@ -19,8 +19,8 @@ from safetrax.algorithms import BC, Stage
 from safetrax.algorithms.base import Variant, keep_state
 from safetrax.algorithms.diagnosis import LASTING, diverges, lasts
 from safetrax.errors import ConfigError, SafeTraXWarning
-from safetrax.nets.actors import Actor
-from safetrax.policy import RunId
+from safetrax.policies.actor import Actor
+from safetrax.policies.policy import RunId
 from safetrax.training import train as module
 from safetrax.training.plan import Plan
 from safetrax.training.program import Program

@@ -30,9 +30,9 @@ from safetrax.losses.expectile import expectile_loss
 from safetrax.losses.regions import capped_exponential, straightened_exponential, tempered_value
 from safetrax.nets.denoiser import Denoiser
 from safetrax.nets.diffusion import SCHEDULES, ScheduleName
-from safetrax.nets.diffusion_actors import DiffusionActor, MostRewarding, MostRewardingWithin, Safest
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP, xavier_uniform
+from safetrax.policies.diffusion import DiffusionActor, MostRewarding, MostRewardingWithin, Safest
 from safetrax.settings import require
 
 UnsafeName = Literal["escape", "regression", "literal"]

@@ -13,7 +13,7 @@ from jaxtyping import Array, Key
 from safetrax.data.store import Field, Store
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError
-from safetrax.nets.actors import Actor
+from safetrax.policies.actor import Actor
 from safetrax.settings import require, require_types, settings_of
 
 # A State, an Index and Metrics are pytrees of arrays; every algorithm defines its own.

@@ -23,9 +23,9 @@ from safetrax.data.filters.selections import Boundary, Risky, Safe
 from safetrax.data.store import Store, TransitionIndex
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
-from safetrax.nets.actors import Actor
-from safetrax.nets.conditioned import ConditionedActor, with_cost
 from safetrax.nets.mlp import MLP, kaiming_uniform
+from safetrax.policies.actor import Actor
+from safetrax.policies.conditioned import ConditionedActor, with_cost
 from safetrax.settings import require
 
 Mode = Literal["all", "safe", "risky", "boundary", "frontier", "conditioned"]

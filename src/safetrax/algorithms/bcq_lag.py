@@ -13,10 +13,10 @@ from jaxtyping import Array, Float, Key
 from safetrax.algorithms.base import Metrics, Spec
 from safetrax.algorithms.lagrangian_critics import LagrangianCritics, LagrangianState, given
 from safetrax.data.store import Transitions
-from safetrax.nets.actors import Actor
 from safetrax.nets.cvae import clipped_normal
 from safetrax.nets.mlp import MLP
-from safetrax.nets.perturbation import LATENT_BOUND, PerturbedActor, perturbed
+from safetrax.policies.actor import Actor
+from safetrax.policies.perturbed import LATENT_BOUND, PerturbedActor, perturbed
 from safetrax.settings import require
 
 

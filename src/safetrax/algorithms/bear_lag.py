@@ -15,10 +15,10 @@ from safetrax.algorithms.base import Metrics, Spec
 from safetrax.algorithms.lagrangian_critics import LagrangianCritics, LagrangianState, given, over_samples
 from safetrax.data.store import Transitions
 from safetrax.losses.mmd import gaussian_mmd
-from safetrax.nets.actors import Actor
 from safetrax.nets.cvae import clipped_normal
 from safetrax.nets.gaussian import SquashedGaussian
-from safetrax.nets.perturbation import LATENT_BOUND
+from safetrax.policies.actor import Actor
+from safetrax.policies.perturbed import LATENT_BOUND
 from safetrax.settings import require
 
 _LOG_ALPHA_BOUND = 5.0

@@ -27,9 +27,9 @@ from safetrax.losses.dice import (
     worst_case,
 )
 from safetrax.losses.likelihood import gaussian_log_prob, squashed_log_prob, unsquash
-from safetrax.nets.actors import Actor
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.gaussian import SquashedGaussian
+from safetrax.policies.actor import Actor
 from safetrax.settings import require
 
 _ZERO = 1e-3  # a weight below it takes no part in the cloning

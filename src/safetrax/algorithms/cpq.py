@@ -20,10 +20,10 @@ from safetrax.algorithms.policies import ActionBounds
 from safetrax.data.store import TRANSITION_FIELDS, Field, Store, TransitionIndex, Transitions
 from safetrax.data.trajectories import Trajectories
 from safetrax.losses.latent import kl_to_standard_normal
-from safetrax.nets.actors import Actor
 from safetrax.nets.cvae import CVAE
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.gaussian import SquashedGaussian
+from safetrax.policies.actor import Actor
 from safetrax.settings import require
 
 _LOG_ALPHA_BOUND = 5.0

@@ -22,10 +22,10 @@ from safetrax.data.store import TRANSITION_FIELDS, Field, Store, Transitions
 from safetrax.data.trajectories import Trajectories
 from safetrax.losses.conservative import conservative_gap
 from safetrax.losses.likelihood import squashed_log_prob
-from safetrax.nets.actors import Actor
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.gaussian import SquashedGaussian
 from safetrax.nets.mlp import MLP, Initialiser, kaiming_uniform
+from safetrax.policies.actor import Actor
 from safetrax.settings import require
 
 _LOG_STD_BOUNDS = (-20.0, 2.0)

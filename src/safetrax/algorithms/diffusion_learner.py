@@ -15,7 +15,7 @@ from safetrax.algorithms.policies import ActionBounds, dropout_seed
 from safetrax.data.store import Transitions
 from safetrax.nets.denoiser import Denoiser
 from safetrax.nets.diffusion import NoiseSchedule, Predictor, ScheduleName, draw_noise, sample
-from safetrax.nets.diffusion_actors import Choice, DiffusionActor
+from safetrax.policies.diffusion import Choice, DiffusionActor
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ from safetrax.losses.expectile import expectile_loss
 from safetrax.losses.feasibility import constraint_value, feasibility_target, feasibility_weights
 from safetrax.nets.denoiser import Denoiser
 from safetrax.nets.diffusion import SCHEDULES, ScheduleName
-from safetrax.nets.diffusion_actors import DiffusionActor, MostRewarding, Safest
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP, xavier_uniform
+from safetrax.policies.diffusion import DiffusionActor, MostRewarding, Safest
 from safetrax.settings import require
 
 ConstraintName = Literal["feasibility", "cost"]

@@ -20,9 +20,9 @@ from safetrax.data.store import TRANSITION_FIELDS, Field, Store
 from safetrax.data.trajectories import Trajectories
 from safetrax.losses.expectile import expectile_loss
 from safetrax.losses.likelihood import gaussian_log_prob
-from safetrax.nets.actors import Actor
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP
+from safetrax.policies.actor import Actor
 from safetrax.settings import require
 
 _LARGEST_LOG_STD = 2.0

@@ -22,8 +22,8 @@ from safetrax.losses.expectile import expectile_loss
 from safetrax.losses.latent import kl_to_standard_normal
 from safetrax.nets.cvae import CVAE, Decoder
 from safetrax.nets.ensemble import Ensemble
-from safetrax.nets.latent_actors import LARGEST_RESTRICTION, LatentActor, LatentEncoder
 from safetrax.nets.mlp import MLP
+from safetrax.policies.latent import LARGEST_RESTRICTION, LatentActor, LatentEncoder
 from safetrax.settings import require
 
 _SMALLEST = 1e-30  # instead of zero where one divides

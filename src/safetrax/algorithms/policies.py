@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt32
 
 from safetrax.algorithms.base import Spec
-from safetrax.nets.actors import DeterministicActor
 from safetrax.nets.mlp import MLP, Initialiser
+from safetrax.policies.actor import DeterministicActor
 
 
 class ActionBounds(eqx.Module):

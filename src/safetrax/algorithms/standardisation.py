@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from safetrax.algorithms.diagnosis import History, lasts
-from safetrax.data.catalogue import get_task
+from safetrax.catalogue import get_task
 from safetrax.data.store import Store, TransitionIndex
 from safetrax.data.trajectories import Trajectories
-from safetrax.nets.actors import Actor, Standardised
+from safetrax.policies.actor import Actor, Standardised
 from safetrax.settings import require
 
 ReturnRange = float | Literal["horizon"] | None

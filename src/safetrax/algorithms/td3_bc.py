@@ -18,9 +18,9 @@ from safetrax.algorithms.policies import ActionBounds, policy_network
 from safetrax.algorithms.standardisation import RewardIndex, value_warnings
 from safetrax.data.store import TRANSITION_FIELDS, Field, Store, Transitions
 from safetrax.data.trajectories import Trajectories
-from safetrax.nets.actors import Actor
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP, kaiming_uniform
+from safetrax.policies.actor import Actor
 from safetrax.settings import require
 
 _SMALLEST_VALUE = 1e-8  # of mean |Q|, where it divides

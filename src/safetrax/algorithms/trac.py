@@ -36,8 +36,8 @@ from safetrax.losses.classification import (
     trajectory_score,
 )
 from safetrax.losses.likelihood import fixed_variance_log_prob
-from safetrax.nets.actors import Actor
 from safetrax.nets.mlp import MLP, orthogonal
+from safetrax.policies.actor import Actor
 from safetrax.settings import require
 
 _ROWS_AT_ONCE = 8192  # of the pass that caches the reference's log-likelihoods

@@ -17,12 +17,12 @@ from safetrax.cli.console import complain, say, write
 from safetrax.cli.parsing import parse
 from safetrax.cli.plain import plain_table
 from safetrax.errors import ConfigError
-from safetrax.words import exact
+from safetrax.files import exact
 
 if TYPE_CHECKING:
-    from safetrax.benchmark.folder import BenchmarkFolder
-    from safetrax.benchmark.grid import Grid, Job
-    from safetrax.benchmark.status import Status
+    from safetrax.grid.folder import BenchmarkFolder
+    from safetrax.grid.grid import Grid, Job
+    from safetrax.grid.status import Status
 
 _PROG = "safetrax benchmark"
 _ABOUT = """Train and evaluate a grid: algorithms x tasks x cost limits x seeds.
@@ -146,14 +146,14 @@ def parse_settings(words: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _run(options: BenchmarkOptions) -> int:
-    from safetrax.benchmark.folder import BenchmarkFolder
-    from safetrax.benchmark.local import lanes
-    from safetrax.benchmark.results import require_pyarrow
+    from safetrax.grid.folder import BenchmarkFolder
+    from safetrax.grid.local import lanes
+    from safetrax.grid.results import require_pyarrow
 
     require_pyarrow()
     jobs = _grid(options).jobs()
     if options.executor == "ray":
-        from safetrax.benchmark.cluster import Needs, host_and_port, require_ray
+        from safetrax.grid.ray import Needs, host_and_port, require_ray
 
         if options.ray_address not in (None, "auto"):
             host_and_port(options.ray_address)
@@ -169,13 +169,13 @@ def _run(options: BenchmarkOptions) -> int:
         todo = _todo(folder, jobs, options.retry)
         screen = _Screen(folder, len(places))
         if todo and options.executor == "ray":
-            from safetrax.benchmark.cluster import run_on_ray
+            from safetrax.grid.ray import run_on_ray
 
             run_on_ray(
                 folder, todo, needs, address=options.ray_address, workers=options.workers, report=screen.refresh
             )
         elif todo:
-            from safetrax.benchmark.local import run_locally
+            from safetrax.grid.local import run_locally
 
             run_locally(folder, todo, places, report=screen.refresh)
     return _close(folder, jobs)
@@ -183,7 +183,7 @@ def _run(options: BenchmarkOptions) -> int:
 
 def _grid(options: BenchmarkOptions) -> Grid:
     """What the file says, and the flags over it."""
-    from safetrax.benchmark.grid import Grid
+    from safetrax.grid.grid import Grid
 
     if len(options.grid) > 1:
         raise ConfigError(f"{_PROG} takes one grid file, not {len(options.grid)}.")
@@ -211,7 +211,7 @@ def _require_simulators(jobs: Sequence[Job]) -> None:
 
 def _todo(folder: BenchmarkFolder, jobs: Sequence[Job], retry: bool) -> list[Job]:
     """Jobs that are not done, without the failed ones unless asked for."""
-    from safetrax.benchmark.results import read_result
+    from safetrax.grid.results import read_result
 
     states = {state.job.name: state for state in folder.states()}
     failed = [job for job in jobs if states[job.name].name == "failed"]
@@ -239,7 +239,7 @@ class _Screen:
 
     def refresh(self) -> None:
         """Say it, if the last time is long enough ago."""
-        from safetrax.benchmark.status import status
+        from safetrax.grid.status import status
 
         now = time.monotonic()
         if now - self._last < self._seconds:
@@ -280,9 +280,9 @@ def duration(seconds: float) -> str:
 
 def _close(folder: BenchmarkFolder, jobs: Sequence[Job]) -> int:
     """The last words: a table of the results, what failed, and the exit code."""
-    from safetrax.benchmark.results import all_rows, read_result
     from safetrax.cli.tables import NOTE, results_table
     from safetrax.evaluation.statistics import last_steps
+    from safetrax.grid.results import all_rows, read_result
 
     if sys.stderr.isatty():
         print(file=sys.stderr)
@@ -304,8 +304,8 @@ def _close(folder: BenchmarkFolder, jobs: Sequence[Job]) -> int:
 
 def _status(argv: list[str]) -> int:
     options = parse(StatusOptions, argv, prog=f"{_PROG} status", description="How far a benchmark is.")
-    from safetrax.benchmark.folder import BenchmarkFolder
-    from safetrax.benchmark.status import status
+    from safetrax.grid.folder import BenchmarkFolder
+    from safetrax.grid.status import status
 
     found = status(BenchmarkFolder.open(options.folder))
     if options.json:
@@ -343,9 +343,9 @@ def _status(argv: list[str]) -> int:
 
 def _names() -> int:
     """Everything that a grid takes by name."""
-    from safetrax.benchmark.ablations import ABLATIONS
-    from safetrax.benchmark.protocols import PROTOCOLS
-    from safetrax.data.catalogue import SUITES, tasks
+    from safetrax.catalogue import SUITES, tasks
+    from safetrax.grid.ablations import ABLATIONS
+    from safetrax.grid.protocols import PROTOCOLS
     from safetrax.methods import CHOICES
 
     table = plain_table("ablations")

@@ -9,8 +9,8 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from safetrax.catalogue import Task, get_task, task_of_file
 from safetrax.cli.parsing import attribute_docs
-from safetrax.data.catalogue import Task, get_task, task_of_file
 from safetrax.data.demo_data import DEMO, DEMO_FILE
 from safetrax.errors import TaskError
 from safetrax.methods import Choice

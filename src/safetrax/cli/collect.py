@@ -22,7 +22,7 @@ from safetrax.errors import ConfigError
 if TYPE_CHECKING:
     from safetrax.collection.collecting import Collection
     from safetrax.collection.collecting import Progress as Report
-    from safetrax.policy import Policies
+    from safetrax.policies.policy import Policies
 
 _PROG = "safetrax collect"
 _ABOUT = """Make a data set in DSRL's format: run episodes, keep whole ones, write HDF5.

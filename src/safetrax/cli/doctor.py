@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from rich.text import Text
 
-from safetrax import __version__
+from safetrax._version import __version__
 from safetrax.cli.ask import ask, ask_suites
 from safetrax.cli.console import say
 from safetrax.cli.parsing import parse

@@ -10,9 +10,9 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from safetrax.catalogue import Task, get_task, tasks
 from safetrax.cli.console import complain, say
 from safetrax.cli.parsing import parse
-from safetrax.data.catalogue import Task, get_task, tasks
 from safetrax.data.download.listener import make_listener
 from safetrax.data.places import dataset_path
 from safetrax.errors import ConfigError, SafeTraXError

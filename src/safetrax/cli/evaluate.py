@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from safetrax.catalogue import get_task
 from safetrax.cli.console import say
 from safetrax.cli.parsing import parse
-from safetrax.data.catalogue import get_task
 from safetrax.data.segments import check_cost_limits
 from safetrax.envs.pool import STEP_TIMEOUT
 from safetrax.errors import ConfigError

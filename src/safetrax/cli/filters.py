@@ -19,8 +19,8 @@ from safetrax.cli.plain import plain_table
 from safetrax.data.filters import FILTERS, Filter
 from safetrax.data.segments import within_limit
 from safetrax.data.trajectories import Trajectories
-from safetrax.errors import ConfigError
-from safetrax.words import exact, nearest
+from safetrax.errors import ConfigError, nearest
+from safetrax.files import exact
 
 FILTERS_FLAG = tyro.conf.arg(metavar="NAME[:VALUE][,KEY=VALUE] ...", help_behavior_hint="(default: none)")
 """How `--filters` looks in the help."""

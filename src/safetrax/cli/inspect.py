@@ -22,7 +22,7 @@ from safetrax.data import Trajectories, get_task, load, validate, write_hdf5
 from safetrax.data.filters import Filter, filter_steps
 from safetrax.data.segments import Ratio, check_cost_limits, within_limit
 from safetrax.errors import ConfigError
-from safetrax.words import exact
+from safetrax.files import exact
 
 if TYPE_CHECKING:
     from safetrax.algorithms.trac import TraC

@@ -12,13 +12,13 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from safetrax.benchmark.leaderboard import Entry, Leaderboard, leaderboard
-from safetrax.benchmark.rendering import HEADINGS, LEGEND, Notes, cells, source_lines, to_json, to_markdown
 from safetrax.cli.console import say, write
 from safetrax.cli.parsing import parse
 from safetrax.cli.plain import plain_table
 from safetrax.errors import ConfigError
 from safetrax.files import atomic_path, check_writable
+from safetrax.leaderboard.leaderboard import Entry, Leaderboard, leaderboard
+from safetrax.leaderboard.rendering import HEADINGS, LEGEND, Notes, cells, source_lines, to_json, to_markdown
 
 Format = Literal["table", "markdown", "json"]
 

@@ -11,11 +11,10 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from safetrax import __version__
+from safetrax._version import __version__
 from safetrax.cli.console import complain, give_up, naming_stdout, one_line_warnings, prepare_streams, wrapped, write
 from safetrax.cli.faults import explained, require_platform
-from safetrax.errors import ConfigError, SafeTraXError
-from safetrax.words import nearest
+from safetrax.errors import ConfigError, SafeTraXError, nearest
 
 # Each verb is the module of that name with a function `run(argv) -> exit code`, imported when it is asked for.
 VERBS = {

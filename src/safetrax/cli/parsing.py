@@ -15,8 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from safetrax.cli.console import wrapped, write
-from safetrax.errors import ConfigError
-from safetrax.words import nearest
+from safetrax.errors import ConfigError, nearest
 
 T = TypeVar("T")
 

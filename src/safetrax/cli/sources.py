@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from safetrax.data.catalogue import get_task
+from safetrax.catalogue import get_task
 from safetrax.errors import ConfigError, DataError
-from safetrax.policy import Policies, Policy, RunId
+from safetrax.policies.policy import Policies, Policy, RunId
 from safetrax.training.folder import RunFolder
 
 
@@ -59,7 +59,7 @@ def load_sources(paths: Sequence[str], task: str | None) -> list[Source]:
 
 
 def adjusted(source: Source, values: Mapping[str, float]) -> Source:
-    """The source with its policies adjusted, see `safetrax.policy.Policy.adjusted`.
+    """The source with its policies adjusted, see `safetrax.policies.policy.Policy.adjusted`.
 
     Variants that differ in what is adjusted become the same policy, which is then kept once.
 

@@ -10,7 +10,7 @@ from rich.text import Text
 from safetrax.cli.plain import plain_table
 from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.evaluation.statistics import Summary, benchmark_table, summarise
-from safetrax.words import exact
+from safetrax.files import exact
 
 
 def results_table(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] = (), *, title: str = "") -> Table:

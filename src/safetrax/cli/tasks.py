@@ -10,11 +10,11 @@ import tyro
 from rich.table import Table
 from rich.text import Text
 
+from safetrax.catalogue import Task, tasks
 from safetrax.cli.ask import ask_suites
 from safetrax.cli.console import say
 from safetrax.cli.parsing import parse
 from safetrax.cli.plain import plain_table
-from safetrax.data.catalogue import Task, tasks
 from safetrax.data.download.contents import fault_of
 from safetrax.data.download.listener import size_text
 from safetrax.data.download.part import Part

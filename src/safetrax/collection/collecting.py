@@ -13,7 +13,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from safetrax import __version__
+from safetrax._version import __version__
+from safetrax.catalogue import Task
 from safetrax.collection.buffer import Buffer
 from safetrax.collection.episodes import Episode, join
 from safetrax.collection.performers import Box
@@ -33,15 +34,14 @@ from safetrax.collection.plan import (
 from safetrax.collection.ppo import PPO
 from safetrax.collection.source import Source, Tally, episode_seed
 from safetrax.collection.state import load_state, save_state, state_path
-from safetrax.data.catalogue import Task
 from safetrax.data.formats.hdf5 import write_hdf5
 from safetrax.data.trajectories import Trajectories
 from safetrax.envs.pool import STEP_TIMEOUT, EnvPool
 from safetrax.envs.suites import load_suite
 from safetrax.errors import ConfigError, RunError, SafeTraXError, SafeTraXWarning, SimulatorError
-from safetrax.evaluation.inference import require_fit
 from safetrax.files import locked, sweep
-from safetrax.policy import Policies, Policy
+from safetrax.policies.batched import require_fit
+from safetrax.policies.policy import Policies, Policy
 from safetrax.training.interrupt import catch_signals
 
 

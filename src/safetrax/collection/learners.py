@@ -11,16 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from safetrax.catalogue import Task
 from safetrax.collection import ppo
 from safetrax.collection.episodes import Episode
 from safetrax.collection.lagrangian import Multiplier, Sweep
 from safetrax.collection.recorder import Recorded, record
 from safetrax.collection.source import Keep, Tally, episode_seed
-from safetrax.data.catalogue import Task
 from safetrax.envs.lockstep import Start
 from safetrax.envs.pool import GROUPS, EnvPool
 from safetrax.errors import RunError
-from safetrax.evaluation.inference import Feed
+from safetrax.policies.batched import Feed
 
 _PADDING = 4096  # rows; so that few shapes are compiled
 

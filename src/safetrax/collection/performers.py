@@ -13,8 +13,8 @@ from safetrax.collection.recorder import record
 from safetrax.collection.source import Keep, Tally, episode_seed
 from safetrax.envs.lockstep import Start
 from safetrax.envs.pool import GROUPS, EnvPool
-from safetrax.evaluation.inference import BatchedActors, Feed, require_finite
-from safetrax.policy import Policies
+from safetrax.policies.batched import BatchedActors, Feed, require_finite
+from safetrax.policies.policy import Policies
 
 Box = tuple[np.ndarray, np.ndarray]  # lower and upper bounds of actions, float32 (A,) each
 

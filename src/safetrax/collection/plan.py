@@ -9,19 +9,19 @@ from typing import Any, Literal
 
 import numpy as np
 
+from safetrax.catalogue import Task, get_task
 from safetrax.collection.buffer import Buffer
 from safetrax.collection.learners import Learners, default_sweeps
 from safetrax.collection.performers import Box, Drivers, Trained
 from safetrax.collection.ppo import PPO
 from safetrax.collection.source import MOST_SEEDS, Source
-from safetrax.data.catalogue import Task, get_task
 from safetrax.envs.pool import GROUPS, usable_cores
 from safetrax.envs.suites import load_suite, require_suite
 from safetrax.errors import ConfigError, TaskError
 from safetrax.evaluation.rollout import default_slots
-from safetrax.policy import Policies, Policy
+from safetrax.files import exact
+from safetrax.policies.policy import Policies, Policy
 from safetrax.settings import require_whole
-from safetrax.words import exact
 
 Method = Literal["agents", "driver", "policies"]
 _EPISODES_PER_ITERATION = 8  # of each agent, at least

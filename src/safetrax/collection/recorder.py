@@ -13,7 +13,7 @@ from safetrax.collection.source import Keep
 from safetrax.envs.lockstep import Lockstep, Place, Start, run_all
 from safetrax.envs.pool import GROUPS, EnvPool
 from safetrax.envs.protocol import IDLE, Answers
-from safetrax.evaluation.inference import Feed
+from safetrax.policies.batched import Feed
 
 # group, owner, and steps of that owner in that group that are made or to be expected of the episodes under way -> the
 # next episode, if any

@@ -1,8 +1,8 @@
 """Everything before the first gradient: reading, checking and describing logged trajectories."""
 
-from safetrax.data.catalogue import Task, get_task, tasks
+from safetrax.catalogue import Task, get_task, tasks
 from safetrax.data.formats.hdf5 import write_hdf5
-from safetrax.data.formats.minari_sets import to_minari
+from safetrax.data.formats.minari import to_minari
 from safetrax.data.formats.npz import write_npz
 from safetrax.data.formats.tables import from_pandas, to_pandas, write_parquet
 from safetrax.data.readers import load

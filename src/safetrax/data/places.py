@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from safetrax.data.catalogue import Task, get_task
+from safetrax.catalogue import Task, get_task
 
 FOLDER_VARIABLE = "DSRL_DATASET_DIR"
 """The environment variable that DSRL and this library take the folder from."""

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Float32, Int, Int8, Int32
 
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError, DataError
-from safetrax.words import exact
+from safetrax.files import exact
 
 DESIRABLE, UNDESIRABLE, UNUSED = 1, 0, -1
 

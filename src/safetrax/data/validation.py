@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32
 
-from safetrax.data.catalogue import Task, get_task
+from safetrax.catalogue import Task, get_task
 from safetrax.data.formats.found import feature_names
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError

@@ -11,7 +11,7 @@ import numpy as np
 from safetrax.errors import SimulatorError
 
 if TYPE_CHECKING:
-    from safetrax.data.catalogue import Task
+    from safetrax.catalogue import Task
 
 SUITE = "gymnasium"
 
@@ -40,7 +40,7 @@ def describe(env_id: str, horizon: int | None = None) -> tuple[Task, np.ndarray,
     Raises:
         SimulatorError: it cannot be made, or has no time limit and `horizon` is not given.
     """
-    from safetrax.data.catalogue import Task  # late: worker processes import this module
+    from safetrax.catalogue import Task  # late: worker processes import this module
 
     env = CostEnv(env_id, horizon or 1)
     limit = horizon or (env.spec.max_episode_steps if env.spec else None)

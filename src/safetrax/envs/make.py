@@ -9,7 +9,7 @@ from safetrax.envs.suites import build_env, load_suite, require_suite
 if TYPE_CHECKING:
     import gymnasium
 
-    from safetrax.data.catalogue import Task
+    from safetrax.catalogue import Task
 
 
 def make_env(task: str, *, render: bool = False) -> gymnasium.Env[Any, Any]:
@@ -52,7 +52,7 @@ def require_task(task: str) -> Task:
         SimulatorError: its suite is not supported by this version.
     """
     # imported late: worker processes import this package, whatever safetrax.data comes to import
-    from safetrax.data.catalogue import get_task
+    from safetrax.catalogue import get_task
 
     found = get_task(task)
     require_suite(found.suite)

@@ -10,7 +10,7 @@ from types import TracebackType
 
 import numpy as np
 
-from safetrax.data.catalogue import Task
+from safetrax.catalogue import Task
 from safetrax.envs.handle import WorkerDiedError, WorkerHandle
 from safetrax.envs.make import require_task
 from safetrax.envs.protocol import Answers, Setup

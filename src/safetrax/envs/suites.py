@@ -104,7 +104,7 @@ def status_of(suite: str, *, probe: bool = False) -> tuple[str, bool, str]:
     try:
         versions = load_suite(suite).versions()
         if probe:
-            from safetrax.data.catalogue import tasks  # late: worker processes import this module
+            from safetrax.catalogue import tasks  # late: worker processes import this module
 
             first = tasks(suite)[0]
             env = build_env(suite, first.env_id, first.horizon)

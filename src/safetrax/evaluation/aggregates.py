@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float
 
-from safetrax.errors import ConfigError
+from safetrax.errors import ConfigError, nearest
 from safetrax.evaluation.bootstrap import (
     DEFAULT_BOOTSTRAP,
     Bootstrap,
@@ -39,7 +39,6 @@ from safetrax.evaluation.bootstrap import (
 from safetrax.evaluation.run_scores import RunScore
 from safetrax.evaluation.run_table import RunTable, run_tables, without_rounding
 from safetrax.evaluation.statistics import Estimate
-from safetrax.words import nearest
 
 ProfileKind = Literal["return", "cost", "safe return"]
 

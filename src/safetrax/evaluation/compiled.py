@@ -10,9 +10,9 @@ import jax
 import numpy as np
 from jaxtyping import Float64, Int
 
-from safetrax.data.catalogue import Task
-from safetrax.evaluation.inference import require_finite
-from safetrax.policy import Policies
+from safetrax.catalogue import Task
+from safetrax.policies.batched import require_finite
+from safetrax.policies.policy import Policies
 
 _BLOCK = 64  # episodes of each policy side by side, whatever their number: rows must not depend on it
 

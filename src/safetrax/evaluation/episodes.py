@@ -10,8 +10,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from safetrax.errors import DataError
-from safetrax.files import append_text, write_text
-from safetrax.words import exact
+from safetrax.files import append_text, exact, write_text
 
 COLUMNS = (
     "algorithm", "task", "cost_limit", "seed", "step", "episode", "env_seed", "return", "cost", "length",

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from safetrax.evaluation.episodes import EpisodeRow, write_episodes
 from safetrax.evaluation.statistics import Summary, summarise
-from safetrax.words import exact
+from safetrax.files import exact
 
 _WIDTH = 118
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from safetrax.data.catalogue import Task
+from safetrax.catalogue import Task
 from safetrax.envs.lockstep import Lockstep, Place, Start, run_all
 from safetrax.envs.make import require_task
 from safetrax.envs.pool import GROUPS, STEP_TIMEOUT, EnvPool
@@ -19,9 +19,9 @@ from safetrax.envs.suites import require_suite
 from safetrax.errors import ConfigError
 from safetrax.evaluation.compiled import play_compiled
 from safetrax.evaluation.episodes import EpisodeRow
-from safetrax.evaluation.inference import BatchedActors, Feed, require_finite, require_fit
 from safetrax.evaluation.result import Evaluation
-from safetrax.policy import Policies, Policy, RunId
+from safetrax.policies.batched import BatchedActors, Feed, require_finite, require_fit
+from safetrax.policies.policy import Policies, Policy, RunId
 from safetrax.settings import require_whole
 
 __all__ = ["SEED_STRIDE", "Evaluation", "default_slots", "evaluate"]

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from safetrax.data.catalogue import get_task
-from safetrax.errors import ConfigError
+from safetrax.catalogue import get_task
+from safetrax.errors import ConfigError, nearest
 from safetrax.evaluation.episodes import EpisodeRow, RunKey, require_possible, run_text
 from safetrax.evaluation.scores import is_safe, normalised_cost, normalised_return
-from safetrax.words import nearest
 
 LAST = "last"
 BEST_REWARD_SAFE = "best-reward-safe"

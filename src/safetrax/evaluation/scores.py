@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from safetrax.data.catalogue import Task, get_task
+from safetrax.catalogue import Task, get_task
 from safetrax.settings import require
 
 SAFE_UP_TO = 1.0  # a normalised cost of exactly 1 is within the limit

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from safetrax.data.catalogue import get_task
+from safetrax.catalogue import get_task
 from safetrax.errors import ConfigError
 from safetrax.evaluation.episodes import EpisodeRow, RunKey, require_possible
 from safetrax.evaluation.scores import is_safe, normalised_cost, normalised_return

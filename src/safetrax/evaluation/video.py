@@ -11,10 +11,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from safetrax.envs.make import make_env, require_task
 from safetrax.errors import ConfigError
-from safetrax.evaluation.inference import BatchedActors, Feed, require_finite, require_fit
 from safetrax.evaluation.rollout import SEED_STRIDE
 from safetrax.files import atomic_path
-from safetrax.policy import Policies, Policy
+from safetrax.policies.batched import BatchedActors, Feed, require_finite, require_fit
+from safetrax.policies.policy import Policies, Policy
 
 _FRAMES = 90
 _COLOURS = 128

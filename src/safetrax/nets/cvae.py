@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from safetrax.nets.mlp import MLP
-from safetrax.nets.module import saveable
+from safetrax.nets.saving import saveable
 
 _LOG_STD_BOUNDS = (-4.0, 15.0)
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Key, UInt32
 
 from safetrax.nets.dropout import dropout
 from safetrax.nets.mlp import linear, xavier_uniform
-from safetrax.nets.module import saveable
+from safetrax.nets.saving import saveable
 
 FREQUENCIES, _FREQUENCY_STD, TIME = 32, 0.2, 128
 _EPSILON = 1e-6  # of the layer norm

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from safetrax.nets.module import saveable
+from safetrax.nets.saving import saveable
 from safetrax.settings import require
 
 ScheduleName = Literal["vp", "cosine"]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from safetrax.nets.mlp import MLP, Initialiser, kaiming_uniform
-from safetrax.nets.module import saveable
+from safetrax.nets.saving import saveable
 
 
 @saveable

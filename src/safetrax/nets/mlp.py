@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt32
 
 from safetrax.nets.dropout import relu_dropout
-from safetrax.nets.module import saveable
+from safetrax.nets.saving import saveable
 
 Initialiser = Callable[[jax.Array, int, int], tuple[jax.Array, jax.Array]]
 

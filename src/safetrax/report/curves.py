@@ -12,12 +12,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
-from safetrax.data.catalogue import get_task
+from safetrax.catalogue import get_task
 from safetrax.errors import ConfigError
 from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.evaluation.scores import normalised_cost, normalised_return
+from safetrax.files import exact
 from safetrax.report.style import STYLE, Key, check_figure_path, distinct, make_panels, mark_threshold, save
-from safetrax.words import exact
 
 if TYPE_CHECKING:  # imports jax, which drawing does without
     from safetrax.training.logs import MetricRow

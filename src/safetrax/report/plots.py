@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from safetrax.data.segments import DESIRABLE, UNDESIRABLE, UNUSED, Ratio, label_windows
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError
+from safetrax.files import exact
 from safetrax.report.curves import learning_curves
 from safetrax.report.style import (
     BLUE,
@@ -31,7 +32,6 @@ from safetrax.report.style import (
     mark_threshold,
     save,
 )
-from safetrax.words import exact
 
 if TYPE_CHECKING:  # it imports jax, which drawing does without
     from safetrax.evaluation.statistics import Summary

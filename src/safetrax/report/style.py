@@ -16,8 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from safetrax.errors import ConfigError
-from safetrax.files import atomic_path
-from safetrax.words import exact
+from safetrax.files import atomic_path, exact
 
 # Okabe and Ito's colours (2008), told apart with any kind of colour vision, in an order of falling contrast.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"

@@ -10,7 +10,7 @@ from safetrax.errors import ConfigError, RunError, SimulatorError
 from safetrax.evaluation.episodes import EpisodeRow, append_episodes, read_episodes, write_episodes
 from safetrax.evaluation.rollout import evaluate
 from safetrax.files import drop_cut_line
-from safetrax.policy import Policies
+from safetrax.policies.policy import Policies
 
 
 class Evaluator:

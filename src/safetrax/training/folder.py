@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
-from safetrax import __version__
+from safetrax._version import __version__
 from safetrax.errors import ConfigError, RunError, SafeTraXWarning
 from safetrax.evaluation.episodes import EpisodeRow, merge_episodes
 from safetrax.files import explain_os_errors, locked, sweep, write_json
-from safetrax.policy import Policies, Policy, RunId
+from safetrax.policies.policy import Policies, Policy, RunId
 from safetrax.settings import require_types
 
 

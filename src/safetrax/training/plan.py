@@ -13,16 +13,16 @@ import jax.numpy as jnp
 
 from safetrax.algorithms.base import Algorithm, Usage
 from safetrax.algorithms.standardisation import Standardiser
-from safetrax.data.catalogue import Task, get_task
+from safetrax.catalogue import Task, get_task
 from safetrax.data.segments import check_cost_limits
 from safetrax.data.store import Store
 from safetrax.data.trajectories import Trajectories
 from safetrax.data.validation import check
 from safetrax.errors import ConfigError, SafeTraXWarning
-from safetrax.nets.actors import Actor
-from safetrax.policy import Policies, RunId
+from safetrax.files import exact
+from safetrax.policies.actor import Actor
+from safetrax.policies.policy import Policies, RunId
 from safetrax.settings import require_whole
-from safetrax.words import exact
 
 
 @dataclass(frozen=True)

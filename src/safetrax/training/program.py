@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int32, Key
 from safetrax.algorithms.base import Algorithm, Index, Metrics, Spec, State
 from safetrax.algorithms.standardisation import Standardiser
 from safetrax.data.store import Store
-from safetrax.nets.actors import Actor
+from safetrax.policies.actor import Actor
 
 Batching = Literal["auto", "vmap", "map"]
 Precision = Literal["float32", "tensorfloat32"]

@@ -22,7 +22,7 @@ from safetrax.data.store import Store
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError, RunError, SafeTraXError, SafeTraXWarning
 from safetrax.evaluation.episodes import EpisodeRow
-from safetrax.policy import Policies, Policy, RunId
+from safetrax.policies.policy import Policies, Policy, RunId
 from safetrax.training.checkpoint import Position, load_checkpoint, read_position, require_same, save_checkpoint
 from safetrax.training.evaluator import Evaluator
 from safetrax.training.folder import RunFolder, environment_facts, promise

@@ -14,7 +14,7 @@ import numpy as np
 
 from safetrax.algorithms.standardisation import Standardiser
 from safetrax.errors import RunError
-from safetrax.nets.actors import Standardised
+from safetrax.policies.actor import Standardised
 from safetrax.training.checkpoint import named_leaves, read_checkpoint
 from safetrax.training.folder import RunFolder
 

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 
 from rich.console import Console
 
-from safetrax.data.catalogue import Task, get_task
+from safetrax.catalogue import Task, get_task
 from safetrax.data.download.contents import fault_of
 from safetrax.data.download.listener import Listener, make_listener, size_text
 from safetrax.data.download.part import Part

@@ -27,7 +27,7 @@ from urllib.request import (
     UnknownHandler,
 )
 
-from safetrax import __version__
+from safetrax._version import __version__
 from safetrax.data.download.listener import Listener, size_text
 from safetrax.data.download.part import Origin, Part
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Int64
 
-from safetrax.data.catalogue import DensitySetting, get_task
+from safetrax.catalogue import DensitySetting, get_task
 from safetrax.data.filters.base import DSRL_SEED, Selection, generator, require_seed, require_task
 from safetrax.data.filters.ranges import Range, between, require_range
 from safetrax.data.thinning import grid_cells, thin

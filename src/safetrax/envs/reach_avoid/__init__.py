@@ -26,6 +26,6 @@ def build(env_id: str, horizon: int, *, render: bool = False) -> gymnasium.Env[A
 
 def versions() -> str:
     """The library's own: the world is a part of it."""
-    from safetrax import __version__
+    from safetrax._version import __version__
 
     return f"safetrax {__version__}"

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from safetrax.envs.reach_avoid.feasibility import brake
 from safetrax.envs.reach_avoid.world import ReachAvoid
-from safetrax.nets.actors import Actor
+from safetrax.policies.actor import Actor
 
 _TURNS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 _PUSHES = (-1.0, 0.0, 1.0)
@@ -51,10 +51,8 @@ class Expert(Actor):
         """With fifteen controls."""
         return Expert(jnp.asarray(list(itertools.product(_PUSHES, _TURNS))), world)
 
-    def act(
-        self, memory: Any, observations: Float[Array, "n O"], keys: Key[Array, " n"]
-    ) -> tuple[Float[Array, "n 2"], Any]:
-        """The first action of the best plan; `keys` are not used."""
+    def act(self, memory: Any, observations: Float[Array, "n O"], noise: Any) -> tuple[Float[Array, "n 2"], Any]:
+        """The first action of the best plan."""
         states = self.world.state_of(observations)
         scores = jax.vmap(lambda control: self._score(states, control))(self.controls)
         return self.controls[scores.argmin(axis=0)], memory
@@ -135,15 +133,18 @@ class Wanderer(Actor):
         """No action yet."""
         return jnp.full((n, 2), jnp.nan)
 
-    def act(
-        self, memory: Any, observations: Float[Array, "n O"], keys: Key[Array, " n"]
-    ) -> tuple[Float[Array, "n 2"], Any]:
-        """The held action, or a uniform one."""
+    def draw(self, keys: Key[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, "n 2"]]:
+        """A number that says whether to redraw, and a uniform action."""
 
-        def one(held: Float[Array, " 2"], key: Key[Array, ""]) -> Float[Array, " 2"]:
+        def one(key: Key[Array, ""]) -> tuple[Float[Array, ""], Float[Array, " 2"]]:
             when, what = jax.random.split(key)
-            fresh = jnp.isnan(held[0]) | (jax.random.uniform(when) < self.redraw)
-            return jnp.where(fresh, jax.random.uniform(what, (2,), minval=-1.0, maxval=1.0), held)
+            return jax.random.uniform(when), jax.random.uniform(what, (2,), minval=-1.0, maxval=1.0)
 
-        actions = jax.vmap(one)(memory, keys)
+        return jax.vmap(one)(keys)
+
+    def act(self, memory: Any, observations: Float[Array, "n O"], noise: Any) -> tuple[Float[Array, "n 2"], Any]:
+        """The held action, or the drawn one."""
+        chance, fresh = noise
+        redrawn = jnp.isnan(memory[:, 0]) | (chance < self.redraw)
+        actions = jnp.where(redrawn[:, None], fresh, memory)
         return actions, actions

@@ -15,8 +15,8 @@ from safetrax.envs.reach_avoid.behaviours import Expert, Wanderer
 from safetrax.envs.reach_avoid.rollout import record
 from safetrax.envs.reach_avoid.world import BARS_START, FISOR_START, ReachAvoid
 from safetrax.errors import ConfigError
-from safetrax.nets.actors import Actor
-from safetrax.words import exact
+from safetrax.files import exact
+from safetrax.policies.actor import Actor
 
 _LEAST_RATIO, _LEAST_TRANSITIONS, _LEAST_COSTLY = 1.0, 1000, 10
 _ENOUGH = 0.95  # of the costly steps asked for: what the next episodes cost may not fit into the rest

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from safetrax.envs.reach_avoid.world import STARTS, Numbers, ReachAvoid
-from safetrax.nets.actors import Actor
+from safetrax.policies.actor import Actor
 
 
 class Totals(NamedTuple):
@@ -145,7 +145,7 @@ def _advance(
     world: ReachAvoid, actor: Actor, now: _Now, keys: Key[Array, " n"]
 ) -> tuple[_Now, tuple[Float[Array, "n 2"], Float[Array, " n"], Float[Array, " n"], Bool[Array, " n"]]]:
     """One step of the episodes that have not ended; the others rest."""
-    actions, memory = actor.act(now.memory, world.observe(now.state), keys)
+    actions, memory = actor.act(now.memory, world.observe(now.state), actor.draw(keys))
     step = world.step(now.state, actions)
     rewards, costs = jnp.where(now.alive, step.reward, 0.0), jnp.where(now.alive, step.cost, 0.0)
     memory = actor.observe(memory, rewards, costs)

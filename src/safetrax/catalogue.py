@@ -1,0 +1,207 @@
+"""The 38 tasks of the DSRL benchmark: environment, horizon, reference returns and cost limits.
+
+The numbers are those of Liu et al., "Datasets and Benchmarks for Offline Safe Reinforcement Learning", 2024
+(arXiv:2306.09303), and of its code: constants of the benchmark, never recomputed from a data set. Beside them stands
+the reach-avoid world, which `get_task` knows and `tasks` does not list, as it is no part of the benchmark.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import resources
+from types import MappingProxyType
+
+from safetrax.errors import TaskError
+
+SUITES = ("bullet", "safety_gymnasium", "metadrive")
+
+# the environment that DSRL tells one to install yields 259, which the catalogue has; DSRL's data sheet says 261
+_METADRIVE_OBSERVATION_SIZES = (261, 259)
+
+
+@dataclass(frozen=True)
+class DensitySetting:
+    """The grid over (episode cost, episode return) with which DSRL thins a data set, as `filters.Density` does.
+
+    Attributes:
+        cost_bins: cells along the cost.
+        return_bins: cells along the return.
+        most: episodes kept of a cell that has more.
+        fewest: a cell with no more than these is dropped.
+    """
+
+    cost_bins: int
+    return_bins: int
+    most: int
+    fewest: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of the benchmark, or of the reach-avoid world.
+
+    Attributes:
+        name: short name, for instance `BallRun`.
+        suite: `bullet`, `safety_gymnasium` or `metadrive`; `reach_avoid`, or `gymnasium` for any other.
+        env_id: name under which the simulator, or DSRL, registers the environment.
+        horizon: steps after which an episode is truncated.
+        reward_min: episode return that scores 0.
+        reward_max: episode return that scores 1.
+        cost_min: smallest episode cost in DSRL's file.
+        cost_max: largest episode cost in DSRL's file.
+        observation_size: O.
+        action_size: A; all tasks have the action box [-1, 1].
+        cost_limits: episode cost limits at which the benchmark scores a policy.
+        dataset_file: name of DSRL's file.
+        dataset_urls: where it can be downloaded, in the order to try.
+        density_settings: DSRL's grids by the share of the data that they are named after; none for some tasks.
+    """
+
+    name: str
+    suite: str
+    env_id: str
+    horizon: int
+    reward_min: float
+    reward_max: float
+    cost_min: float
+    cost_max: float
+    observation_size: int
+    action_size: int
+    cost_limits: tuple[float, ...]
+    dataset_file: str
+    dataset_urls: tuple[str, ...] = ()
+    density_settings: Mapping[float, DensitySetting] = field(default_factory=dict, hash=False)
+
+    @property
+    def observation_sizes(self) -> tuple[int, ...]:
+        """Every observation size that data of this task may have."""
+        return _METADRIVE_OBSERVATION_SIZES if self.suite == "metadrive" else (self.observation_size,)
+
+    @property
+    def dataset_prefix(self) -> str:
+        """`dataset_file` without its numbers, for instance `SafetyBallRun-v0`."""
+        return re.sub(r"(-\d+)+\.hdf5$", "", self.dataset_file)
+
+
+# Standing still returns 0; the other reference is the mean return of the world's expert over 1,000 episodes. It pays
+# nothing from the first two starts, and 7 from the one inside a hazard.
+_REACH_AVOID = tuple(
+    Task(
+        name=name,
+        suite="reach_avoid",
+        env_id=f"{name}-v0",
+        horizon=300,
+        reward_min=0.0,
+        reward_max=expert_return,
+        cost_min=0.0,
+        cost_max=300.0,
+        observation_size=11,
+        action_size=2,
+        cost_limits=limits,
+        dataset_file=f"{name}-v0-19.hdf5",
+    )
+    for name, expert_return, limits in (
+        ("ReachAvoid", 5.46, (5.0, 10.0, 20.0)),
+        ("ReachAvoid-FISOR", 5.27, (5.0, 10.0, 20.0)),
+        ("ReachAvoid-Hazard", 4.42, (10.0, 20.0, 40.0)),
+    )
+)
+
+
+def tasks(suite: str | None = None) -> tuple[Task, ...]:
+    """All tasks of the benchmark, or those of one suite, in its order.
+
+    Raises:
+        TaskError: there is no such suite.
+    """
+    if suite is None:
+        return _catalogue()
+    if suite not in SUITES:
+        raise TaskError(f"there is no suite {suite!r}; choose one of {', '.join(SUITES)}.")
+    return tuple(task for task in _catalogue() if task.suite == suite)
+
+
+def get_task(name: str) -> Task:
+    """The task of that name or environment id (`OfflineBallRun-v0`), whatever the case.
+
+    Raises:
+        TaskError: there is no such task; the message names the nearest ones.
+    """
+    found = _by_alias().get(name.casefold())
+    if found is not None:
+        return found
+    near = difflib.get_close_matches(name.casefold(), _by_alias(), n=3, cutoff=0.5)
+    names = list(dict.fromkeys(_by_alias()[alias].name for alias in near))
+    hint = f"did you mean {' or '.join(names)}?" if names else "safetrax.data.tasks() lists all."
+    raise TaskError(f"there is no task {name!r}; {hint}")
+
+
+def task_of_file(file_name: str) -> Task | None:
+    """The task that a file is named after (BallRun for `SafetyBallRun-v0-80-940.hdf5`), None if none."""
+    folded = file_name.casefold()
+    for alias, task in _by_alias().items():
+        # short names are no evidence: anybody may call a file ballrun-something
+        if alias != task.name.casefold() and re.match(re.escape(alias) + r"[-._]", folded):
+            return task
+    return None
+
+
+@lru_cache(maxsize=1)
+def _catalogue() -> tuple[Task, ...]:
+    text = resources.files("safetrax").joinpath("tasks.csv").read_text(encoding="utf-8")
+    return tuple(
+        Task(
+            name=row["task"],
+            suite=row["suite"],
+            env_id=row["env_id"],
+            horizon=int(row["horizon"]),
+            reward_min=float(row["reward_min"]),
+            reward_max=float(row["reward_max"]),
+            cost_min=float(row["cost_min"]),
+            cost_max=float(row["cost_max"]),
+            observation_size=int(row["observation_size"]),
+            action_size=int(row["action_size"]),
+            cost_limits=tuple(float(limit) for limit in row["cost_limits"].split("|")),
+            dataset_file=row["dataset_file"],
+            dataset_urls=tuple(row["dataset_urls"].split("|")),
+            density_settings=MappingProxyType(_density_settings(row["density_settings"])),
+        )
+        for row in csv.DictReader(text.splitlines())
+    )
+
+
+def _density_settings(text: str) -> dict[float, DensitySetting]:
+    """Read `0.5:cbins=10,rbins=20,max_npb=16,min_npb=2;0.75:...`, DSRL's names for the numbers of each grid."""
+    settings = {}
+    for entry in filter(None, text.split(";")):
+        share, _, numbers = entry.partition(":")
+        named = dict(pair.split("=") for pair in numbers.split(","))
+        settings[float(share)] = DensitySetting(
+            cost_bins=int(named["cbins"]),
+            return_bins=int(named["rbins"]),
+            most=int(named["max_npb"]),
+            fewest=int(named["min_npb"]),
+        )
+    return settings
+
+
+@lru_cache(maxsize=1)
+def _by_alias() -> dict[str, Task]:
+    """Every name that a task goes by, case-folded."""
+    return {alias.casefold(): task for task in (*_catalogue(), *_REACH_AVOID) for alias in _aliases(task)}
+
+
+def _aliases(task: Task) -> tuple[str, ...]:
+    prefix = task.dataset_prefix
+    return (
+        task.name,
+        task.env_id,
+        prefix,
+        prefix.replace("Safety", "Offline", 1),  # DSRL's registration
+        prefix.replace("Gymnasium-", "-"),  # Safety-Gymnasium's own registration
+    )

@@ -1,0 +1,338 @@
+"""Data sets of Minari, the Farama Foundation's collection for offline reinforcement learning (extra `minari`).
+
+Minari keeps, per episode of T steps, T actions and rewards, T + 1 observations and, in `infos`, further arrays. The
+costs are `infos["cost"]`: T numbers, or T + 1 of which the first came with the reset and is left out, as it is no
+step's. The action box is that of the action space.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from safetrax.catalogue import get_task
+from safetrax.data.formats.found import Found, empty_matrix, naming, package, parsing
+from safetrax.data.formats.hdf5 import all_arrays, check_stored, open_hdf5
+from safetrax.data.formats.keys import check_unpacked
+from safetrax.data.formats.meter import Meter
+from safetrax.data.trajectories import Trajectories
+from safetrax.errors import ConfigError, DataError, RunError, TaskError
+
+PREFIX = "minari:"
+"""What the name of a data set in Minari's local folder begins with, for `load`."""
+
+_METADATA = "metadata.json"
+_ROWS = 65_536  # compared at once
+
+
+def minari_folder(name: str) -> Path:
+    """The folder of a data set in Minari's local folder (the environment variable MINARI_DATASETS_PATH).
+
+    Raises:
+        DataError: it is not there.
+    """
+    root = Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser()
+    if not is_minari(root / name):
+        raise DataError(
+            f"there is no Minari data set {name!r} in {root}; minari download {name} fetches a published one, "
+            "minari list local shows what is there."
+        )
+    return root / name
+
+
+def is_minari(folder: Path) -> bool:
+    """Whether a folder holds a Minari data set; its inner folder `data` will do, too."""
+    return (_inner(folder) / _METADATA).is_file()
+
+
+def minari_files(folder: Path) -> list[Path]:
+    """The files with the data themselves, in the order of their names."""
+    return sorted(path for path in _inner(folder).rglob("*") if path.is_file() and path.name != _METADATA)
+
+
+def read_minari(folder: Path, *, next_observations: bool, meter: Meter) -> Found:
+    """Read a data set, episode by episode, straight into the final arrays.
+
+    Raises:
+        DataError: Minari is not installed or cannot open it; its spaces are not made of boxes; costs are missing; a
+            file of it would have HDF5 read other files.
+    """
+    minari = package("minari", extra="minari", purpose="reading a Minari data set")
+    files = minari_files(folder)
+    for file in files:  # before Minari opens them without asking
+        if file.suffix == ".hdf5":
+            with open_hdf5(file) as opened:
+                check_stored(file, all_arrays(opened))
+    size = sum(file.stat().st_size for file in files)
+    with naming(folder):
+        _check_episodes(_inner(folder) / _METADATA, size)
+        with _minari():  # also what Gymnasium raises about spaces and environments
+            dataset = minari.MinariDataset(_inner(folder))
+            lengths = [
+                int(entry["total_steps"]) for entry in dataset.storage.get_episode_metadata(dataset.episode_indices)
+            ]
+        if any(not 0 <= length <= size for length in lengths):
+            raise DataError(f"an episode has {min(lengths)} to {max(lengths)} steps; write the data set again.")
+        return _Reader(dataset, lengths, next_observations, meter).read(size)
+
+
+def to_minari(trajectories: Trajectories, dataset_id: str, *, env_id: str | None = None, **metadata: Any) -> Path:
+    """Write a data set into Minari's local folder; `load("minari:" + dataset_id)` gives back the same arrays.
+
+    Args:
+        trajectories: the data. Each next observation must be the observation of the row that follows, for Minari
+            keeps no other but the one after the last step. Where next_observations are not loaded, an episode's
+            last observation stands there again, as `Store.transitions` takes it.
+        dataset_id: its name in Minari, such as `ball/run-v0`.
+        env_id: the Gymnasium environment that the data come from, if it is registered.
+        **metadata: more for `minari.create_dataset_from_buffers`: author, author_email, algorithm_name,
+            code_permalink, description, data_format and so on.
+
+    Returns:
+        The folder of the data set.
+
+    Raises:
+        DataError: Minari is not installed, or it cannot hold these data.
+        ConfigError: the name or the environment is none, or the name is taken.
+        RunError: it cannot be written.
+    """
+    minari = package("minari", extra="minari", purpose="writing a Minari data set")
+    gymnasium = package("gymnasium", extra="minari", purpose="writing a Minari data set")
+    _check_following(trajectories)
+    folder = _new_folder(dataset_id)
+    if env_id is not None and env_id not in gymnasium.registry:
+        raise ConfigError(
+            f"Gymnasium knows no environment {env_id!r}; import the package that registers it, or pass none."
+        )
+    size, box = trajectories.observation_size, gymnasium.spaces.Box
+    try:
+        minari.create_dataset_from_buffers(
+            dataset_id,
+            _buffers(trajectories),
+            env=env_id,
+            observation_space=box(-np.inf, np.inf, (size,), np.float32),
+            action_space=box(trajectories.action_low, trajectories.action_high, dtype=np.float32),
+            **metadata,
+        )
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)  # half a data set
+        if isinstance(error, OSError):
+            raise RunError(f"cannot write {folder}: {error.strerror or error}.") from error
+        raise
+    return folder
+
+
+def _check_episodes(metadata: Path, size: int) -> None:
+    """Raise DataError if the metadata are no JSON object, or promise more episodes than there are bytes."""
+    try:
+        episodes = json.loads(metadata.read_text(encoding="utf-8"))["total_episodes"]
+        if not 0 <= int(episodes) <= size:
+            raise ValueError(f"total_episodes is {episodes}")
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise DataError(
+            f"{metadata.name} cannot be used ({_one_line(error)}); download or write the data set again."
+        ) from error
+
+
+class _Reader:
+    """Fills the columns with the episodes of one data set."""
+
+    def __init__(self, dataset: Any, lengths: list[int], next_observations: bool, meter: Meter) -> None:
+        self._dataset, self._meter = dataset, meter
+        self._spaces = {"observations": dataset.observation_space, "actions": dataset.action_space}
+        self._offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        self._next = next_observations
+
+    def read(self, file_size: int) -> Found:
+        rows = int(self._offsets[-1])
+        if not rows:
+            raise DataError("the data set has no steps; record some episodes.")
+        sizes = {name: _size(name, space) for name, space in self._spaces.items()}
+        check_unpacked(4 * rows * sum(sizes.values()), file_size)
+        columns = {name: empty_matrix(rows, size) for name, size in sizes.items()}
+        if self._next:
+            columns["next_observations"] = empty_matrix(rows, sizes["observations"])
+        columns |= {name: np.empty(rows, np.float32) for name in ("rewards", "costs")}
+        columns |= {name: np.empty(rows, np.bool_) for name in ("terminated", "truncated")}
+        size = sum(column.nbytes for column in columns.values())
+        self._meter.expect(size)
+        with _minari():
+            episodes = self._dataset.iterate_episodes()
+        for number in range(len(self._offsets) - 1):
+            first, last = map(int, self._offsets[number : number + 2])
+            with _minari():
+                episode = next(episodes)
+            with naming(f"episode {number}"), np.errstate(over="ignore"):
+                for name, values in self._episode(episode, last - first).items():
+                    if name not in columns:
+                        continue
+                    if values.shape[1:] != columns[name].shape[1:]:
+                        raise DataError(
+                            f"{name} have {values.shape[-1]} numbers per step, but their space has "
+                            f"{columns[name].shape[-1]}; write the data set again."
+                        )
+                    columns[name][first:last] = values
+            self._meter.advance(size * (last - first) // rows)
+        low, high = (_flat(self._spaces["actions"], side) for side in ("low", "high"))
+        return Found(
+            columns=columns,
+            offsets=self._offsets[np.concatenate([[True], np.diff(self._offsets) > 0])],
+            action_low=low,
+            action_high=high,
+            task=_task(self._dataset),
+        )
+
+    def _episode(self, episode: Any, steps: int) -> dict[str, np.ndarray]:
+        observations = _rows(self._spaces["observations"], episode.observations)
+        infos = episode.infos if isinstance(episode.infos, dict) else {}
+        if "cost" not in infos:
+            raise DataError(
+                f"infos has no cost (it has {', '.join(infos) or 'nothing'}); record it with record_infos=True, or "
+                "build the data set with Trajectories.from_episodes."
+            )
+        costs = _numbers(infos["cost"]).reshape(-1)
+        columns = {
+            "actions": _rows(self._spaces["actions"], episode.actions),
+            "rewards": _numbers(episode.rewards).reshape(-1),
+            "costs": costs[1:] if len(costs) == steps + 1 else costs,
+            "terminated": _numbers(episode.terminations).astype(np.bool_).reshape(-1),
+            "truncated": _numbers(episode.truncations).astype(np.bool_).reshape(-1),
+        }
+        if len(observations) != steps + 1:
+            raise DataError(f"there are {len(observations)} observations, but {steps} steps need {steps + 1}.")
+        for name, values in columns.items():
+            if len(values) != steps:
+                raise DataError(f"{name} has {len(values)} entries, but there are {steps} steps.")
+        return {**columns, "observations": observations[:-1], "next_observations": observations[1:]}
+
+
+def _inner(folder: Path) -> Path:
+    return folder if (folder / _METADATA).is_file() else folder / "data"
+
+
+def _parts(space: Any) -> list[tuple[Any, Any]] | None:
+    """Key and space of every part of a composite space, in Gymnasium's order of flattening; None: it has none."""
+    spaces = getattr(space, "spaces", None)
+    if spaces is None:
+        return None
+    return list(spaces.items()) if hasattr(spaces, "items") else list(enumerate(spaces))
+
+
+def _size(name: str, space: Any) -> int:
+    """Numbers in one flat row."""
+    parts = _parts(space)
+    if parts is not None:
+        return sum(_size(name, part) for _, part in parts)
+    if type(space).__name__ != "Box":
+        raise DataError(
+            f"{name} come from the space {space}, but only boxes, and dictionaries and tuples of boxes, can be read; "
+            "convert them to numbers with Trajectories.from_episodes."
+        )
+    return int(np.prod(space.shape))
+
+
+def _rows(space: Any, values: Any) -> np.ndarray:
+    """One flat row per step, as gymnasium.spaces.flatten would make it."""
+    parts = _parts(space)
+    with parsing(ValueError, TypeError, KeyError, IndexError):
+        if parts is None:
+            array = _numbers(values)
+            return array.reshape(len(array), -1)
+        return np.concatenate([_rows(part, values[key]) for key, part in parts], axis=1)
+
+
+def _numbers(values: Any) -> np.ndarray:
+    with parsing(ValueError, TypeError):  # of unequal lengths
+        array = np.asarray(values)
+        if array.dtype.kind not in "biuf":
+            raise DataError(f"it holds entries of type {array.dtype}, which are no numbers; convert them to float32.")
+    return array
+
+
+@contextlib.contextmanager
+def _minari() -> Iterator[None]:
+    """Whatever Minari raises about what it reads becomes a sentence."""
+    try:
+        yield
+    except Exception as error:
+        remedy = "if it is damaged, download or write it again"
+        if "lock file" in str(error):  # Minari insists on locks
+            remedy = "set the environment variable HDF5_USE_FILE_LOCKING to FALSE"
+        raise DataError(f"Minari cannot read it ({_one_line(error)}); {remedy}.") from error
+
+
+def _flat(space: Any, side: str) -> np.ndarray:
+    """The lower or the upper end of a space, flat."""
+    parts = _parts(space)
+    if parts is None:
+        return np.asarray(getattr(space, side), np.float32).reshape(-1)
+    return np.concatenate([_flat(part, side) for _, part in parts])
+
+
+def _task(dataset: Any) -> str | None:
+    with contextlib.suppress(TaskError, AttributeError):
+        return get_task(dataset.env_spec.id).name
+    return None
+
+
+def _check_following(trajectories: Trajectories) -> None:
+    """Raise DataError unless every next observation, but an episode's last, is the observation of the next row."""
+    after = trajectories.next_observations
+    if after is None:
+        return
+    ends = trajectories.terminated | trajectories.truncated
+    for first in range(0, len(after) - 1, _ROWS):
+        last = min(first + _ROWS, len(after) - 1)
+        same = after[first:last].view(np.int32) == trajectories.observations[first + 1 : last + 1].view(np.int32)
+        odd = ~same.all(axis=1) & ~ends[first:last]
+        if odd.any():
+            raise DataError(
+                f"next_observations of row {first + int(np.argmax(odd))} are not the observations of the next row, "
+                "though the episode goes on there; Minari cannot hold both, so write HDF5, NPZ or Parquet."
+            )
+
+
+def _new_folder(dataset_id: str) -> Path:
+    from minari.dataset.minari_dataset import parse_dataset_id
+    from minari.storage.datasets_root_dir import get_dataset_path
+
+    try:
+        parse_dataset_id(dataset_id)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            f"{dataset_id!r} is no name for a Minari data set; give one such as ball/run-v0."
+        ) from error
+    folder = Path(get_dataset_path(dataset_id))
+    if folder.exists():
+        raise ConfigError(f"there is a Minari data set {dataset_id} already, in {folder}; raise the version.")
+    return folder
+
+
+def _buffers(trajectories: Trajectories) -> Iterator[Any]:
+    """One buffer per episode, made when Minari writes it: a list of all would double the memory."""
+    from minari.data_collector import EpisodeBuffer
+
+    for number in range(trajectories.num_episodes):
+        episode = trajectories.episode(number)
+        last = episode.get("next_observations", episode["observations"])
+        yield EpisodeBuffer(
+            id=number,
+            observations=np.concatenate([episode["observations"], last[-1:]]),
+            actions=episode["actions"],
+            rewards=episode["rewards"],
+            terminations=episode["terminated"],
+            truncations=episode["truncated"],
+            # as Minari's collector has it, beginning with the reset; its Arrow format cannot read back flat arrays
+            infos={"cost": [np.float32(0), *episode["costs"]]},
+        )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

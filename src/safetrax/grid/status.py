@@ -1,0 +1,99 @@
+"""How far a benchmark is, and how long the rest takes."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from safetrax.errors import DataError
+from safetrax.grid.folder import BenchmarkFolder, State
+from safetrax.grid.results import read_result
+
+ORDER = ("done", "running", "stopped", "failed", "waiting")
+
+
+@dataclass(frozen=True)
+class Status:
+    """At one moment.
+
+    Attributes:
+        states: of every job.
+        seconds_left: of the jobs that neither failed nor are done, with as many side by side as run now; None where
+            no job is done yet and none runs for long enough to tell.
+        damaged: sentences on results that cannot be read.
+    """
+
+    states: tuple[State, ...]
+    seconds_left: float | None
+    damaged: tuple[str, ...]
+
+    def count(self) -> dict[str, int]:
+        """How many jobs are in which state, those that are none left out."""
+        found = Counter[str](state.name for state in self.states)
+        return {name: found[name] for name in ORDER if found[name]}
+
+
+def status(folder: BenchmarkFolder, *, lanes: int | None = None, now: float | None = None) -> Status:
+    """How far a benchmark is.
+
+    Args:
+        folder: of the benchmark.
+        lanes: jobs side by side; None: as many as run now, at least one.
+        now: seconds since 1970; None: now.
+
+    Raises:
+        RunError: the folder is no benchmark's.
+    """
+    now = time.time() if now is None else now
+    states, damaged = folder.states(), []
+    spent: dict[str, list[float]] = {}
+    for state in states:
+        if state.name == "done":
+            try:
+                seconds = _seconds_of(folder.results_file(state.job.name))
+            except DataError as error:
+                damaged.append(str(error))
+                continue
+            spent.setdefault(state.job.algorithm, []).append(seconds)
+    return Status(states, _seconds_left(states, spent, lanes, now), tuple(damaged))
+
+
+def _seconds_of(path: Path) -> float:
+    """Of a done job. Its file does not change, so that looking again every other second costs no reading."""
+    changed = path.stat().st_mtime_ns if path.exists() else 0
+    return _read_once(path, changed)
+
+
+@cache
+def _read_once(path: Path, changed: int) -> float:
+    return float(sum(read_result(path).seconds.values()))
+
+
+def _seconds_left(
+    states: Sequence[State], spent: dict[str, list[float]], lanes: int | None, now: float
+) -> float | None:
+    """The work that is left, shared by the lanes; never less than the longest job that runs."""
+    known = {word: sum(seconds) / len(seconds) for word, seconds in spent.items()}
+    running = [state for state in states if state.name == "running"]
+    rests = []
+    for state in running:
+        share = state.updates / state.total if state.total else 0.0
+        elapsed = now - state.started
+        if share > 0.02:
+            rests.append(elapsed * (1 - share) / share)
+            known.setdefault(state.job.algorithm, elapsed / share)
+        elif state.job.algorithm in known:
+            rests.append(max(0.0, known[state.job.algorithm] - elapsed))
+    waiting = [state for state in states if state.name in ("waiting", "stopped")]
+    if not running and not waiting:
+        return 0.0
+    if not known:
+        return None
+    usual = sum(known.values()) / len(known)
+    rests += [usual] * (len(running) - len(rests))
+    work = sum(rests) + sum(known.get(state.job.algorithm, usual) for state in waiting)
+    return max(work / max(1, lanes or len(running)), *rests, 0.0)

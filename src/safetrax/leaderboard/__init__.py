@@ -1,0 +1,1 @@
+"""The tables that papers published, corrected, and own results beside them."""

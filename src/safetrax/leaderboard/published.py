@@ -1,0 +1,270 @@
+"""Published tables of results on DSRL's tasks, as data: results.csv and averages.csv beside this file.
+
+Every figure is as printed, unless it is a misprint or a wrong conversion: then the right value stands in its place,
+the printed one beside it, and a note says why. `SOURCES` says where each table is from, by which protocol its figures
+were obtained, and what else is wrong with it.
+
+results.csv has the cells. `kind` is `result`; `repeat` for a cell that another table of the same source has too; or
+`ablation` where `variant` says what was changed of the method or the data. An empty `cost_limit` is the mean over the
+three limits of the task's suite. What the papers call BC and train on everything is BC-All here. averages.csv has the
+means over a suite that the papers print.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import Literal, cast, get_args
+
+from safetrax.catalogue import SUITES, get_task
+from safetrax.errors import ConfigError, DataError, TaskError, nearest
+from safetrax.evaluation.scores import is_safe
+from safetrax.leaderboard.papers import SOURCES, PublishedSource
+
+__all__ = [
+    "SOURCES",
+    "PublishedAverage",
+    "PublishedRow",
+    "PublishedSource",
+    "get_source",
+    "published",
+    "published_averages",
+    "published_methods",
+]
+
+Kind = Literal["result", "repeat", "ablation"]
+_UNSTATED = "unstated"  # in the column cost_limit
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """One cell of a published table.
+
+    Attributes:
+        source: key in `SOURCES`.
+        table: where in the source.
+        kind: "result"; "repeat" if another table of the source has the cell too; "ablation" if `variant` is set.
+        task: name in the catalogue.
+        method: its name.
+        variant: what was changed of the method or the data; empty for nothing.
+        cost_limits: over which the cell is a mean; empty if the source does not state them.
+        reward: normalised return.
+        cost: normalised cost, each by its own limit.
+        reward_std: the source's spread of the reward; None if not given.
+        cost_std: the source's spread of the cost; None if not given.
+        reward_printed: what is printed, where that is wrong; else None.
+        cost_printed: what is printed, where that is wrong; else None.
+        note: why it was corrected, or what else is odd about it.
+    """
+
+    source: str
+    table: str
+    kind: Kind
+    task: str
+    method: str
+    variant: str
+    cost_limits: tuple[float, ...]
+    reward: float
+    cost: float
+    reward_std: float | None
+    cost_std: float | None
+    reward_printed: float | None
+    cost_printed: float | None
+    note: str
+
+    @property
+    def safe(self) -> bool:
+        """Whether the cost is at most 1."""
+        return is_safe(self.cost)
+
+    @property
+    def corrected(self) -> bool:
+        """Whether a figure differs from the printed one."""
+        return self.reward_printed is not None or self.cost_printed is not None
+
+
+@dataclass(frozen=True)
+class PublishedAverage:
+    """A mean over the tasks of a suite, as a source prints it.
+
+    Attributes:
+        source: key in `SOURCES`.
+        table: where in the source.
+        suite: whose tasks; of a table that has not all of them, those that it has.
+        method: its name.
+        reward: normalised return.
+        cost: normalised cost.
+        reward_printed: what is printed, where that is wrong; else None.
+        cost_printed: what is printed, where that is wrong; else None.
+        note: why it was corrected, or what else is odd about it.
+    """
+
+    source: str
+    table: str
+    suite: str
+    method: str
+    reward: float
+    cost: float
+    reward_printed: float | None
+    cost_printed: float | None
+    note: str
+
+
+def published(
+    source: str | None = None, task: str | None = None, method: str | None = None
+) -> tuple[PublishedRow, ...]:
+    """The published cells of one source, task and method, whatever the case of the names; None: of all.
+
+    Raises:
+        ConfigError: there is no such source or method; the message names the nearest ones.
+        TaskError: there is no such task.
+    """
+    key = None if source is None else get_source(source).key
+    name = None if task is None else get_task(task).name
+    column = None if method is None else _method(method)
+    return tuple(
+        row
+        for row in _results()
+        if key in (None, row.source) and name in (None, row.task) and column in (None, row.method)
+    )
+
+
+def published_averages(
+    source: str | None = None, suite: str | None = None, method: str | None = None
+) -> tuple[PublishedAverage, ...]:
+    """The published means over suites of one source, suite and method; None: of all.
+
+    Raises:
+        ConfigError: there is no such source or method; the message names the nearest ones.
+        TaskError: there is no such suite.
+    """
+    if suite is not None and suite not in SUITES:
+        raise TaskError(f"there is no suite {suite!r}; {nearest(suite, SUITES)}")
+    key = None if source is None else get_source(source).key
+    column = None if method is None else _method(method)
+    return tuple(
+        row
+        for row in _averages()
+        if key in (None, row.source) and suite in (None, row.suite) and column in (None, row.method)
+    )
+
+
+def published_methods() -> tuple[str, ...]:
+    """The names of all methods that have published cells, in order of the alphabet."""
+    return tuple(sorted({row.method for row in _results()}, key=str.casefold))
+
+
+def get_source(name: str) -> PublishedSource:
+    """The source of that key, whatever the case.
+
+    Raises:
+        ConfigError: there is none; the message names the nearest one.
+    """
+    found = SOURCES.get(name.casefold())
+    if found is None:
+        raise ConfigError(f"there is no source {name!r}; {nearest(name, SOURCES)}")
+    return found
+
+
+def _method(name: str) -> str:
+    known = {method.casefold(): method for method in published_methods()}
+    if name.casefold() not in known:
+        raise ConfigError(f"there is no published method {name!r}; {nearest(name, known)}")
+    return known[name.casefold()]
+
+
+@lru_cache(maxsize=1)
+def _results() -> tuple[PublishedRow, ...]:
+    return tuple(_result(place, cells) for place, cells in _read("results.csv"))
+
+
+@lru_cache(maxsize=1)
+def _averages() -> tuple[PublishedAverage, ...]:
+    return tuple(_average(place, cells) for place, cells in _read("averages.csv"))
+
+
+def _read(name: str) -> Iterable[tuple[str, Mapping[str, str]]]:
+    """Each line with its place, for errors."""
+    text = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    for number, cells in enumerate(csv.DictReader(text.splitlines()), start=2):
+        yield f"the shipped {name}, line {number}", cells
+
+
+def _result(place: str, cells: Mapping[str, str]) -> PublishedRow:
+    kind = cells["kind"]
+    _require(kind in get_args(Kind), place, f"the kind {kind!r} is unknown")
+    _require(
+        (kind == "ablation") == bool(cells["variant"]), place, "an ablation has a variant, and nothing else does"
+    )
+    task = get_task(cells["task"])
+    _require(task.name == cells["task"], place, f"the task is called {task.name}")
+    limit = cells["cost_limit"]
+    limits = () if limit == _UNSTATED else task.cost_limits if not limit else (_number(place, limit),)
+    return PublishedRow(
+        source=_source(place, cells),
+        table=cells["table"],
+        kind=cast(Kind, kind),
+        task=task.name,
+        method=cells["method"],
+        variant=cells["variant"],
+        cost_limits=limits,
+        reward=_number(place, cells["reward"]),
+        cost=_number(place, cells["cost"]),
+        reward_std=_optional(place, cells["reward_std"]),
+        cost_std=_optional(place, cells["cost_std"]),
+        reward_printed=_printed(place, cells, "reward"),
+        cost_printed=_printed(place, cells, "cost"),
+        note=cells["note"],
+    )
+
+
+def _average(place: str, cells: Mapping[str, str]) -> PublishedAverage:
+    _require(cells["suite"] in SUITES, place, f"the suite {cells['suite']!r} is unknown")
+    return PublishedAverage(
+        source=_source(place, cells),
+        table=cells["table"],
+        suite=cells["suite"],
+        method=cells["method"],
+        reward=_number(place, cells["reward"]),
+        cost=_number(place, cells["cost"]),
+        reward_printed=_printed(place, cells, "reward"),
+        cost_printed=_printed(place, cells, "cost"),
+        note=cells["note"],
+    )
+
+
+def _source(place: str, cells: Mapping[str, str]) -> str:
+    _require(cells["source"] in SOURCES, place, f"the source {cells['source']!r} is unknown")
+    return cells["source"]
+
+
+def _printed(place: str, cells: Mapping[str, str], column: str) -> float | None:
+    """The wrong figure in print; a correction gives its reason."""
+    printed = _optional(place, cells[f"{column}_printed"])
+    if printed is not None:
+        _require(printed != _number(place, cells[column]), place, f"the {column} is no correction")
+        _require(bool(cells["note"]), place, f"the corrected {column} has no note")
+    return printed
+
+
+def _optional(place: str, text: str) -> float | None:
+    return _number(place, text) if text else None
+
+
+def _number(place: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    _require(math.isfinite(value), place, f"{text!r} is no number")
+    return value
+
+
+def _require(condition: bool, place: str, fault: str) -> None:
+    """The files are part of the package, so that a fault means a damaged installation."""
+    if not condition:
+        raise DataError(f"{place}: {fault}; install the package anew.")

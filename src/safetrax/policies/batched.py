@@ -1,0 +1,145 @@
+"""Acting for many episodes of several policies in one compiled call per step."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from safetrax.catalogue import Task
+from safetrax.errors import RunError, TaskError
+from safetrax.policies.actor import Actor
+from safetrax.policies.policy import Policies
+
+
+class Feed(NamedTuple):
+    """What `n` episodes of each of `P` policies have just seen, in two arrays: each costs a transfer to the device.
+
+    Attributes:
+        numbers: observation of now, reward and cost of the last action.
+        counts: number of the episode, and steps made in it; where 0, the episode is fresh and has no last action.
+    """
+
+    numbers: Float[Array | np.ndarray, "P n O2"]
+    counts: Int[Array | np.ndarray, "P n 2"]
+
+    @staticmethod
+    def of(
+        observations: Float[np.ndarray, "P n O"],
+        rewards: Float[np.ndarray, "P n"],
+        costs: Float[np.ndarray, "P n"],
+        episodes: Int[np.ndarray, "P n"],
+        steps: Int[np.ndarray, "P n"],
+    ) -> Feed:
+        """Pack it."""
+        size = observations.shape[-1]
+        numbers = np.empty((*rewards.shape, size + 2), np.float32)
+        numbers[..., :size], numbers[..., size], numbers[..., size + 1] = observations, rewards, costs
+        return Feed(numbers, np.stack([episodes, steps], axis=-1).astype(np.int32))
+
+    @staticmethod
+    def blank(policies: int, rows: int, observation_size: int) -> Feed:
+        """Zeros, with every row fresh."""
+        numbers = np.zeros((policies, rows, observation_size + 2), np.float32)
+        return Feed(numbers, np.zeros((policies, rows, 2), np.int32))
+
+
+class BatchedActors:
+    """`n` episodes side by side for each of `P` policies, with their memories.
+
+    Step t of episode e draws from the key that belongs to (seed, e, t) alone, the same for every policy.
+    """
+
+    def __init__(self, actor: Actor, rows: int, seed: int) -> None:
+        """`actor`: stacked, with leading axis `P`. `rows`: n."""
+        self._actor = actor
+        self._key = jax.random.key(seed)
+        self._memory = _strong(_fresh_memory(actor, rows))
+
+    def act(self, feed: Feed) -> np.ndarray:
+        """Actions, float32 `(P, n, A)`; rows that have ended get some action too."""
+        with jax.default_matmul_precision("float32"):
+            actions, self._memory = _decide(self._actor, self._memory, self._key, feed)
+        return np.asarray(actions, np.float32)
+
+
+@jax.jit
+def _decide(actor: Actor, memory: Any, key: Key[Array, ""], feed: Feed) -> tuple[Float[Array, "P n A"], Any]:
+    """Observe the answers to the last actions, begin fresh episodes, and act."""
+    numbers, counts = jnp.asarray(feed.numbers), jnp.asarray(feed.counts)
+    observations, rewards, costs = numbers[..., :-2], numbers[..., -2], numbers[..., -1]
+    memory = jax.vmap(lambda a, m, r, c: a.observe(m, r, c))(actor, memory, rewards, costs)
+    memory = _where(counts[..., 1] == 0, _fresh_memory(actor, counts.shape[1]), memory)
+    # compiled away where the actor draws nothing
+    keys = jax.vmap(jax.vmap(lambda count: jax.random.fold_in(jax.random.fold_in(key, count[0]), count[1])))(counts)
+    actions, memory = jax.vmap(lambda a, m, o, k: a.act(m, o, a.draw(k)))(actor, memory, observations, keys)
+    return actions, _strong(memory)
+
+
+def _fresh_memory(actor: Actor, rows: int) -> Any:
+    """Memory at the start of `rows` episodes of every policy; leaves `(P, rows, ...)`."""
+    return jax.vmap(lambda single: single.reset(rows))(actor)
+
+
+def _where(mask: Bool[Array, "P n"], ours: Any, theirs: Any) -> Any:
+    """Rows of `ours` where the mask is set, else of `theirs`."""
+
+    def pick(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.where(mask.reshape(mask.shape + (1,) * (a.ndim - 2)), a, b)
+
+    return jax.tree.map(pick, ours, theirs)
+
+
+def _strong(memory: Any) -> Any:
+    """Without weak types, which would have the next call compiled anew."""
+
+    def cast(leaf: jax.Array) -> jax.Array:
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return leaf if is_key else jnp.asarray(leaf, leaf.dtype)
+
+    return jax.tree.map(cast, memory)
+
+
+def require_fit(policies: Policies, task: Task) -> None:
+    """Check sizes before any process is started.
+
+    Raises:
+        TaskError: the policies take other observations or give other actions than the task.
+    """
+    count, wanted = len(policies), (task.observation_size, task.action_size)
+    first = policies.ids[0]
+    feed = Feed.blank(count, 1, task.observation_size)
+    try:
+        memory = jax.eval_shape(_fresh_memory_of_one, policies.actor)
+        actions, _ = jax.eval_shape(_decide, policies.actor, memory, jax.random.key(0), feed)
+    except (TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise TaskError(
+            f"the policy {first} does not take the {wanted[0]} numbers of an observation of {task.name} ({reason})."
+        ) from error
+    if actions.shape[-1] != wanted[1]:
+        raise TaskError(
+            f"the policy {first} gives actions of {actions.shape[-1]} numbers, but {task.name} takes {wanted[1]}."
+        )
+
+
+def _fresh_memory_of_one(actor: Actor) -> Any:
+    return _fresh_memory(actor, 1)
+
+
+def require_finite(actions: np.ndarray, acting: np.ndarray, policies: Policies) -> None:
+    """Check actions `(P, n, A)` where `acting` `(P, n)`.
+
+    Raises:
+        RunError: a policy gave an action that is not finite.
+    """
+    bad = acting & ~np.isfinite(actions).all(axis=-1)
+    if bad.any():
+        culprit = policies.ids[int(np.argwhere(bad)[0, 0])]
+        raise RunError(
+            f"the policy {culprit} gave an action that is not a finite number; check that the simulator's "
+            "observations are like those of its log, or train it anew."
+        )

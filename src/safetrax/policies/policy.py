@@ -1,0 +1,295 @@
+"""Policies: actors with a name, for a person to call, save and load."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, overload
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool
+from safetensors import SafetensorError
+
+from safetrax.errors import ConfigError, DataError, RunError
+from safetrax.files import content_hash, exact, read_tensors, write_tensors
+from safetrax.nets.saving import deserialise, serialise
+from safetrax.policies.actor import Actor, Standardised
+
+FORMAT = "safetrax-policy"
+FORMAT_VERSION = "1"
+
+
+@dataclass(frozen=True)
+class RunId:
+    """One run: (algorithm, task, cost limit, seed). `cost_limit` is None where the method ignores the limit."""
+
+    algorithm: str
+    task: str | None
+    cost_limit: float | None
+    seed: int
+
+    def __str__(self) -> str:
+        """Usable as a file name, for instance `TraC_limit-20_seed-0`."""
+        limit = "" if self.cost_limit is None else f"_limit-{exact(self.cost_limit)}"
+        return f"{self.algorithm}{limit}_seed-{self.seed}"
+
+    def adjusted(self, **values: float) -> RunId:
+        """The id of an adjusted policy: a new cost limit is its cost limit, anything else joins the name."""
+        others = {name: value for name, value in values.items() if name != "cost_limit"}
+        name = self.algorithm + "".join(f"@{key}={exact(value)}" for key, value in others.items())
+        return replace(self, algorithm=name, cost_limit=values.get("cost_limit", self.cost_limit))
+
+
+@dataclass(eq=False)
+class Policy:
+    """A trained policy that acts on its own: no data set, no optimiser, no environment needed.
+
+    Attributes:
+        actor: the pure functions that decide.
+        id: which run it came from.
+        metadata: JSON-ready facts about the training (configuration, data hash, versions, updates).
+    """
+
+    actor: Actor
+    id: RunId
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._memory: Any = None
+        self._keys: jax.Array | None = None
+
+    def reset(self, episodes: int = 1, *, seed: int = 0) -> None:
+        """Begin `episodes` episodes side by side. `act` calls it by itself when it was not called."""
+        self._memory = self.actor.reset(episodes)
+        self._keys = jax.random.split(jax.random.key(seed), episodes)
+
+    def act(self, observations: Any) -> np.ndarray:
+        """Actions for one observation `(O,)` or for one of each episode `(n, O)`; same leading shape back.
+
+        Raises:
+            ConfigError: these are no finite numbers, not as many as the policy takes, or their rows are not as many
+                as the episodes of `reset`.
+            RunError: the policy gives an action that is not finite.
+        """
+        rows = _numbers(observations, "an observation")
+        single = rows.ndim == 1
+        if rows.ndim not in (1, 2) or not rows.size:
+            raise ConfigError(
+                f"{self.id} takes one observation (O,) or one of each episode (n, O), got the shape {rows.shape}."
+            )
+        rows = np.atleast_2d(rows)
+        if isinstance(self.actor, Standardised):  # a single number would be taken for all of them
+            self._require_size(rows.shape[1])
+        fresh = self._keys is None
+        if fresh:
+            self.reset(len(rows))
+        assert self._keys is not None
+        if len(self._keys) != len(rows):
+            raise ConfigError(
+                f"got {len(rows)} observations for {len(self._keys)} episodes; call reset({len(rows)}) first."
+            )
+        try:
+            with jax.default_matmul_precision("float32"):
+                given, self._memory, self._keys = _act(self.actor, self._memory, jnp.asarray(rows), self._keys)
+        except (TypeError, ValueError):
+            self._keys = None if fresh else self._keys
+            self._require_size(rows.shape[1])
+            raise
+        actions = np.asarray(given)
+        if not np.isfinite(actions).all():
+            raise RunError(f"the policy {self.id} gave an action that is not a finite number; its training diverged.")
+        return np.asarray(actions[0] if single else actions)
+
+    def _require_size(self, size: int) -> None:
+        """Refuse observations of another size than the policy's, as far as that can be found out."""
+        expected = _observation_size(self.actor)
+        if expected not in (None, size):
+            raise ConfigError(f"{self.id} takes observations of {expected} numbers, got {size}.")
+
+    def observe(self, rewards: Any, costs: Any) -> None:
+        """Tell the policy what the environment answered; only methods with a memory of it make use of it."""
+        if self._keys is None:
+            raise ConfigError("observe was called before act or reset.")
+        n = len(self._keys)
+        values = {name: _numbers(x, name) for name, x in (("rewards", rewards), ("costs", costs))}
+        for name, array in values.items():
+            if array.shape not in ((), (1,), (n,)):
+                raise ConfigError(f"got {name} of the shape {array.shape} for {n} episodes; pass one of each.")
+        r, c = (jnp.broadcast_to(jnp.asarray(array), (n,)) for array in values.values())
+        self._memory = self.actor.observe(self._memory, r, c)
+
+    def adjusted(self, **values: float) -> Policy:
+        """The same policy with other values of what its method lets one change without training again.
+
+        For instance `policy.adjusted(restriction=0.1)` of LSPC. `policy.actor.adjustable` names what there is. The
+        change is part of the new policy's id.
+
+        Raises:
+            ConfigError: the policy has nothing of that name, or the value is out of range.
+        """
+        return Policy(self.actor.adjusted(**values), self.id.adjusted(**values), self.metadata)
+
+    def fingerprint(self) -> str:
+        """Its id with a hash of all that it decides by: equal for two policies that act alike."""
+        structure, tensors = serialise(self.actor)
+        return f"{self.id} {content_hash(tensors, {'actor': json.dumps(structure)})}"
+
+    def save(self, path: str | Path) -> Path:
+        """Write one safetensors file whose header holds the structure and the metadata as JSON.
+
+        Raises:
+            RunError: a parameter is not finite, or the file cannot be written; nothing is left half-written.
+        """
+        if not _finite(self.actor):
+            raise RunError(f"{path} is not written, for the policy {self.id} has parameters that are not finite.")
+        structure, tensors = serialise(self.actor)
+        header = {
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "id": json.dumps(vars(self.id)),
+            "actor": json.dumps(structure),
+            "metadata": json.dumps(dict(self.metadata)),
+        }
+        write_tensors(path, tensors, header)
+        return Path(path)
+
+    @staticmethod
+    def load(path: str | Path) -> Policy:
+        """Read a file that `save` wrote. Nothing is unpickled.
+
+        Raises:
+            DataError: the file is missing, damaged, not a policy, or one whose parameters are not finite.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise DataError(f"no policy file at {path}.")
+        try:
+            header, tensors = read_tensors(path)
+            if header.get("format") != FORMAT or header.get("version") != FORMAT_VERSION:
+                raise DataError(f"{path} is a safetensors file, but not a policy of this version.")
+            actor = deserialise(json.loads(header["actor"]), tensors)
+            identity = RunId(**json.loads(header["id"]))
+            metadata = json.loads(header["metadata"])
+        except DataError as error:  # what the structure lacks is told without the file
+            raise error if str(path) in str(error) else DataError(f"{path}: {error}") from error
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+            raise DataError(f"{path} is damaged or not a policy file ({error}).") from error
+        if not isinstance(actor, Actor):
+            raise DataError(f"{path} holds a {type(actor).__name__}, not a policy.")
+        if not _finite(actor):
+            raise DataError(
+                f"{path} holds a policy whose training diverged: its parameters are not finite; train anew."
+            )
+        return Policy(actor, identity, metadata)
+
+
+def _finite(actor: Actor) -> bool:
+    return all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(actor))
+
+
+def _numbers(values: Any, what: str) -> np.ndarray:
+    """As float32.
+
+    Raises:
+        ConfigError: they are no numbers, or one is not finite in float32.
+    """
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError):
+        array = np.asarray(None)
+    if not (jnp.issubdtype(array.dtype, jnp.floating) or array.dtype.kind in "iub"):
+        raise ConfigError(f"{what} must be an array of numbers, got {type(values).__name__} of {array.dtype}.")
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        place = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
+        raise ConfigError(f"{what} must be finite in float32, got {array[place]} at {place}.")
+    return array
+
+
+def _observation_size(actor: Actor) -> int | None:
+    """How many numbers an actor takes; None where its networks do not tell."""
+    if isinstance(actor, Standardised):
+        return int(actor.mean.shape[-1])
+    widths = {width for leaf in jax.tree.leaves(actor) if leaf.ndim >= 2 for width in leaf.shape[-2:]}
+    bounds = {leaf.shape[0] for leaf in jax.tree.leaves(actor) if leaf.ndim == 1}
+    memory, keys = actor.reset(1), jax.random.split(jax.random.key(0), 1)
+    # a network's inputs are the observation, perhaps with the limit or an action behind it
+    for size in sorted({width - more for width in widths for more in {0, 1, *bounds} if width > more}):
+        try:
+            jax.eval_shape(_act, actor, memory, jnp.zeros((1, size)), keys)
+        except (TypeError, ValueError):
+            continue
+        return int(size)
+    return None
+
+
+@eqx.filter_jit
+def _act(actor: Actor, memory: Any, observations: jax.Array, keys: jax.Array) -> tuple[Any, Any, Any]:
+    split = jax.vmap(jax.random.split)(keys)
+    actions, memory = actor.act(memory, observations, actor.draw(split[:, 0]))
+    return actions, memory, split[:, 1]
+
+
+@dataclass(frozen=True, eq=False)
+class Policies(Sequence[Policy]):
+    """Several policies of one shape, stacked for batched inference.
+
+    Attributes:
+        actor: one actor whose arrays have a leading axis of length P = len(ids).
+        ids: the run of each policy.
+        metadata: shared facts, copied into each policy.
+    """
+
+    actor: Actor
+    ids: tuple[RunId, ...]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, index: int) -> Policy: ...
+    @overload
+    def __getitem__(self, index: slice) -> Policies: ...
+    def __getitem__(self, index: int | slice) -> Policy | Policies:
+        actor = jax.tree.map(lambda leaf: leaf[index], self.actor)
+        if isinstance(index, slice):
+            return Policies(actor, self.ids[index], self.metadata)
+        return Policy(actor, self.ids[index], self.metadata)
+
+    @property
+    def finite(self) -> Bool[np.ndarray, " P"]:
+        """Which of them have finite parameters only, that is, did not diverge in training."""
+        leaves = [np.isfinite(leaf) for leaf in jax.tree.leaves(self.actor)]
+        return np.asarray(np.all([leaf.all(axis=tuple(range(1, leaf.ndim))) for leaf in leaves], axis=0))
+
+    def adjusted(self, **values: float) -> Policies:
+        """All policies, adjusted alike; see `Policy.adjusted`."""
+        ids = tuple(run.adjusted(**values) for run in self.ids)
+        return Policies(self.actor.adjusted(**values), ids, self.metadata)
+
+    def __iter__(self) -> Iterator[Policy]:
+        return (self[i] for i in range(len(self)))
+
+    @staticmethod
+    def stack(policies: Sequence[Policy]) -> Policies:
+        """Stack single policies of one structure and size.
+
+        Raises:
+            ConfigError: there is none, or their structures differ.
+        """
+        if not policies:
+            raise ConfigError("there is no policy to stack.")
+        try:
+            actor = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(p.actor for p in policies))
+        except ValueError as error:
+            raise ConfigError(
+                f"the policies differ in structure and cannot be evaluated together ({error})."
+            ) from None
+        return Policies(actor, tuple(p.id for p in policies), policies[0].metadata)

@@ -1,0 +1,280 @@
+"""What a careful reader should know before trusting the numbers, in whole sentences."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from safetrax.catalogue import SUITES, Task, get_task
+from safetrax.evaluation.episodes import RunKey
+from safetrax.evaluation.statistics import Estimate
+from safetrax.files import exact
+from safetrax.leaderboard.own_results import (
+    EPISODES,
+    SEEDS,
+    config_table,
+    is_downloaded,
+    limits_difference,
+    limits_text,
+)
+from safetrax.methods import CHOICES
+from safetrax.runs import Caution, Training, changed
+
+if TYPE_CHECKING:
+    from safetrax.report.logged import Logged
+    from safetrax.report.summary import Cell
+
+FEW_EPISODES = 20  # of the data within a limit: too few to learn from, and to see how far returns reach
+_NO_DATA = "Which data these were trained on is not recorded."
+_OTHER_DATA = "Not trained on DSRL's data."
+_UNCONFIRMED = "Trained on files that are named as DSRL's, but no download on this machine confirms that they are."
+
+
+def cautions(
+    trainings: Sequence[Training],
+    cells: Sequence[Cell],
+    limits: Mapping[str, Sequence[float]],
+    logged: Sequence[Logged],
+) -> Iterator[Caution]:
+    """Everything that weakens the numbers, the worst first.
+
+    Args:
+        trainings: where the episodes come from.
+        cells: the table.
+        limits: of every task, where methods that ignore the limit are scored.
+        logged: the data sets that could be read.
+    """
+    yield from _checkpoints(cells)
+    yield from _unequal_tasks(cells)
+    yield from _unequal_limits(cells)
+    yield from _uncertain(cells)
+    yield from _counts(trainings)
+    yield from _benchmark_limits(cells)
+    yield from _trainings(trainings)
+    yield from _mixed(trainings)
+    yield from _data(trainings)
+    yield from _few_episodes(logged)
+    yield from _usage(trainings)
+    yield from _warnings(trainings)
+
+
+def _checkpoints(cells: Sequence[Cell]) -> Iterator[Caution]:
+    early = [f"{_place(cell)}: {cell.label}" for cell in cells if cell.label]
+    if early:
+        yield Caution("Not evaluated at the end of the training.", tuple(early))
+    unknown = [_place(cell) for cell in cells if not cell.steps]
+    if unknown:
+        yield Caution("After how many updates these were evaluated is unknown.", tuple(unknown))
+
+
+def _unequal_tasks(cells: Sequence[Cell]) -> Iterator[Caution]:
+    own: dict[str, set[str]] = defaultdict(set)
+    for cell in cells:
+        own[cell.algorithm].add(cell.task)
+    every = set[str]().union(*own.values())
+    items = [f"{name}: not on {_listed(sorted(every - found))}" for name, found in own.items() if every - found]
+    if items:
+        sentence = "The algorithms are not evaluated on the same tasks; compare them on those they share."
+        yield Caution(sentence, tuple(items))
+
+
+def _unequal_limits(cells: Sequence[Cell]) -> Iterator[Caution]:
+    items = []
+    for task, group in _by_task(cells).items():
+        used: dict[tuple[float, ...], list[str]] = defaultdict(list)
+        for cell in group:
+            used[cell.summary.cost_limits].append(cell.algorithm)
+        if len(used) > 1:
+            sides = "; ".join(f"{_listed(names)} at {limits_text(limits)}" for limits, names in used.items())
+            items.append(f"{task}: {sides}")
+    if items:
+        yield Caution("On some tasks the algorithms are not scored at the same cost limits.", tuple(items))
+
+
+def _uncertain(cells: Sequence[Cell]) -> Iterator[Caution]:
+    near = [cell for cell in cells if not cell.certain]
+    if near:
+        yield Caution(
+            f"{len(near)} of {len(cells)} verdicts are not certain: the cost is within one standard error of the "
+            "limit, or the error is unknown.",
+            tuple(f"{_place(cell)}: {_cost_text(cell.summary.normalised_cost)}" for cell in near),
+        )
+
+
+def _counts(trainings: Sequence[Training]) -> Iterator[Caution]:
+    """Too few seeds or episodes for an error to mean much."""
+    seeds: dict[tuple[str, str], dict[float | None, set[int]]] = defaultdict(lambda: defaultdict(set))
+    episodes: dict[RunKey, int] = defaultdict(int)
+    for training in trainings:
+        for row in training.rows:
+            seeds[row.algorithm, row.task][row.cost_limit].add(row.seed)
+            episodes[row.run] += 1
+    fewest_seeds = {key: min(map(len, found.values())) for key, found in seeds.items()}
+    fewest_episodes: dict[tuple[str, str], int] = {}
+    for (algorithm, task, _, _), count in episodes.items():
+        fewest_episodes[algorithm, task] = min(count, fewest_episodes.get((algorithm, task), count))
+    for fewest, usual, what in (
+        (fewest_seeds, SEEDS, "training seeds per cost limit"),
+        (fewest_episodes, EPISODES, "evaluation episodes per policy"),
+    ):
+        few = {key: count for key, count in fewest.items() if count < usual}
+        if few:
+            yield Caution(
+                f"Fewer than {usual} {what}, which DSRL's protocol has.",
+                tuple(f"{algorithm} on {task}: {count}" for (algorithm, task), count in few.items()),
+            )
+
+
+def _benchmark_limits(cells: Sequence[Cell]) -> Iterator[Caution]:
+    items = defaultdict(list)
+    for task, group in _by_task(cells).items():
+        found = get_task(task)
+        if found.suite in SUITES:
+            for limits in dict.fromkeys(cell.summary.cost_limits for cell in group):
+                sentence = limits_difference(limits, found)
+                if sentence is not None:
+                    items[sentence].append(task)
+    for sentence, names in items.items():
+        yield Caution(sentence, tuple(dict.fromkeys(names)))
+
+
+def _trainings(trainings: Sequence[Training]) -> Iterator[Caution]:
+    """Trained on another task, for another length or with other settings than published."""
+    foreign = [
+        f"{training.name}: trained for {training.trained_for}, evaluated on {task}"
+        for training in trainings
+        for task in training.tasks
+        if training.trained_for not in (None, task)
+    ]
+    if foreign:
+        yield Caution("Evaluated on another task than trained for.", tuple(foreign))
+    warm = [training.name for training in trainings if "start_from" in config_table(training.config.get("signature"))]
+    if warm:
+        yield Caution("The training began with the networks of another run.", tuple(warm))
+    differing: dict[str, list[str]] = defaultdict(list)
+    for training in trainings:
+        preset = _preset(training)
+        if preset is not None:
+            fixed = {name for choice in CHOICES.values() for name in choice.fixed}
+            ours = {name: training.settings.get(name, value) for name, value in preset.items() if name not in fixed}
+            text = changed({name: preset[name] for name in ours}, ours)
+            if text:
+                differing[text].append(training.name)
+    if differing:
+        items = tuple(f"{_listed(names)}: {text}" for text, names in differing.items())
+        yield Caution("Settings other than the published ones.", items)
+
+
+def _preset(training: Training) -> dict[str, Any] | None:
+    """The published settings of a training's algorithm, if the package knows it."""
+    from safetrax.algorithms import CLASSES  # brings JAX
+
+    algorithm = CLASSES.get(str(training.settings.get("class")))
+    if algorithm is None or training.trained_for is None:
+        return None
+    found = get_task(training.trained_for)
+    return algorithm.preset(found.suite, found.name).config()
+
+
+def _mixed(trainings: Sequence[Training]) -> Iterator[Caution]:
+    """One cell of the table out of trainings that are not of one configuration."""
+    groups: dict[tuple[str, str], list[Training]] = defaultdict(list)
+    for training in trainings:
+        for key in dict.fromkeys((row.algorithm, row.task) for row in training.rows):
+            groups[key].append(training)
+    items = []
+    for (algorithm, task), group in groups.items():
+        other = next((one for one in group if one.signature != group[0].signature), None)
+        if other is not None:
+            how = changed(group[0].settings, other.settings) or "in data or updates"
+            items.append(f"{algorithm} on {task}: {group[0].name} and {other.name} ({how})")
+    if items:
+        yield Caution("Means over runs with different configurations.", tuple(items))
+
+
+def _data(trainings: Sequence[Training]) -> Iterator[Caution]:
+    """Data that are not DSRL's, filtered, or not the same for all algorithms."""
+    foreign: dict[str, dict[str, None]] = defaultdict(dict)
+    filtered: dict[str, list[str]] = defaultdict(list)
+    digests: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for training in trainings:
+        if training.trained_for is None:
+            continue
+        task = get_task(training.trained_for)
+        found = _foreign(training, task) if task.suite in SUITES else None
+        if found is not None:
+            foreign[found[0]][f"{task.name}: {found[1]}"] = None
+        if training.filters:
+            filtered[", ".join(training.filters)].append(training.name)
+        digest = training.data.get("sha256")
+        if isinstance(digest, str):
+            digests[task.name][digest].append(training.name)
+    for sentence, places in foreign.items():
+        yield Caution(sentence, tuple(places))
+    if filtered:
+        items = tuple(f"{_listed(names)}: {filters}" for filters, names in filtered.items())
+        yield Caution("The data were filtered before training.", items)
+    mixed = {task: groups for task, groups in digests.items() if len(groups) > 1}
+    if mixed:
+        items = tuple(
+            f"{task}: " + "; ".join(f"{_listed(names)} ({digest[:12]})" for digest, names in groups.items())
+            for task, groups in mixed.items()
+        )
+        yield Caution("On some tasks the runs were trained on different data.", items)
+
+
+def _foreign(training: Training, task: Task) -> tuple[str, str] | None:
+    """A sentence and the file's name, unless the data certainly are DSRL's file."""
+    source = training.data.get("source")
+    if not source:
+        return _NO_DATA, f"DSRL's are {task.dataset_file}"
+    if source != task.dataset_file:
+        return _OTHER_DATA, f"{source} instead of {task.dataset_file}"
+    return None if is_downloaded(training.config, task) else (_UNCONFIRMED, source)
+
+
+def _few_episodes(logged: Iterable[Logged]) -> Iterator[Caution]:
+    items = [
+        f"{data.task}, limit {exact(limit)}: {count} of {data.episodes:,} episodes"
+        for data in logged
+        for limit, count in zip(data.limits, data.within, strict=True)
+        if count < FEW_EPISODES
+    ]
+    if items:
+        yield Caution(f"A cost limit that fewer than {FEW_EPISODES} episodes of the data meet.", tuple(items))
+
+
+def _usage(trainings: Sequence[Training]) -> Iterator[Caution]:
+    """Of a run folder; a benchmark's are among the other warnings."""
+    found = [(training.name, set(training.little_used) - set(training.warnings)) for training in trainings]
+    items = tuple(f"{name}: {text}" for name, texts in found for text in sorted(texts))
+    if items:
+        yield Caution("Trainings that used little of their data, or data of one class only.", items)
+
+
+def _warnings(trainings: Sequence[Training]) -> Iterator[Caution]:
+    items = [f"{training.name}: {warning}" for training in trainings for warning in training.warnings]
+    if items:
+        yield Caution("Runs that the library warned of while they were trained or evaluated.", tuple(items))
+
+
+def _by_task(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    groups: dict[str, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        groups[cell.task].append(cell)
+    return groups
+
+
+def _place(cell: Cell) -> str:
+    return f"{cell.algorithm} on {cell.task}"
+
+
+def _cost_text(cost: Estimate) -> str:
+    return f"cost {cost.text(2)}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    """At most five of them."""
+    found = list(dict.fromkeys(names))
+    return ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")

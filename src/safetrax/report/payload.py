@@ -1,0 +1,296 @@
+"""The page's data as plain values for JSON: numbers rounded to what can be seen, equal settings written once."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from safetrax.evaluation.aggregates import Aggregate
+from safetrax.evaluation.bootstrap import Bounded
+from safetrax.evaluation.statistics import Estimate, Summary
+from safetrax.leaderboard.own_results import config_table
+from safetrax.leaderboard.rendering import figure
+from safetrax.report.logged import Logged
+from safetrax.report.panels import Line, Panel
+from safetrax.report.summary import Cell, Group, Report, suite_name
+from safetrax.runs import Training
+
+MOST_BYTES = 5_000_000  # of the whole page: a picture that would make it larger is left out
+_GIF_STARTS = (b"GIF87a", b"GIF89a")
+
+
+def payload(report: Report) -> dict[str, Any]:
+    """Everything but the pictures.
+
+    Tasks and algorithms are numbers that point into their lists; an absent number is null.
+    """
+    place = {name: number for number, name in enumerate(report.algorithms)}
+    task = {name: number for number, name in enumerate(report.tasks)}
+    return {
+        "title": report.title,
+        "algorithms": list(report.algorithms),
+        "tasks": [{"name": name, "suite": suite_name(name)} for name in report.tasks],
+        "verdicts": [{"tasks": v.tasks, "safe": v.safe, "sentence": v.sentence} for v in report.verdicts],
+        "cautions": [{"sentence": caution.sentence, "items": list(caution.items)} for caution in report.cautions],
+        "results": [_cell(cell, place[cell.algorithm], task[cell.task]) for cell in report.cells],
+        "groups": [_group(group, report.cells, place) for group in report.groups],
+        "profiles": {
+            "tasks": len(report.profiles.tasks),
+            "common": report.profiles.common,
+            "kinds": [
+                {
+                    "name": kind,
+                    "x": _rounded(profiles[0].thresholds),
+                    "lines": [
+                        {
+                            "a": place[profile.algorithm],
+                            "y": _rounded(profile.share),
+                            "low": _rounded(profile.low),
+                            "high": _rounded(profile.high),
+                        }
+                        for profile in profiles
+                    ],
+                }
+                for kind, profiles in report.profiles.kinds.items()
+            ],
+        },
+        "panels": [_panel(panel, task[panel.task]) for panel in report.panels],
+        "logged": [_logged(data) for data in report.logged],
+        "unread": [{"task": data.task, "reason": data.reason} for data in report.unread],
+        **_runs(report.trainings),
+        "gifs": [],
+        "gifsLeftOut": [],
+    }
+
+
+def add_gifs(values: dict[str, Any], trainings: Iterable[Training], size: int) -> None:
+    """Put the episodes' pictures into the payload, as long as the page stays within `MOST_BYTES`.
+
+    Args:
+        values: from `payload`; changed.
+        trainings: whose run folders are looked into.
+        size: bytes of the page without pictures.
+    """
+    for training in trainings:
+        file = training.folder / "episode.gif"
+        content = _gif(file)
+        if content is None:
+            continue
+        needed = 4 * math.ceil(len(content) / 3) + 200
+        if size + needed > MOST_BYTES:
+            values["gifsLeftOut"].append(training.name)
+            continue
+        size += needed
+        picture = f"data:image/gif;base64,{base64.b64encode(content).decode('ascii')}"
+        values["gifs"].append({"name": training.name, "task": training.tasks[0], "picture": picture})
+
+
+def to_json(values: Mapping[str, Any]) -> str:
+    """JSON that ends no script element early: no <, > or & is left in it, nor anything but ASCII."""
+    text = json.dumps(values, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _gif(file: Path) -> bytes | None:
+    """The content of a GIF; None if there is none, or something else is called so."""
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return None
+    return content if content.startswith(_GIF_STARTS) else None
+
+
+def _cell(cell: Cell, algorithm: int, task: int) -> dict[str, Any]:
+    limits = [_summary(summary) for summary in cell.by_limit]
+    return {
+        "a": algorithm,
+        "t": task,
+        **_summary(cell.summary),
+        "safe": cell.safe,
+        "verdict": cell.verdict,
+        "best": cell.best,
+        "certain": cell.certain,
+        "label": cell.label,
+        "byLimit": limits if len(limits) > 1 else [],
+    }
+
+
+def _summary(summary: Summary) -> dict[str, Any]:
+    reward, cost = summary.normalised_return, summary.normalised_cost
+    return {
+        "limits": list(summary.cost_limits),
+        "reward": _short(reward.mean, 7),
+        "rewardError": _short(reward.error),
+        "rewardText": _reward(reward),
+        "cost": _short(cost.mean, 7),
+        "costError": _short(cost.error),
+        "costText": _cost(cost),
+        "return": _short(summary.return_.mean),
+        "rawCost": _short(summary.cost.mean),
+        "safe": summary.safe,
+        "seeds": summary.seeds,
+        "episodes": summary.episodes,
+    }
+
+
+def _reward(value: Estimate) -> str:
+    return Estimate(round(value.mean, 2) + 0.0, value.error).text(2)  # + 0.0: there is no -0.00
+
+
+def _cost(value: Estimate) -> str:
+    """With a third digit where two would round an unsafe cost to 1."""
+    return figure(value.mean, None if math.isnan(value.error) else value.error)
+
+
+def _group(group: Group, cells: Sequence[Cell], place: Mapping[str, int]) -> dict[str, Any]:
+    own = {
+        row.algorithm: [cell for cell in cells if cell.algorithm == row.algorithm and cell.task in group.tasks]
+        for row in group.rows
+    }
+    # a star only among those that are safe on every task of the group
+    safe = [row.mean_return.mean for row in group.rows if not row.missing and all(c.safe for c in own[row.algorithm])]
+    best = max(safe) if safe and len(group.rows) > 1 else None
+    return {
+        "name": group.name,
+        "tasks": list(group.tasks),
+        "rows": [_aggregate(row, own[row.algorithm], place[row.algorithm], best) for row in group.rows],
+    }
+
+
+def _aggregate(row: Aggregate, own: Sequence[Cell], algorithm: int, best: float | None) -> dict[str, Any]:
+    safe = all(cell.safe for cell in own)
+    wilson = row.safe_runs_wilson
+    return {
+        "a": algorithm,
+        "tasks": len(row.tasks),
+        "missing": len(row.missing),
+        "runs": row.runs,
+        "safeTasks": sum(cell.safe for cell in own),
+        "reward": _short(row.mean_return.mean),
+        "best": safe and not row.missing and row.mean_return.mean == best,
+        "rewardText": _reward(row.mean_return),
+        "cost": _short(row.mean_cost.mean),
+        "costText": _cost(row.mean_cost),
+        "safe": safe,
+        "iqmReward": _bounded(row.iqm_return),
+        "iqmCost": _bounded(row.iqm_cost),
+        "safeRuns": _bounded(row.safe_runs if wilson is None else Bounded(row.safe_runs.value, *wilson)),
+        "safeEpisodes": _bounded(row.safe_episodes),
+    }
+
+
+def _bounded(value: Bounded) -> list[float | None]:
+    return [_short(number) for number in value]
+
+
+def _panel(panel: Panel, task: int) -> dict[str, Any]:
+    return {
+        "t": task,
+        "kind": panel.kind,
+        "title": panel.title,
+        "byAlgorithm": panel.by_algorithm,
+        "lines": [_line(line) for line in panel.lines],
+    }
+
+
+def _line(line: Line) -> dict[str, Any]:
+    """Without a band where it is of one seed."""
+    values = {"label": line.label, "x": _rounded(line.x, 7), "y": _rounded(line.mean)}
+    if (line.low < line.high).any():
+        values |= {"low": _rounded(line.low), "high": _rounded(line.high)}
+    return values
+
+
+def _logged(data: Logged) -> dict[str, Any]:
+    return {
+        "task": data.task,
+        "source": data.source,
+        "episodes": data.episodes,
+        "costs": _rounded(data.costs),
+        "returns": _rounded(data.returns),
+        "limits": list(data.limits),
+        "within": list(data.within),
+        "filters": list(data.filters),
+        "used": list(data.used),
+    }
+
+
+def _runs(trainings: Sequence[Training]) -> dict[str, Any]:
+    """The trainings; settings and versions that several have are written once."""
+    settings, versions = _Distinct(), _Distinct()
+    runs = []
+    for training in trainings:
+        made = dict(config_table(training.config.get("made_with")))
+        command = made.pop("command", None)
+        signature = config_table(training.config.get("signature"))
+        runs.append(
+            {
+                "name": training.name,
+                "place": training.place,
+                "algorithms": list(training.algorithms),
+                "tasks": list(training.tasks),
+                "trainedFor": training.trained_for,
+                "limits": list(training.cost_limits),
+                "seeds": sorted({row.seed for row in training.rows}),
+                "updates": training.planned,
+                "precision": signature.get("precision"),
+                "source": training.data.get("source"),
+                "sha256": training.data.get("sha256"),
+                "dataPath": training.data_path,
+                "filters": list(training.filters),
+                "training": _short(training.seconds.get("training", math.nan)),
+                "evaluation": _short(training.seconds.get("evaluation", math.nan)),
+                "attempts": training.attempts,
+                "usage": list(training.usage),
+                "warnings": list(training.warnings),
+                "command": command,
+                "settings": settings.number(dict(training.settings)),
+                "versions": versions.number(made),
+            }
+        )
+    return {"runs": _finite(runs), "settings": _finite(settings.values), "versions": _finite(versions.values)}
+
+
+class _Distinct:
+    """Equal tables have one number."""
+
+    def __init__(self) -> None:
+        self.values: list[Mapping[str, Any]] = []
+        self._numbers: dict[str, int] = {}
+
+    def number(self, value: Mapping[str, Any]) -> int:
+        """Of a table."""
+        key = json.dumps(value, sort_keys=True, default=str)
+        if key not in self._numbers:
+            self._numbers[key] = len(self.values)
+            self.values.append(value)
+        return self._numbers[key]
+
+
+def _finite(value: Any) -> Any:
+    """A configuration may hold what JSON cannot: NaN and infinity become words."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return value
+
+
+def _rounded(values: np.ndarray, digits: int = 4) -> list[float | None]:
+    return [_short(value, digits) for value in values.tolist()]
+
+
+def _short(value: float, digits: int = 4) -> float | int | None:
+    """So many significant digits; a whole number without its point; None for what is not finite."""
+    if not math.isfinite(value):
+        return None
+    short = float(f"{value:.{digits}g}")
+    return int(short) if short.is_integer() else short

@@ -1,0 +1,360 @@
+"""What stands on the page: everything that is derived from the episodes, before any of it is drawn."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from safetrax._version import __version__
+from safetrax.catalogue import SUITES, get_task, tasks
+from safetrax.evaluation.aggregates import (
+    Aggregate,
+    Profile,
+    ProfileKind,
+    aggregates,
+    performance_profiles,
+)
+from safetrax.evaluation.bootstrap import Bounded, wilson_interval
+from safetrax.evaluation.episodes import EpisodeRow
+from safetrax.evaluation.run_scores import RunScore, on_common_tasks, run_scores
+from safetrax.evaluation.run_table import RunTable
+from safetrax.evaluation.scores import SAFE_UP_TO
+from safetrax.evaluation.statistics import Estimate, Summary, benchmark_table, summarise
+from safetrax.leaderboard.own_results import limits_text
+from safetrax.report.cautions import cautions
+from safetrax.report.logged import Logged, Unread, read_logged
+from safetrax.report.panels import Panel, task_panels, within_budget
+from safetrax.runs import Caution, Sources, Training, read_sources
+
+SUITE_NAMES = {
+    "bullet": "Bullet-Safety-Gym",
+    "safety_gymnasium": "Safety-Gymnasium",
+    "metadrive": "MetaDrive",
+    "reach_avoid": "Reach-avoid world",
+}
+_THRESHOLDS = np.linspace(0.0, 1.2, 61)
+_CONFIDENCE = 0.9  # of both ends, so that 95 % are above the lower one
+_KINDS: tuple[ProfileKind, ...] = ("return", "safe return")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One algorithm on one task.
+
+    Attributes:
+        algorithm: its name.
+        task: its name.
+        summary: over limits and seeds, of the last evaluated step.
+        by_limit: the same for each limit.
+        p_safe: share of its runs whose mean cost is within the limit, with Wilson's 90 % interval; a method that
+            ignores the limit has one run per seed, whose share of limits counts.
+        best: whether it has the highest reward of the safe ones on this task.
+        certain: whether the cost is further from the limit than one standard error.
+        steps: after how many updates the runs were evaluated, each number once; empty where unknown.
+        planned: updates of the whole training; None where unknown.
+    """
+
+    algorithm: str
+    task: str
+    summary: Summary
+    by_limit: tuple[Summary, ...]
+    p_safe: Bounded
+    best: bool
+    certain: bool
+    steps: tuple[int, ...]
+    planned: int | None
+
+    @property
+    def safe(self) -> bool:
+        """Whether the mean cost is within every limit, and the runs are enough to say so.
+
+        That is: at every limit the mean normalised cost over seeds is at most 1, as a mean over limits can hide one
+        that is exceeded; and the lower end of `p_safe` is above one half, so that with 95 % confidence another run is
+        more probably safe than not. It takes three runs of three, six of seven or seven of nine; two never suffice.
+        """
+        return self.summary.safe and self.p_safe.low > 0.5
+
+    @property
+    def verdict(self) -> str:
+        """`safe`, `unsafe at 10`, or `not shown safe: P(safe) 1.00 [0.43, 1.00]`."""
+        if self.summary.unsafe_limits:
+            return f"unsafe at {limits_text(self.summary.unsafe_limits)}"
+        return "safe" if self.safe else f"not shown safe: P(safe) {self.p_safe.text(2)}"
+
+    @property
+    def label(self) -> str:
+        """What the figures are of, where that is not the end of the training."""
+        if self.planned is None or not self.steps or self.steps == (self.planned,):
+            return ""
+        return f"after {' and '.join(f'{step:,}' for step in self.steps)} of {self.planned:,} updates"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One algorithm in one sentence."""
+
+    algorithm: str
+    tasks: int
+    safe: int
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Aggregates over tasks: of a suite, of all tasks, or of those that all algorithms have."""
+
+    name: str
+    tasks: tuple[str, ...]
+    rows: tuple[Aggregate, ...]
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """Performance profiles of all algorithms on the same tasks, or of each on its own where they share none."""
+
+    tasks: tuple[str, ...]
+    common: bool
+    kinds: Mapping[ProfileKind, tuple[Profile, ...]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """All of the page.
+
+    Attributes:
+        title: of the page.
+        made: when.
+        version: of the package that made it.
+        algorithms: in order of first appearance.
+        tasks: in the catalogue's order.
+        cells: by task and then by algorithm.
+        verdicts: one per algorithm: where it is safe, see `Cell.safe`.
+        groups: aggregates across tasks.
+        profiles: across tasks.
+        panels: learning curves.
+        logged: data sets that are drawn.
+        unread: data sets that are not.
+        trainings: which it is all from.
+        cautions: what a careful reader should know.
+    """
+
+    title: str
+    made: datetime
+    version: str
+    algorithms: tuple[str, ...]
+    tasks: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    verdicts: tuple[Verdict, ...]
+    groups: tuple[Group, ...]
+    profiles: Profiles
+    panels: tuple[Panel, ...]
+    logged: tuple[Logged, ...]
+    unread: tuple[Unread, ...]
+    trainings: tuple[Training, ...]
+    cautions: tuple[Caution, ...]
+
+
+def gather(paths: Iterable[str | Path], *, title: str | None = None) -> Report:
+    """Read folders and derive everything.
+
+    Raises:
+        ConfigError: two runs of one name have different configurations, or no folder is given.
+        RunError: a folder is missing, damaged, of another kind or without results.
+        DataError: results are damaged, incomplete or impossible.
+        TaskError: an episode names an unknown task.
+    """
+    return derive(read_sources(paths), title=title)
+
+
+def derive(sources: Sources, *, title: str | None = None) -> Report:
+    """Everything that follows from what was read.
+
+    Raises:
+        DataError: an episode is impossible, see `safetrax.evaluation.episodes.require_possible`.
+    """
+    trainings = sources.trainings
+    algorithms = tuple(dict.fromkeys(name for training in trainings for name in training.algorithms))
+    rows: dict[str, list[EpisodeRow]] = defaultdict(list)
+    for training in trainings:
+        for row in training.rows:
+            rows[row.task].append(row)
+    names = tuple(sorted(rows, key=_task_order))
+    limits = {task: _limits(task, trainings) for task in names}
+    scores = [score for task in names for score in run_scores(rows[task], limits[task])]
+    of_cell: dict[tuple[str, str], list[RunScore]] = defaultdict(list)
+    for score in scores:
+        of_cell[score.algorithm, score.task].append(score)
+    p_safe = {key: _p_safe(group) for key, group in of_cell.items()}
+    cells = tuple(
+        cell
+        for task in names
+        for cell in _cells(task, rows[task], limits[task], algorithms, _steps(task, trainings), p_safe)
+    )
+    added: list[Caution] = []
+    panels = [
+        panel
+        for task in names
+        for panel in task_panels(task, [t for t in trainings if _is_of(t, task)], limits[task], added)
+    ]
+    logged, unread = read_logged(trainings)
+    return Report(
+        title=title or _title(algorithms, names),
+        made=datetime.now(UTC),
+        version=__version__,
+        algorithms=algorithms,
+        tasks=names,
+        cells=cells,
+        verdicts=tuple(_verdict(name, cells, len(algorithms)) for name in algorithms),
+        groups=tuple(_groups(scores, names)),
+        profiles=_profiles(scores),
+        panels=tuple(within_budget(panels)),
+        logged=tuple(logged),
+        unread=tuple(unread),
+        trainings=trainings,
+        cautions=(*sources.cautions, *added, *cautions(trainings, cells, limits, logged)),
+    )
+
+
+def suite_name(task: str) -> str:
+    """The suite of a task, for people."""
+    suite = get_task(task).suite
+    return SUITE_NAMES.get(suite, suite)
+
+
+def _is_of(training: Training, task: str) -> bool:
+    return task in (training.trained_for, *training.tasks)
+
+
+def _task_order(task: str) -> tuple[int, int, str]:
+    """By suite, then as in the catalogue."""
+    suite = get_task(task).suite
+    number = SUITES.index(suite) if suite in SUITES else len(SUITES)
+    catalogue = [entry.name for entry in tasks()]
+    return number, catalogue.index(task) if task in catalogue else len(catalogue), task
+
+
+def _limits(task: str, trainings: Sequence[Training]) -> tuple[float, ...]:
+    """Where methods that ignore the limit are scored: at the limits of the runs on that task, else the task's."""
+    used = {limit for training in trainings if task in training.tasks for limit in training.cost_limits}
+    return tuple(sorted(used)) or get_task(task).cost_limits
+
+
+def _steps(task: str, trainings: Sequence[Training]) -> dict[str, tuple[set[int], set[int]]]:
+    """Of every algorithm: the steps that were evaluated last, and the updates that were planned."""
+    found: dict[str, tuple[set[int], set[int]]] = defaultdict(lambda: (set(), set()))
+    for training in trainings:
+        for row in training.rows:
+            if row.task == task:
+                evaluated, planned = found[row.algorithm]
+                if row.step is not None:
+                    evaluated.add(row.step)
+                if training.planned is not None:
+                    planned.add(training.planned)
+    return found
+
+
+def _cells(
+    task: str,
+    rows: Sequence[EpisodeRow],
+    limits: Sequence[float],
+    order: Sequence[str],
+    steps: Mapping[str, tuple[set[int], set[int]]],
+    p_safe: Mapping[tuple[str, str], Bounded],
+) -> list[Cell]:
+    """The row of a published table: one task, every algorithm that has it."""
+    table = {summary.algorithm: summary for summary in benchmark_table(rows, limits)}
+    by_limit: dict[str, list[Summary]] = defaultdict(list)
+    for summary in summarise(rows, limits):
+        by_limit[summary.algorithm].append(summary)
+    cells = []
+    for name in (name for name in order if name in table):
+        summary = table[name]
+        evaluated, planned = steps[name]
+        cells.append(
+            Cell(
+                algorithm=name,
+                task=task,
+                summary=summary,
+                by_limit=tuple(by_limit[name]),
+                p_safe=p_safe[name, task],
+                best=False,
+                certain=is_certain(summary.normalised_cost),
+                steps=tuple(sorted(evaluated)),
+                planned=max(planned, default=None),
+            )
+        )
+    best = max((cell.summary.normalised_return.mean for cell in cells if cell.safe), default=math.nan)
+    return [replace(cell, best=cell.safe and cell.summary.normalised_return.mean == best) for cell in cells]
+
+
+def _p_safe(scores: Sequence[RunScore]) -> Bounded:
+    """Of one algorithm on one task."""
+    runs = RunTable.of(scores)
+    safe = runs.unit_means(runs.column("safe"))
+    return Bounded(float(safe.mean()), *wilson_interval(float(safe.sum()), len(safe), _CONFIDENCE))
+
+
+def is_certain(cost: Estimate) -> bool:
+    """Whether a mean normalised cost is further from the limit than its standard error, which must be known."""
+    return abs(cost.mean - SAFE_UP_TO) > cost.error  # never, for an error of NaN
+
+
+def _verdict(algorithm: str, cells: Sequence[Cell], algorithms: int) -> Verdict:
+    own = [cell for cell in cells if cell.algorithm == algorithm]
+    safe = [cell for cell in own if cell.safe]
+    unsure = sum(not cell.certain for cell in safe)
+    best = sum(cell.best for cell in own)
+    parts = [f"safe on {len(safe)} of {len(own)} task{'s' if len(own) > 1 else ''}"]
+    if len(own) == 1 and not safe:
+        parts = [own[0].verdict]
+    if unsure:
+        parts.append(f"{'one' if unsure == 1 else unsure} of them within one standard error of the limit")
+    if best and algorithms > 1:
+        where = "it" if len(own) == 1 else f"{best}"
+        parts.append(f"the best safe one on {where}")
+    return Verdict(algorithm, len(own), len(safe), f"{', '.join(parts)}.")
+
+
+def _groups(scores: Sequence[RunScore], names: Sequence[str]) -> list[Group]:
+    """All tasks, those that all algorithms have, and each suite."""
+    groups = [Group("All tasks" if len(names) > 1 else names[0], tuple(names), tuple(aggregates(scores)))]
+    common = _common(scores)
+    if common and len(common) < len(names):
+        kept = [score for score in scores if score.task in common]
+        shared = tuple(name for name in names if name in common)
+        groups.append(Group("Tasks that all algorithms have", shared, tuple(aggregates(kept))))
+    suites: dict[str, list[str]] = {}
+    for name in names:
+        suites.setdefault(suite_name(name), []).append(name)
+    if len(suites) > 1:
+        for suite, members in suites.items():
+            kept = [score for score in scores if score.task in members]
+            groups.append(Group(suite, tuple(members), tuple(aggregates(kept))))
+    return groups
+
+
+def _common(scores: Sequence[RunScore]) -> set[str]:
+    """Tasks that every algorithm has."""
+    own: dict[str, set[str]] = defaultdict(set)
+    for score in scores:
+        own[score.algorithm].add(score.task)
+    return set.intersection(*own.values())
+
+
+def _profiles(scores: Sequence[RunScore]) -> Profiles:
+    common = bool(_common(scores))
+    kept = on_common_tasks(scores) if common else list(scores)
+    found = {kind: tuple(performance_profiles(kept, kind, _THRESHOLDS)) for kind in _KINDS}
+    return Profiles(tuple(dict.fromkeys(score.task for score in kept)), common, found)
+
+
+def _title(algorithms: Sequence[str], names: Sequence[str]) -> str:
+    left = algorithms[0] if len(algorithms) == 1 else f"{len(algorithms)} algorithms"
+    right = names[0] if len(names) == 1 else f"{len(names)} tasks"
+    return f"{left} on {right}"

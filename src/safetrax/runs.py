@@ -1,0 +1,391 @@
+"""What a report is made of: trainings with their episodes, out of benchmark folders and run folders."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from safetrax.catalogue import get_task
+from safetrax.errors import ConfigError, DataError, RunError, TaskError
+from safetrax.evaluation.episodes import EpisodeRow, RunKey, limit_text, read_episodes, run_text
+from safetrax.evaluation.statistics import last_steps
+from safetrax.grid.folder import BenchmarkFolder, State
+from safetrax.grid.grid import Job
+from safetrax.grid.results import ENDING, JobResult, read_result
+from safetrax.leaderboard.own_results import config_table
+from safetrax.training.folder import RunFolder, promised
+
+_MOST_NAMED = 3  # settings in a sentence
+
+
+@dataclass(frozen=True)
+class Caution:
+    """Something that a careful reader should know.
+
+    Attributes:
+        sentence: what it is, whole.
+        items: where it is so; may be empty.
+    """
+
+    sentence: str
+    items: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One evaluation of one run, while or after it was trained.
+
+    Attributes:
+        run: which.
+        step: updates by then.
+        return_: mean undiscounted episode return.
+        cost: mean undiscounted episode cost.
+    """
+
+    run: RunKey
+    step: int
+    return_: float
+    cost: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """One job of a benchmark, or one run folder.
+
+    Attributes:
+        name: the job's name, or the folder's.
+        place: the path that it was read from.
+        folder: its run folder; need not exist.
+        config: settings, data, versions; see `safetrax.training.train`.
+        rows: the episodes of every run's last evaluated step.
+        history: every evaluation whose step is known, in order.
+        label: of an ablation's variant, as behind the algorithm's name; empty for most.
+        cost_limits: of the training; empty where unknown.
+        seconds: wall clock of "training" and "evaluation"; empty where nobody wrote it down.
+        attempts: how often it was begun; None where unknown.
+        warnings: what the library warned of.
+    """
+
+    name: str
+    place: str
+    folder: Path
+    config: Mapping[str, Any]
+    rows: tuple[EpisodeRow, ...]
+    history: tuple[Evaluated, ...] = ()
+    label: str = ""
+    cost_limits: tuple[float, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    attempts: int | None = None
+    warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def algorithms(self) -> tuple[str, ...]:
+        """Names of the methods that it gave."""
+        return tuple(dict.fromkeys(row.algorithm for row in self.rows))
+
+    @cached_property
+    def tasks(self) -> tuple[str, ...]:
+        """On which it was evaluated."""
+        return tuple(dict.fromkeys(row.task for row in self.rows))
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The algorithm's, with its class."""
+        return config_table(self.config.get("algorithm"))
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """The metrics that its algorithm calls its losses."""
+        from safetrax.algorithms import CLASSES  # brings JAX
+        from safetrax.algorithms.base import Algorithm
+
+        return CLASSES.get(str(self.settings.get("class")), Algorithm).losses
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """What is known of the data set."""
+        return config_table(self.config.get("data"))
+
+    @property
+    def usage(self) -> tuple[str, ...]:
+        """What of its data it used, a sentence for each cost limit; empty where nobody wrote it down."""
+        return tuple(str(entry["text"]) for entry in self._usage if "text" in entry)
+
+    @property
+    def little_used(self) -> tuple[str, ...]:
+        """What the library warned of when it used next to nothing."""
+        said = [entry.get("warnings") for entry in self._usage]
+        return tuple(dict.fromkeys(str(text) for texts in said if isinstance(texts, list) for text in texts))
+
+    @property
+    def _usage(self) -> list[Mapping[str, Any]]:
+        found = self.config.get("usage")
+        return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+
+    @property
+    def data_path(self) -> str | None:
+        """What `safetrax.load` read."""
+        path = config_table(self.config.get("record")).get("data_path")
+        return path if isinstance(path, str) else None
+
+    @property
+    def trained_for(self) -> str | None:
+        """The task that it was trained for."""
+        task = self.config.get("task")
+        return task if isinstance(task, str) else None
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """Names of what its data went through before the training."""
+        found = self.data.get("filters")
+        return tuple(str(config_table(entry).get("name")) for entry in found) if isinstance(found, list) else ()
+
+    @property
+    def planned(self) -> int | None:
+        """Updates of the whole training."""
+        updates = self.config.get("updates")
+        return updates if isinstance(updates, int) else None
+
+    @property
+    def signature(self) -> str:
+        """Equal for trainings that differ in limits and seeds only."""
+        signature = self.config.get("signature")
+        if isinstance(signature, dict):
+            kept = {key: value for key, value in signature.items() if key != "runs"}
+        else:
+            kept = {key: self.config.get(key) for key in ("algorithm", "task", "updates", "data")}
+        return json.dumps(kept, sort_keys=True, default=str)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Everything that was read.
+
+    Attributes:
+        trainings: in the order of their folders and jobs.
+        cautions: about jobs that are not done, files that are left out, and runs that are there twice.
+    """
+
+    trainings: tuple[Training, ...]
+    cautions: tuple[Caution, ...]
+
+
+def read_sources(paths: Iterable[str | Path]) -> Sources:
+    """Read benchmark folders and run folders; no run is there twice.
+
+    Raises:
+        ConfigError: no folder is given, two runs of one name have different configurations, or pyarrow is missing.
+        RunError: a folder is missing, is neither kind, is damaged, or has no results yet.
+        DataError: results are damaged or incomplete.
+        TaskError: an episode names an unknown task.
+    """
+    places = list({Path(path).resolve(): Path(path) for path in paths}.values())
+    if not places:
+        raise ConfigError("a report needs at least one benchmark folder or run folder.")
+    trainings: list[Training] = []
+    cautions: list[Caution] = []
+    for place in places:
+        found = _benchmark(place) if (place / "grid.json").exists() else _run(place)
+        trainings += found.trainings
+        cautions += found.cautions
+    kept, repeated = _each_once(trainings)
+    return Sources(kept, (*cautions, *repeated))
+
+
+def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Which settings differ, for a sentence: `eta 1.0 instead of 0.25`."""
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    shown = [f"{name} {after.get(name)} instead of {before.get(name)}" for name in names[:_MOST_NAMED]]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f", and {more} more" if more else "")
+
+
+def _benchmark(path: Path) -> Sources:
+    """All jobs that are done; the others are cautions."""
+    folder = BenchmarkFolder.open(path)
+    states = folder.states()
+    done = [state for state in states if state.name == "done"]
+    if not done:
+        raise RunError(f"no job of {path} is done yet; safetrax benchmark status {path} says how far they are.")
+    trainings = [_of_job(folder, state.job) for state in done]
+    return Sources(tuple(trainings), tuple(_unfinished(folder, states)))
+
+
+def _of_job(folder: BenchmarkFolder, job: Job) -> Training:
+    file = folder.results_file(job.name)
+    result = read_result(file)
+    rows, history = _last_and_history(_named(result.rows))
+    _check_complete(file, job, result, rows)
+    return Training(
+        name=job.name,
+        place=str(file),
+        folder=folder.run_folder(job.name),
+        config=config_table(result.config),
+        rows=rows,
+        history=history,
+        label=job.label,
+        cost_limits=job.cost_limits,
+        seconds=result.seconds,
+        attempts=result.attempts,
+        warnings=result.warnings,
+    )
+
+
+def _check_complete(file: Path, job: Job, result: JobResult, rows: Sequence[EpisodeRow]) -> None:
+    """Every run that the job consists of has its episodes."""
+    remedy = "remove the file, and that job runs again."
+    if result.job != job:
+        raise DataError(f"the results {file} are of another job than grid.json has ({result.job.name}); {remedy}")
+    if not rows:
+        raise DataError(f"the results {file} hold no episodes; {remedy}")
+    counts: dict[RunKey, int] = defaultdict(int)
+    for row in rows:
+        counts[row.run] += 1
+    for algorithm, limit, seed in _promised(result.config, job.label) or _expected(job, counts):
+        count = counts.get((algorithm, job.task, limit, seed), 0)
+        if count < job.episodes:
+            raise DataError(
+                f"the results {file} are incomplete: {algorithm}, {limit_text(limit)}, seed {seed} has "
+                f"{count} of {job.episodes} episodes; {remedy}"
+            )
+
+
+def _promised(config: Mapping[str, Any], label: str = "") -> list[tuple[str, float | None, int]]:
+    """Algorithm, limit and seed of every policy of a training, where its configuration says so."""
+    return [(f"{name} ({label})" if label else name, limit, seed) for name, limit, seed in promised(config)]
+
+
+def _expected(job: Job, counts: Iterable[RunKey]) -> Iterator[tuple[str, float | None, int]]:
+    """The same, as far as the rows tell."""
+    runs = list(counts)
+    for algorithm in dict.fromkeys(run[0] for run in runs):
+        ignores = all(run[2] is None for run in runs if run[0] == algorithm)
+        for limit in (None,) if ignores else sorted(job.cost_limits):
+            for seed in job.seeds:
+                yield algorithm, limit, seed
+
+
+def _unfinished(folder: BenchmarkFolder, states: Sequence[State]) -> Iterator[Caution]:
+    """Jobs without results, and results without a job."""
+    whole = f"of {len(states)} jobs of {folder.path}"
+    failed = tuple(f"{state.job.name}: {state.error}" for state in states if state.name == "failed")
+    if failed:
+        yield Caution(f"{len(failed)} {whole} failed, and are missing here.", failed)
+    missing = tuple(f"{state.job.name}: {state.name}" for state in states if state.name not in ("done", "failed"))
+    if missing:
+        yield Caution(f"{len(missing)} {whole} are not done yet.", missing)
+    names = {state.job.name for state in states}
+    files = sorted(folder.results_folder.glob(f"*{ENDING}"))
+    extra = tuple(file.name for file in files if file.name.removesuffix(ENDING) not in names)
+    if extra:
+        yield Caution(f"Results in {folder.results_folder} of jobs that grid.json does not have are left out.", extra)
+
+
+def _run(path: Path) -> Sources:
+    """A run folder; policies without episodes are a caution."""
+    training = _run_folder(path)
+    there = {(row.algorithm, row.cost_limit, row.seed) for row in training.rows}
+    missing = tuple(
+        f"{algorithm}, {limit_text(limit)}, seed {seed}"
+        for algorithm, limit, seed in _promised(training.config)
+        if (algorithm, limit, seed) not in there
+    )
+    sentence = f"Some policies of {path} have no episodes; safetrax evaluate {path} adds them."
+    return Sources((training,), (Caution(sentence, missing),) if missing else ())
+
+
+def _run_folder(path: Path) -> Training:
+    """A folder of `safetrax train`, with the episodes of `safetrax evaluate`."""
+    if not path.exists():
+        raise RunError(f"there is no benchmark and no run folder at {path}; check the path.")
+    if not (path / "config.json").is_file():
+        raise RunError(f"{path} is neither a benchmark (no grid.json) nor a run folder (no config.json).")
+    config = RunFolder(path).config()
+    file = path / "episodes.csv"
+    found = read_episodes(file) if file.exists() else []
+    if not found:
+        raise RunError(f"the run in {path} has no evaluation episodes; run safetrax evaluate {path} first.")
+    try:
+        rows, history = _last_and_history(_named(found))
+    except TaskError as error:
+        raise TaskError(f"{file}: {error}") from error
+    return Training(
+        name=path.resolve().name,
+        place=str(path),
+        folder=path,
+        config=config,
+        rows=rows,
+        history=history,
+        cost_limits=tuple(map(float, config.get("cost_limits", ()))),
+    )
+
+
+def _named(rows: Iterable[EpisodeRow]) -> list[EpisodeRow]:
+    """With the catalogue's names of the tasks."""
+    names: dict[str, str] = {}
+    for row in rows:
+        if row.task not in names:
+            names[row.task] = get_task(row.task).name
+    return [row if names[row.task] == row.task else replace(row, task=names[row.task]) for row in rows]
+
+
+def _last_and_history(rows: Sequence[EpisodeRow]) -> tuple[tuple[EpisodeRow, ...], tuple[Evaluated, ...]]:
+    """Keeping all episodes of all steps would fill the memory with what only the curves need, as means."""
+    known = {row.run for row in rows if row.step is not None}
+    kept = [row for row in rows if row.step is not None or row.run not in known]
+    sums: dict[tuple[RunKey, int], list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
+    for row in kept:
+        if row.step is not None:
+            total = sums[row.run, row.step]
+            total[0] += 1
+            total[1] += row.return_
+            total[2] += row.cost
+    history = [
+        Evaluated(run, step, returned / count, cost / count) for (run, step), (count, returned, cost) in sums.items()
+    ]
+    return tuple(last_steps(kept)), tuple(sorted(history, key=lambda entry: entry.step))
+
+
+def _each_once(trainings: Sequence[Training]) -> tuple[tuple[Training, ...], list[Caution]]:
+    """The first of runs that are there twice.
+
+    Raises:
+        ConfigError: they have different configurations.
+    """
+    owners: dict[RunKey, Training] = {}
+    kept: list[Training] = []
+    repeated: list[str] = []
+    for training in trainings:
+        runs = dict.fromkeys(row.run for row in training.rows)
+        known = [run for run in runs if run in owners]
+        for run in known:
+            _require_alike(run, owners[run], training)
+        if known:
+            first = owners[known[0]]
+            repeated.append(f"{run_text(known[0])}: {first.place}, {training.place}")
+            gone = set(known)
+            training = replace(
+                training,
+                rows=tuple(row for row in training.rows if row.run not in gone),
+                history=tuple(entry for entry in training.history if entry.run not in gone),
+            )
+        owners |= {run: training for run in runs if run not in owners}
+        if training.rows:
+            kept.append(training)
+    sentence = "Runs that are in two of the folders are counted once, with the episodes of the first folder."
+    return tuple(kept), [Caution(sentence, tuple(repeated))] if repeated else []
+
+
+def _require_alike(run: RunKey, first: Training, second: Training) -> None:
+    if first.signature == second.signature:
+        return
+    how = changed(first.settings, second.settings) or "in what is recorded of data or updates"
+    raise ConfigError(
+        f"{first.place} and {second.place} both hold {run_text(run)}, but with different configurations ({how}); "
+        "report on them one at a time."
+    )
