@@ -40,6 +40,20 @@ def test_a_seed_is_a_mask():
     assert (mask(3) != mask(4)).any()
 
 
+@pytest.mark.parametrize("rate", [1e-9, 1e-3, 1 / 513])
+def test_a_rate_below_the_resolution_drops_nothing(rate):
+    np.testing.assert_array_equal(relu_dropout(jnp.ones((8, 5)), jnp.uint32(1), rate), 1.0)
+
+
+@pytest.mark.parametrize("rate", [0.999, 1 - 1e-6])
+def test_a_rate_near_one_keeps_the_mean_too(rate):
+    x = np.asarray(relu_dropout(jnp.ones((4000, 256)), jnp.uint32(1), rate))
+    kept = x[x > 0]
+    assert np.isfinite(x).all()
+    np.testing.assert_array_equal(kept, 256.0)
+    assert len(kept) / x.size == pytest.approx(1 / 256, rel=4 * (256 / x.size) ** 0.5)
+
+
 def test_sizes_that_are_no_multiple_of_four():
     assert keep_mask(jnp.uint32(0), (3, 7), 0.25).shape == (3, 7)
 

@@ -19,16 +19,18 @@ def hash32(x: UInt32[Array, "*shape"]) -> UInt32[Array, "*shape"]:
 
 
 def keep_mask(seed: UInt32[Array, ""], shape: tuple[int, int], rate: float) -> Bool[Array, "n h"]:
-    """True where a unit is kept; the keep probability is `round(256 (1 - rate)) / 256`, for rate 0.25 exactly 3/4.
+    """True where a unit is kept; the keep probability is `_kept(rate) / 256`, for rate 0.25 exactly 3/4.
 
     Each 32-bit hash of (seed, counter) serves four units, one byte each.
     """
     rows, columns = shape
+    if _kept(rate) == 256:  # is no byte
+        return jnp.ones(shape, bool)
     words = -(-rows * columns // 4)
     counter = jax.lax.iota(jnp.uint32, words)
     bits = hash32(counter ^ hash32(seed * jnp.uint32(_GOLDEN) + jnp.uint32(1)))
     octets = jax.lax.bitcast_convert_type(bits, jnp.uint8).reshape(-1)[: rows * columns]
-    return octets.reshape(shape) < round(256 * (1 - rate))
+    return octets.reshape(shape) < _kept(rate)
 
 
 def dropout(x: Float[Array, "n h"], seed: UInt32[Array, ""], rate: float) -> Float[Array, "n h"]:
@@ -58,8 +60,13 @@ def relu_dropout(x: Float[Array, "n h"], seed: UInt32[Array, ""], rate: float) -
     return jnp.where(kept, x * _scale(rate), 0.0)
 
 
+def _kept(rate: float) -> int:
+    """Of 256 units; however high the rate, one."""
+    return max(1, round(256 * (1 - rate)))
+
+
 def _scale(rate: float) -> float:
-    return 256 / round(256 * (1 - rate))
+    return 256 / _kept(rate)
 
 
 def _forward(x: jax.Array, seed: jax.Array, rate: float) -> tuple[jax.Array, jax.Array]:
