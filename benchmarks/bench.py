@@ -22,8 +22,9 @@ import numpy as np
 
 from loading import loading
 from operations import operations, update_operations
-from safetrax.algorithms import CLASSES, TraC
+from safetrax.algorithms import TraC
 from safetrax.algorithms.base import Algorithm, Spec
+from safetrax.algorithms.registry import classes
 from safetrax.data.store import Store
 from safetrax.data.trajectories import Trajectories
 from safetrax.policies.policy import Policies, Policy
@@ -109,9 +110,9 @@ def method_rates(data: Trajectories, gemm: float) -> dict[str, tuple[float, floa
     """Of every algorithm that there is: updates per second, and useful float operations per second."""
     rates = {}
     for key, name, stage_name in METHODS:
-        if name not in CLASSES:
+        if name not in classes():
             continue
-        algorithm = CLASSES[name]()
+        algorithm = classes()[name]()
         stage = [entry.name for entry in algorithm.stages()].index(stage_name)
         delay = getattr(algorithm, "policy_delay", 1)  # TD3: the policy moves in every second update
         operations = update_operations(algorithm, data, LIMIT, stage=stage, often=1 / delay)

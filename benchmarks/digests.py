@@ -28,7 +28,8 @@ sys.path.append(str(Path(__file__).parents[1] / "tests" / "algorithms"))
 
 from test_every_algorithm import SETTINGS, ball_run
 
-from safetrax.algorithms import CLASSES, Algorithm
+from safetrax.algorithms import Algorithm
+from safetrax.algorithms.registry import classes
 from safetrax.catalogue import SUITES
 from safetrax.errors import ConfigError
 from safetrax.training.checkpoint import read_checkpoint
@@ -38,7 +39,7 @@ from safetrax.training.train import train
 
 def trainings() -> Iterator[tuple[str, Algorithm]]:
     """Every class, small: as it is, with every suite's presets, and with each of its switches turned."""
-    for name, cls in CLASSES.items():
+    for name, cls in classes().items():
         base = cls(**{**SETTINGS[name], "standardise": True})
         yield name, base
         yield f"{name} standardise=False", replace(base, standardise=False)

@@ -15,11 +15,10 @@ from dataclasses import replace
 import numpy as np
 
 from operations import update_operations
-from safetrax.algorithms import CLASSES
 from safetrax.algorithms.base import Algorithm
+from safetrax.algorithms.registry import ALGORITHMS
 from safetrax.catalogue import SUITES, Task, tasks
 from safetrax.data.trajectories import Trajectories
-from safetrax.methods import CHOICES
 
 RUNS = 9  # three limits, three seeds
 DEFAULT = ("trac", "lspc", "fisor", "bars", "cpq", "bcq-lag", "bear-lag", "coptidice", "bc-all", "bc-safe")
@@ -46,8 +45,8 @@ def sample(task: Task) -> Trajectories:
 
 def cost(word: str, task: Task, data: Trajectories) -> float:
     """Operations of one run's training as published."""
-    choice = CHOICES[word]
-    algorithm: Algorithm = replace(CLASSES[choice.algorithm].preset(task.suite, task.name), **choice.fixed)
+    choice = ALGORITHMS[word]
+    algorithm: Algorithm = replace(choice.load().preset(task.suite, task.name), **choice.fixed)
     often = 1 / getattr(algorithm, "policy_every", 1)
     return sum(
         stage.updates * update_operations(algorithm, data, task.cost_limits[1], stage=number, often=often)
@@ -58,8 +57,8 @@ def cost(word: str, task: Task, data: Trajectories) -> float:
 
 def runs_of(word: str) -> int:
     """Trainings per task: a method that ignores the limit is trained once per seed."""
-    choice = CHOICES[word]
-    return RUNS if CLASSES[choice.algorithm](**choice.fixed).uses_cost_limit else RUNS // 3
+    choice = ALGORITHMS[word]
+    return RUNS if choice.load()(**choice.fixed).uses_cost_limit else RUNS // 3
 
 
 def table(words: Sequence[str], suites: Sequence[str], rate: float) -> str:
@@ -85,7 +84,7 @@ def table(words: Sequence[str], suites: Sequence[str], rate: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--algorithms", nargs="*", default=list(DEFAULT), choices=list(CHOICES))
+    parser.add_argument("--algorithms", nargs="*", default=list(DEFAULT), choices=list(ALGORITHMS))
     parser.add_argument("--suites", nargs="*", default=list(SUITES), choices=SUITES)
     parser.add_argument("--rate", type=float, default=100.0, help="useful GFLOP/s of one job")
     args = parser.parse_args()

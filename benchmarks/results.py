@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import safetrax as st
-from safetrax.algorithms import CLASSES, Algorithm
+from safetrax.algorithms import Algorithm
+from safetrax.algorithms.registry import classes
 from safetrax.catalogue import get_task
 from safetrax.evaluation.episodes import append_episodes, read_episodes
 from safetrax.evaluation.statistics import Summary, benchmark_table, summarise
@@ -99,7 +100,7 @@ SHORT_TRAC = {"pretrain_updates": 1500, "updates": 2000, "pretrain_learning_rate
 def algorithm_for(method: str, task: str, schedule: str) -> Algorithm:
     """The method as published for the task's suite ("paper"), or with a short schedule."""
     name, settings = METHODS[method]
-    preset = replace(CLASSES[name].preset(get_task(task).suite, task), **settings)
+    preset = replace(classes()[name].preset(get_task(task).suite, task), **settings)
     if schedule == "paper":
         return preset
     return short_trac(preset, task) if isinstance(preset, st.TraC) else replace(preset, **SHORT[name])

@@ -14,23 +14,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from safetrax._version import __version__
+from safetrax.algorithms.registry import HOMES
 
 if TYPE_CHECKING:
-    from safetrax.algorithms import (
-        BARS,
-        BC,
-        CPQ,
-        CQL,
-        FISOR,
-        IQL,
-        LSPC,
-        TD3BC,
-        Algorithm,
-        BCQLag,
-        BEARLag,
-        COptiDICE,
-        TraC,
-    )
+    from safetrax.algorithms import *  # noqa: F403
     from safetrax.collection import Collection, collect
     from safetrax.data import (
         Trajectories,
@@ -58,27 +45,15 @@ if TYPE_CHECKING:
 
 # Names are imported when first used, so that the command line answers at once and needs no JAX for its help.
 _HOMES = {
-    "Algorithm": "algorithms",
-    "BARS": "algorithms",
-    "BC": "algorithms",
-    "BCQLag": "algorithms",
-    "BEARLag": "algorithms",
-    "COptiDICE": "algorithms",
-    "CPQ": "algorithms",
-    "CQL": "algorithms",
+    **dict.fromkeys(("Algorithm", *HOMES), "algorithms"),
     "Collection": "collection",
     "Evaluation": "evaluation.rollout",
-    "FISOR": "algorithms",
-    "IQL": "algorithms",
-    "LSPC": "algorithms",
     "Policies": "policies",
     "Policy": "policies",
     "ReachAvoid": "envs.reach_avoid.world",
     "Run": "training.train",
     "RunId": "policies",
     "SafeTraXError": "errors",
-    "TD3BC": "algorithms",
-    "TraC": "algorithms",
     "Trajectories": "data",
     "apply_filters": "data.filters",
     "collect": "collection",
@@ -101,7 +76,7 @@ _HOMES = {
     "write_parquet": "data",
 }
 
-__all__ = [  # noqa: RUF022 (in the order of use)
+__all__ = [
     "download",
     "load",
     "from_pandas",
@@ -116,19 +91,8 @@ __all__ = [  # noqa: RUF022 (in the order of use)
     "Trajectories",
     "tasks",
     "get_task",
-    "Algorithm",
-    "TraC",
-    "LSPC",
-    "FISOR",
-    "BARS",
-    "CPQ",
-    "BCQLag",
-    "BEARLag",
-    "COptiDICE",
-    "IQL",
-    "TD3BC",
-    "CQL",
-    "BC",
+    "Algorithm",  # noqa: F405
+    *HOMES,
     "train",
     "Run",
     "RunId",

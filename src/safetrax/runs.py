@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from safetrax.algorithms import registry
 from safetrax.catalogue import get_task
 from safetrax.errors import ConfigError, DataError, RunError, TaskError
 from safetrax.evaluation.episodes import EpisodeRow, RunKey, limit_text, read_episodes, run_text
@@ -101,10 +102,8 @@ class Training:
     @property
     def losses(self) -> tuple[str, ...]:
         """The metrics that its algorithm calls its losses."""
-        from safetrax.algorithms import CLASSES  # brings JAX
-        from safetrax.algorithms.base import Algorithm
-
-        return CLASSES.get(str(self.settings.get("class")), Algorithm).losses
+        algorithm = registry.class_named(str(self.settings.get("class")))  # brings JAX
+        return ("loss",) if algorithm is None else algorithm.losses
 
     @property
     def data(self) -> Mapping[str, Any]:

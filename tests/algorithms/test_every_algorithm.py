@@ -16,8 +16,9 @@ import pytest
 from quick import new_key, program, quick
 
 from safetrax import data
-from safetrax.algorithms import CLASSES, Algorithm
+from safetrax.algorithms import Algorithm
 from safetrax.algorithms.base import Spec
+from safetrax.algorithms.registry import classes
 from safetrax.algorithms.standardisation import Standardiser
 from safetrax.catalogue import tasks
 from safetrax.cli.parsing import attribute_docs
@@ -59,14 +60,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
 LIMITS, SEEDS = (20.0, 40.0), (0, 1)
 OBSERVATIONS = np.random.default_rng(0).standard_normal((5, 7)).astype(np.float32)
 
-every_class = pytest.mark.parametrize("name", CLASSES)
+every_class = pytest.mark.parametrize("name", classes())
 
 
 def small(name: str) -> Algorithm:
     """The algorithm with small settings."""
     if name not in SETTINGS:
         pytest.fail(f"{name} is in safetrax.algorithms.CLASSES, but not in SETTINGS of {__file__}; add it there.")
-    return CLASSES[name](**SETTINGS[name], standardise=True)  # as `train` decides for `ball_run`
+    return classes()[name](**SETTINGS[name], standardise=True)  # as `train` decides for `ball_run`
 
 
 @functools.cache
@@ -149,21 +150,21 @@ def batch_sizes(algorithm: Algorithm) -> list[str]:
 
 @every_class
 def test_settings_and_presets_survive_json(name):
-    presets = [CLASSES[name].preset(task.suite, word) for task in tasks() for word in (None, task.name)]
+    presets = [classes()[name].preset(task.suite, word) for task in tasks() for word in (None, task.name)]
     for algorithm in (small(name), *presets):
-        again = CLASSES[name].from_config(json.loads(json.dumps(algorithm.config())))
+        again = classes()[name].from_config(json.loads(json.dumps(algorithm.config())))
         assert again == algorithm
         assert hash(again) == hash(algorithm)
     with pytest.raises(ConfigError, match="no setting named 'nonsense'"):
-        CLASSES[name].from_config({"nonsense": 1})
+        classes()[name].from_config({"nonsense": 1})
 
 
 @every_class
 def test_every_setting_is_explained_and_no_setting_is_needed(name):
-    documented = attribute_docs(CLASSES[name])
-    assert {entry.name for entry in fields(CLASSES[name])} == set(documented)
+    documented = attribute_docs(classes()[name])
+    assert {entry.name for entry in fields(classes()[name])} == set(documented)
     assert all(text.endswith((".", '."')) for text in documented.values())
-    assert CLASSES[name]().total_updates > 0
+    assert classes()[name]().total_updates > 0
 
 
 @every_class
@@ -235,8 +236,8 @@ def test_vmapped_runs_equal_mapped_ones_up_to_rounding(name):
 def test_every_stage_logs_what_the_algorithm_calls_its_losses(name):
     rows = trained(name).run.metrics
     for stage in small(name).stages():
-        assert any(row.metric in CLASSES[name].losses for row in rows if row.stage == stage.name)
-    assert set(CLASSES[name].losses) <= {row.metric for row in rows}
+        assert any(row.metric in classes()[name].losses for row in rows if row.stage == stage.name)
+    assert set(classes()[name].losses) <= {row.metric for row in rows}
 
 
 # Stopping
@@ -314,7 +315,7 @@ def test_every_algorithm_plays_in_the_simulator():
     from safetrax.evaluation.rollout import evaluate
 
     with EnvPool("BallRun") as pool, quick():
-        for name in CLASSES:
+        for name in classes():
             policies = trained(name).run.policies
             result = evaluate(policies, "BallRun", episodes=1, pool=pool)
             played = [(row.algorithm, row.cost_limit, row.seed) for row in result.rows]

@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 from quick import quick
 
-from safetrax.algorithms import CLASSES
+from safetrax.algorithms.registry import ALGORITHMS
 from safetrax.cli.main import main
 from safetrax.data import load
 from safetrax.data.formats.tables import to_pandas
@@ -17,7 +17,6 @@ from safetrax.grid import local
 from safetrax.grid.folder import BenchmarkFolder
 from safetrax.grid.job import perform
 from safetrax.grid.results import read_result
-from safetrax.methods import CHOICES
 from safetrax.training.program import Program
 
 # of every setting that makes a training long or a network large
@@ -27,12 +26,12 @@ SMALL = {
     **dict.fromkeys(("batch_size", "policy_batch_size", "critic_batch_size", "unsafe_batch_size"), 8),
 }
 
-every_word = pytest.mark.parametrize("word", CHOICES)
+every_word = pytest.mark.parametrize("word", ALGORITHMS)
 
 
 def small(word: str) -> dict[str, int]:
     """The settings of `SMALL` that the word takes."""
-    names = {entry.name for entry in fields(CLASSES[CHOICES[word].algorithm])}
+    names = {entry.name for entry in fields(ALGORITHMS[word].load())}
     return {name: value for name, value in SMALL.items() if name in names}
 
 
@@ -78,9 +77,9 @@ def test_in_a_grid(tmp_path, quickly):
         for job in jobs:
             perform(job, folder)
 
-    settings = [f"{word}.{name}={value}" for word in CHOICES for name, value in small(word).items()]
+    settings = [f"{word}.{name}={value}" for word in ALGORITHMS for name, value in small(word).items()]
     settings = [text.replace("hidden=4", "hidden=[4]") if ".hidden=" in text else text for text in settings]
-    words = ["--algorithms", *CHOICES, "--tasks", "BallRun", "--data", "demo", "--out", str(tmp_path / "b")]
+    words = ["--algorithms", *ALGORITHMS, "--tasks", "BallRun", "--data", "demo", "--out", str(tmp_path / "b")]
     limits = ["--cost-limits", "40", "--seeds", "0", "--episodes", "1"]
     quickly.setattr(local, "run_locally", here)
     evaluate = rollout.evaluate

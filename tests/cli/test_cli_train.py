@@ -12,13 +12,13 @@ import pytest
 from safetensors.numpy import load_file
 
 from conftest import toy_episodes
+from safetrax.algorithms.registry import ALGORITHMS
 from safetrax.cli import session
 from safetrax.cli.main import main
 from safetrax.data import write_hdf5
 from safetrax.errors import RunError, SimulatorError
 from safetrax.evaluation.episodes import EpisodeRow, read_episodes
 from safetrax.evaluation.result import Evaluation
-from safetrax.methods import CHOICES
 from safetrax.nets.mlp import MLP
 from safetrax.policies.actor import DeterministicActor
 from safetrax.policies.policy import Policies, Policy, RunId
@@ -63,12 +63,12 @@ def test_the_data_files_name_chooses_the_preset(planned):
     assert (algorithm.temperature, algorithm.segment_ratio) == (0.1, 0.75)
 
 
-@pytest.mark.parametrize("word", CHOICES)
+@pytest.mark.parametrize("word", ALGORITHMS)
 def test_every_algorithm_is_offered_with_the_settings_that_its_word_stands_for(word, planned):
     algorithm = planned(word, "--data", "demo", "--updates", "7").algorithm
     assert algorithm.updates == 7
-    assert type(algorithm).__name__ == CHOICES[word].algorithm
-    assert all(getattr(algorithm, name) == value for name, value in CHOICES[word].fixed.items())
+    assert type(algorithm).__name__ == ALGORITHMS[word].class_name
+    assert all(getattr(algorithm, name) == value for name, value in ALGORITHMS[word].fixed.items())
 
 
 def test_the_default_folder_is_named_after_task_and_algorithm(planned):
@@ -89,7 +89,7 @@ def test_help_without_an_algorithm_lists_them(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     assert main(["train", "--help"]) == 0
     out = capsys.readouterr().out
-    assert all(f"{word:<16}{choice.line}" in out for word, choice in CHOICES.items())
+    assert all(f"{word:<16}{choice.line}" in out for word, choice in ALGORITHMS.items())
 
 
 @pytest.fixture

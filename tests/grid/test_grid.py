@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 import safetrax as st
+from safetrax.algorithms.registry import ALGORITHMS
 from safetrax.catalogue import get_task, tasks
 from safetrax.errors import ConfigError, TaskError
 from safetrax.grid.ablations import ABLATIONS
 from safetrax.grid.grid import Grid, Job, algorithm_of
 from safetrax.grid.protocols import PROTOCOLS
-from safetrax.methods import CHOICES
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_settings_of_an_algorithm_of_one_task_and_of_an_ablation(data):
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_every_ablation_is_possible_on_its_tasks(name, tmp_path):
     ablation = ABLATIONS[name]
-    assert ablation.algorithm in CHOICES
+    assert ablation.algorithm in ALGORITHMS
     for task in ablation.tasks:
         (tmp_path / get_task(task).dataset_file).touch()
     jobs = Grid(ablations=(name,), tasks=ablation.tasks, data=str(tmp_path)).jobs()

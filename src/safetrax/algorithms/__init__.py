@@ -1,40 +1,37 @@
-"""Algorithms, by class and by the name that the command line takes."""
+"""Algorithms. The classes are imported when first used; `registry` has the list."""
 
 from __future__ import annotations
 
-from safetrax.algorithms.bars import BARS
-from safetrax.algorithms.base import Algorithm, Spec, Stage
-from safetrax.algorithms.bc import BC
-from safetrax.algorithms.bcq_lag import BCQLag
-from safetrax.algorithms.bear_lag import BEARLag
-from safetrax.algorithms.coptidice import COptiDICE
-from safetrax.algorithms.cpq import CPQ
-from safetrax.algorithms.cql import CQL
-from safetrax.algorithms.fisor import FISOR
-from safetrax.algorithms.iql import IQL
-from safetrax.algorithms.lspc import LSPC
-from safetrax.algorithms.td3_bc import TD3BC
-from safetrax.algorithms.trac import TraC
+import importlib
+from typing import TYPE_CHECKING, Any
 
-_ALL: tuple[type[Algorithm], ...] = (TraC, LSPC, FISOR, BARS, CPQ, BCQLag, BEARLag, COptiDICE, IQL, TD3BC, CQL, BC)
+from safetrax.algorithms.registry import HOMES
 
-CLASSES: dict[str, type[Algorithm]] = {cls.__name__: cls for cls in _ALL}
+if TYPE_CHECKING:  # what a type checker cannot read off the registry
+    from safetrax.algorithms.bars import BARS as BARS
+    from safetrax.algorithms.base import Algorithm as Algorithm
+    from safetrax.algorithms.base import Spec as Spec
+    from safetrax.algorithms.base import Stage as Stage
+    from safetrax.algorithms.bc import BC as BC
+    from safetrax.algorithms.bcq_lag import BCQLag as BCQLag
+    from safetrax.algorithms.bear_lag import BEARLag as BEARLag
+    from safetrax.algorithms.coptidice import COptiDICE as COptiDICE
+    from safetrax.algorithms.cpq import CPQ as CPQ
+    from safetrax.algorithms.cql import CQL as CQL
+    from safetrax.algorithms.fisor import FISOR as FISOR
+    from safetrax.algorithms.iql import IQL as IQL
+    from safetrax.algorithms.lspc import LSPC as LSPC
+    from safetrax.algorithms.td3_bc import TD3BC as TD3BC
+    from safetrax.algorithms.trac import TraC as TraC
 
-__all__ = [
-    "BARS",
-    "BC",
-    "CLASSES",
-    "CPQ",
-    "CQL",
-    "FISOR",
-    "IQL",
-    "LSPC",
-    "TD3BC",
-    "Algorithm",
-    "BCQLag",
-    "BEARLag",
-    "COptiDICE",
-    "Spec",
-    "Stage",
-    "TraC",
-]
+_HOMES = {**HOMES, **{name: f"safetrax.algorithms.base:{name}" for name in ("Algorithm", "Spec", "Stage")}}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'safetrax.algorithms' has no attribute {name!r}")
+    module, _, attribute = _HOMES[name].partition(":")
+    globals()[name] = value = getattr(importlib.import_module(module), attribute)
+    return value

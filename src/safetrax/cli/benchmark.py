@@ -343,10 +343,10 @@ def _status(argv: list[str]) -> int:
 
 def _names() -> int:
     """Everything that a grid takes by name."""
+    from safetrax.algorithms import registry
     from safetrax.catalogue import SUITES, tasks
     from safetrax.grid.ablations import ABLATIONS
     from safetrax.grid.protocols import PROTOCOLS
-    from safetrax.methods import CHOICES
 
     table = plain_table("ablations")
     for column in ("name", "compares", "as in", "on"):
@@ -363,5 +363,5 @@ def _names() -> int:
         table.add_row(name, text, " ".join(map(str, protocol.seeds)), str(protocol.episodes), protocol.source)
     say(table)
     say("suites      " + ", ".join(f"{suite} ({len(tasks(suite))} tasks)" for suite in SUITES))
-    say("algorithms  " + ", ".join(CHOICES))
+    say("algorithms  " + ", ".join(registry.known()))
     return 0

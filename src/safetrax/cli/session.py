@@ -7,11 +7,11 @@ import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from safetrax.algorithms.base import Algorithm
 from safetrax.cli.console import complain, say
 from safetrax.cli.filters import parse_filters
-from safetrax.cli.options import TrainOptions
 from safetrax.cli.tables import NOTE, results_table
 from safetrax.data import Trajectories, load
 from safetrax.data.filters import Filter, filter_steps
@@ -20,6 +20,9 @@ from safetrax.errors import SafeTraXError, SimulatorError
 from safetrax.evaluation.episodes import EpisodeRow, read_episodes
 from safetrax.training.folder import RunFolder
 from safetrax.training.train import Run, TrainingInterruptedError, train
+
+if TYPE_CHECKING:
+    from safetrax.cli.train import TrainOptions
 
 
 @dataclass(frozen=True)

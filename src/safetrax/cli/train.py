@@ -2,31 +2,96 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from dataclasses import dataclass
+import typing
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from safetrax.cli.choices import make_algorithm, settings_class, task_of
-from safetrax.cli.filters import parse_filters
-from safetrax.cli.options import ResumeOptions, TrainOptions
-from safetrax.cli.parsing import parse, value_of
+import tyro
+
+from safetrax.algorithms import registry
+from safetrax.catalogue import Task, get_task, task_of_file
+from safetrax.cli.filters import FILTERS_FLAG, parse_filters
+from safetrax.cli.parsing import attribute_docs, parse, value_of
+from safetrax.data.demo_data import DEMO, DEMO_FILE
 from safetrax.data.filters import filters_of
-from safetrax.errors import ConfigError, DataError, RunError
-from safetrax.methods import CHOICES, get_choice
+from safetrax.errors import ConfigError, DataError, RunError, TaskError
 from safetrax.settings import require_types
 
 if TYPE_CHECKING:
+    from safetrax.algorithms.base import Algorithm
     from safetrax.cli.session import Session
 
-_CHOICE_LINES = "\n".join(f"  {word:<16}{choice.line}" for word, choice in CHOICES.items())
-_ABOUT = f"""Train one policy per cost limit and seed.
+
+def _about() -> str:
+    return f"""Train one policy per cost limit and seed.
 
 algorithms:
-{_CHOICE_LINES}
+{registry.lines()}
 
 safetrax train ALGORITHM --help also shows the algorithm's own flags;
 safetrax train --resume FOLDER goes on with a run that was stopped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """The same for every algorithm."""
+
+    data: Annotated[str, tyro.conf.arg(metavar="PATH|TASK|demo")]
+    """A data set (HDF5, NPZ, Parquet, CSV, Minari), a task whose file was downloaded, or demo, which ships along."""
+    task: Annotated[
+        str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: as the data's file name says)")
+    ] = None
+    """Benchmark task: gives the presets, the cost limits, and the simulator to evaluate in."""
+    cost_limits: Annotated[
+        tuple[float, ...], tyro.conf.arg(metavar="COST [COST ...]", help_behavior_hint="(default: the task's)")
+    ] = ()
+    """Limits on the cost of an episode; one policy is trained for each, and for each seed."""
+    filters: Annotated[tuple[str, ...], FILTERS_FLAG] = ()
+    """Applied to the data first, in this order; safetrax inspect lists them (--help) and shows their effect."""
+    seeds: Annotated[tuple[int, ...], tyro.conf.arg(metavar="INT [INT ...]")] = (0,)
+    """Training seeds."""
+    out: Annotated[
+        str | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/<task>-<algorithm>)")
+    ] = None
+    """New folder for settings, checkpoints, metrics, policies and evaluation episodes."""
+    start_from: Annotated[
+        str | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: fresh networks)")
+    ] = None
+    """Begin with the networks of this finished run of the same algorithm, sizes, limits and seeds."""
+    evaluate: bool = True
+    """Evaluate the trained policies in the simulator, if it is installed."""
+    evaluation_episodes: int = 20
+    """Episodes per policy and evaluation."""
+    evaluate_every: int = 0
+    """Updates between evaluations while training; 0: only at the end. Never used to choose a checkpoint."""
+    log_every: int = 100
+    """Updates between rows of metrics.csv."""
+    checkpoint_seconds: float = 60.0
+    """Seconds between checkpoints."""
+    precision: Literal["float32", "tensorfloat32"] = "float32"
+    """Of matrix products on a GPU; tensorfloat32 is faster there and coarser."""
+    log_to: Annotated[
+        tuple[Literal["tensorboard", "wandb"], ...],
+        tyro.conf.arg(metavar="{tensorboard,wandb} ...", help_behavior_hint="(default: nowhere else)"),
+    ] = ()
+    """Further places for the metrics."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResumeOptions:
+    """Everything else is as it was when the run was started."""
+
+    resume: Annotated[str, tyro.conf.arg(metavar="FOLDER")]
+    """Folder of the run to go on with."""
+    data: Annotated[
+        str | None, tyro.conf.arg(metavar="PATH|TASK|demo", help_behavior_hint="(default: where it was)")
+    ] = None
+    """Where the data set is now, if it was moved."""
+    evaluate: bool = True
+    """Evaluate the trained policies in the simulator, if it is installed."""
 
 
 def run(argv: list[str]) -> int:
@@ -37,23 +102,24 @@ def run(argv: list[str]) -> int:
 
 def _new(argv: list[str]) -> Session:
     if not argv or argv[0] in ("-h", "--help"):
-        parse(TrainOptions, ["--help"], prog="safetrax train ALGORITHM", description=_ABOUT)
+        parse(TrainOptions, ["--help"], prog="safetrax train ALGORITHM", description=_about())
     word, rest = argv[0], argv[1:]
     if word.startswith("-"):
-        raise ConfigError(
-            f"the algorithm comes first: safetrax train ALGORITHM {' '.join(argv)}, with one of {', '.join(CHOICES)}."
-        )
-    choice = get_choice(word)
+        order = f"safetrax train ALGORITHM {' '.join(argv)}"
+        raise ConfigError(f"the algorithm comes first: {order}, with one of {', '.join(registry.known())}.")
+    entry = registry.get(word)
+    kind = entry.load()
     task = task_of(value_of(rest, "--task"), value_of(rest, "--data"))
-    members = [("shared", TrainOptions), (choice.algorithm, settings_class(choice, task))]
+    members = [("shared", TrainOptions), ("settings", settings_class(kind, task, entry.fixed))]
     options: Any = parse(
         dataclasses.make_dataclass("Train", members),
         rest,
         prog=f"safetrax train {word}",
-        description=f"{word}: {choice.line}.",
+        description=f"{word}: {entry.summary()}.",
     )
     shared: TrainOptions = options.shared
-    algorithm = make_algorithm(choice, getattr(options, choice.algorithm))
+    chosen = {f.name: getattr(options.settings, f.name) for f in dataclasses.fields(options.settings)}
+    algorithm = kind(**chosen, **entry.fixed)
     words = tuple(map(str, parse_filters(shared.filters, shared.cost_limits)))
     shared = dataclasses.replace(shared, filters=words)
     if shared.out is None:
@@ -65,21 +131,24 @@ def _new(argv: list[str]) -> Session:
 
 
 def _resumed(argv: list[str]) -> Session:
-    if argv[0] in CHOICES:
+    if argv[0] in registry.known():
         raise ConfigError(f"--resume takes the algorithm and its settings from the folder; leave out {argv[0]!r}.")
     if {"-h", "--help"} & set(argv):
         argv = ["--help"]
     options = parse(ResumeOptions, argv, prog="safetrax train", description="Go on with a run that was stopped.")
-    from safetrax.algorithms import CLASSES
     from safetrax.cli.session import Session
     from safetrax.training.folder import RunFolder
 
     folder = RunFolder.open(options.resume)
     saved = _Saved(folder.config_file, folder.config())
     settings = saved.algorithm
-    kind = str(settings.pop("class", None))
-    if kind not in CLASSES:
-        raise RunError(f"{folder.config_file} names the algorithm {kind!r}, which this version does not have.")
+    name = str(settings.pop("class", None))
+    kind = registry.class_named(name)
+    if kind is None:
+        raise RunError(
+            f"{folder.config_file} names the algorithm {name!r}, which neither this version nor a package that is "
+            "installed has."
+        )
     data = options.data or saved.data
     if data is None:
         raise RunError(f"{folder.config_file} does not say where the data set is; pass --data.")
@@ -97,10 +166,44 @@ def _resumed(argv: list[str]) -> Session:
         }
     )
     try:
-        algorithm = CLASSES[kind].from_config(settings)
+        algorithm = kind.from_config(settings)
     except ConfigError as error:
         raise ConfigError(f"{folder.config_file}: {error}") from error
     return Session(algorithm, shared, resume=True)
+
+
+def task_of(task: str | None, data: str | None) -> Task | None:
+    """The task named, else the one that the data's file name tells, else None.
+
+    Raises:
+        TaskError: `task` is unknown.
+    """
+    if task:
+        return get_task(task)
+    if data is None or data == DEMO:
+        return task_of_file(DEMO_FILE) if data else None
+    if not Path(data).exists():
+        with contextlib.suppress(TaskError):
+            return get_task(data)  # the name of a task stands for its downloaded data set
+    return task_of_file(Path(data).name)
+
+
+def settings_class(algorithm: type[Algorithm], task: Task | None, fixed: typing.Collection[str] = ()) -> type:
+    """A dataclass of the algorithm's settings without the fixed ones; its defaults are the preset of the suite.
+
+    It checks nothing: faults are found by the algorithm's own class.
+    """
+    preset = algorithm() if task is None else algorithm.preset(task.suite, task.name)
+    hints, docs = typing.get_type_hints(algorithm), attribute_docs(algorithm)
+    names = [f.name for f in dataclasses.fields(algorithm) if f.name not in fixed]
+    members = [
+        (name, Annotated[hints[name], tyro.conf.arg(help=docs.get(name))], field(default=getattr(preset, name)))
+        for name in names
+    ]
+    about = (algorithm.__doc__ or "").partition("\n")[0].partition(". ")[0].rstrip(".")
+    suite = "no suite in particular; name a task or its data" if task is None else f"{task.suite}, as in {task.name}"
+    namespace = {"__doc__": f"{about}. The defaults are the published settings for {suite}."}
+    return dataclasses.make_dataclass(f"{algorithm.__name__}Settings", members, frozen=True, namespace=namespace)
 
 
 @dataclass(frozen=True)

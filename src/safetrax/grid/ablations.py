@@ -15,7 +15,7 @@ class Ablation:
     """What is varied.
 
     Attributes:
-        algorithm: its word, as in `safetrax.methods.CHOICES`.
+        algorithm: its word, as in `safetrax.algorithms.registry`.
         variants: settings by label. The label stands behind the algorithm's name in results, as in "TraC (eta 0.5)".
         source: which table or figure.
         tasks: on which the paper shows it.

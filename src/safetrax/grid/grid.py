@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from safetrax.algorithms import registry
 from safetrax.catalogue import SUITES, Task, get_task, task_of_file, tasks
 from safetrax.data.demo_data import DEMO, DEMO_FILE
 from safetrax.data.places import dataset_path
@@ -20,7 +21,6 @@ from safetrax.errors import ConfigError, TaskError, nearest
 from safetrax.files import exact
 from safetrax.grid.ablations import get_ablation
 from safetrax.grid.protocols import get_protocol
-from safetrax.methods import get_choice
 from safetrax.settings import require_whole
 
 _ENDINGS = (".hdf5", ".h5", ".npz", ".parquet")
@@ -33,7 +33,7 @@ class Job:
 
     Attributes:
         name: unique within a grid, fit for a file name.
-        algorithm: its word, as in `safetrax.methods.CHOICES`.
+        algorithm: its word, as in `safetrax.algorithms.registry`.
         label: of an ablation's variant; stands behind the algorithm's name in the results. Empty: none.
         settings: what differs from the preset of the task's suite.
         task: name of the task.
@@ -89,7 +89,7 @@ class Grid:
     """What to compare.
 
     Attributes:
-        algorithms: words, as in `safetrax.methods.CHOICES`.
+        algorithms: words, as in `safetrax.algorithms.registry`.
         tasks: names of tasks, and of suites for all of theirs.
         ablations: names, as in `safetrax.grid.ablations.ABLATIONS`.
         data: folder of data sets, each named after its task as DSRL's are; or "demo"; None: where `download` puts
@@ -192,7 +192,7 @@ class Grid:
     def _variants(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         """(algorithm, label, settings), each once."""
         for word in dict.fromkeys(self.algorithms):
-            get_choice(word)
+            registry.get(word)
             yield word, "", {}
         for name in dict.fromkeys(self.ablations):
             ablation = get_ablation(name)
@@ -203,7 +203,7 @@ class Grid:
         used = {*self.algorithms, *(get_ablation(name).algorithm for name in self.ablations)}
         for key in self.settings:
             word, at, task = key.partition("@")
-            get_choice(word)
+            registry.get(word)
             if at:
                 get_task(task)
             if word not in used:
@@ -247,11 +247,9 @@ def algorithm_of(job: Job) -> Any:
     Raises:
         ConfigError: a setting is unknown or out of range.
     """
-    from safetrax.algorithms import CLASSES
-
-    choice = get_choice(job.algorithm)
-    preset = CLASSES[choice.algorithm].preset(get_task(job.task).suite, job.task)
-    known = {f.name for f in fields(preset)} - set(choice.fixed)
+    entry = registry.get(job.algorithm)
+    preset = entry.load().preset(get_task(job.task).suite, job.task)
+    known = {f.name for f in fields(preset)} - set(entry.fixed)
     for name in job.settings:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
@@ -259,7 +257,7 @@ def algorithm_of(job: Job) -> Any:
             raise ConfigError(f"{job.algorithm} has no setting {name!r};{hint}")
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in job.settings.items()}
     try:
-        return replace(preset, **choice.fixed, **values)
+        return replace(preset, **entry.fixed, **values)
     except TypeError:
         raise ConfigError(f"a setting of {job.algorithm} is of the wrong kind: {dict(job.settings)}.") from None
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from safetrax.algorithms import registry
 from safetrax.catalogue import SUITES, Task, get_task
 from safetrax.data.download.records import read_record
 from safetrax.data.places import dataset_path
@@ -214,9 +215,7 @@ def _training_differences(config: Mapping[str, Any], task: Task, rows: Sequence[
 
 def _preset(config: Mapping[str, Any], task: Task) -> Any:
     """The published settings of the run's algorithm; None if the package does not know the algorithm."""
-    from safetrax.algorithms import CLASSES
-
-    algorithm = CLASSES.get(str(config_table(config.get("algorithm")).get("class")))
+    algorithm = registry.class_named(str(config_table(config.get("algorithm")).get("class")))
     return None if algorithm is None else algorithm.preset(task.suite, task.name)
 
 

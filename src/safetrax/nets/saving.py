@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
@@ -35,7 +36,8 @@ def saveable(cls: _M) -> _M:
 def _of_packages(name: str) -> type[eqx.Module] | None:
     """The class of that name in a package that brings algorithms of its own."""
     for entry in entry_points(group="safetrax.algorithms"):
-        entry.load()
+        with contextlib.suppress(Exception):  # a broken package hides no other
+            entry.load()
     return _SAVEABLE.get(name)
 
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from safetrax.algorithms import registry
 from safetrax.catalogue import SUITES, Task, get_task
 from safetrax.evaluation.episodes import RunKey
 from safetrax.evaluation.statistics import Estimate
@@ -18,7 +19,6 @@ from safetrax.leaderboard.own_results import (
     limits_difference,
     limits_text,
 )
-from safetrax.methods import CHOICES
 from safetrax.runs import Caution, Training, changed
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _trainings(trainings: Sequence[Training]) -> Iterator[Caution]:
     for training in trainings:
         preset = _preset(training)
         if preset is not None:
-            fixed = {name for choice in CHOICES.values() for name in choice.fixed}
+            fixed = {name for entry in registry.known().values() for name in entry.fixed}
             ours = {name: training.settings.get(name, value) for name, value in preset.items() if name not in fixed}
             text = changed({name: preset[name] for name in ours}, ours)
             if text:
@@ -168,9 +168,7 @@ def _trainings(trainings: Sequence[Training]) -> Iterator[Caution]:
 
 def _preset(training: Training) -> dict[str, Any] | None:
     """The published settings of a training's algorithm, if the package knows it."""
-    from safetrax.algorithms import CLASSES  # brings JAX
-
-    algorithm = CLASSES.get(str(training.settings.get("class")))
+    algorithm = registry.class_named(str(training.settings.get("class")))
     if algorithm is None or training.trained_for is None:
         return None
     found = get_task(training.trained_for)

@@ -1,0 +1,146 @@
+"""Every algorithm by the word that a person types for it: the one table to edit when an algorithm is added.
+
+An algorithm of another package is known by an entry point of the group `safetrax.algorithms`: its name is the word,
+its value the class. Importing this needs neither JAX nor an algorithm.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from safetrax.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from safetrax.algorithms.base import Algorithm
+
+GROUP = "safetrax.algorithms"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """One word for an algorithm.
+
+    Attributes:
+        home: of the class, `module:name`.
+        line: what it is; empty: what the class says.
+        fixed: settings that the word stands for; they are no flags.
+    """
+
+    home: str
+    line: str = ""
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def class_name(self) -> str:
+        """The name of the class, as configurations have it."""
+        return self.home.partition(":")[2]
+
+    def load(self) -> type[Algorithm]:
+        """The class.
+
+        Raises:
+            ConfigError: its package is broken, it is no algorithm, or its name is another algorithm's.
+        """
+        from safetrax.algorithms.base import Algorithm
+
+        module, _, name = self.home.partition(":")
+        try:
+            found = getattr(importlib.import_module(module), name)
+        except Exception as error:  # code of another package may raise anything
+            raise ConfigError(
+                f"the algorithm {self.home} cannot be imported ({type(error).__name__}: {error}); mend or remove its "
+                "package."
+            ) from error
+        if not (isinstance(found, type) and issubclass(found, Algorithm)):
+            raise ConfigError(f"{self.home} is no subclass of safetrax.Algorithm; mend its package's entry point.")
+        homes = {entry.home for entry in known().values() if entry.class_name == name}
+        if len(homes) > 1 and self.home != HOMES.get(name):  # configurations could not tell them apart
+            raise ConfigError(f"{' and '.join(sorted(homes))} are two algorithms of one name; rename one of them.")
+        return found
+
+    def summary(self) -> str:
+        """What it is, in a line."""
+        return self.line or (self.load().__doc__ or "").partition("\n")[0].rstrip(".")
+
+
+def _ours(home: str, line: str, **fixed: Any) -> Registered:
+    return Registered(f"safetrax.algorithms.{home}", line, fixed)
+
+
+ALGORITHMS = {
+    "trac": _ours("trac:TraC", "trajectory classification: near desirable episodes, away from undesirable ones"),
+    "lspc": _ours(
+        "lspc:LSPC", "a latent space that decodes to safe actions, for LSPC-S and LSPC-O; ignores the cost limit"
+    ),
+    "fisor": _ours(
+        "fisor:FISOR", "a diffusion policy that avoids every violation that it can; ignores the cost limit"
+    ),
+    "bars": _ours("bars:BARS", "a diffusion policy that clones in safe states and escapes from unsafe ones"),
+    "cpq": _ours("cpq:CPQ", "constraints penalised Q-learning: unknown actions count as costly"),
+    "bcq-lag": _ours("bcq_lag:BCQLag", "batch-constrained Q-learning with a Lagrange multiplier"),
+    "bear-lag": _ours("bear_lag:BEARLag", "Q-learning near the log's actions (MMD) with a Lagrange multiplier"),
+    "coptidice": _ours(
+        "coptidice:COptiDICE", "cloning with weights that correct the log towards the constrained optimum"
+    ),
+    "iql": _ours("iql:IQL", "implicit Q-learning; ignores costs"),
+    "td3-bc": _ours("td3_bc:TD3BC", "TD3 with a cloning term; ignores costs"),
+    "cql": _ours("cql:CQL", "conservative Q-learning; ignores costs"),
+    "bc-all": _ours("bc:BC", "behaviour cloning of every episode; ignores the cost limit", mode="all"),
+    "bc-safe": _ours("bc:BC", "behaviour cloning of the episodes within the cost limit", mode="safe"),
+    "bc-risky": _ours("bc:BC", "behaviour cloning of the episodes at twice the limit and more", mode="risky"),
+    "bc-boundary": _ours("bc:BC", "behaviour cloning of the episodes near the limit", mode="boundary"),
+    "bc-frontier": _ours("bc:BC", "behaviour cloning of the best episodes at every cost", mode="frontier"),
+    "bc-conditioned": _ours("bc:BC", "behaviour cloning that is told the episode's cost", mode="conditioned"),
+}
+"""The library's own, in the order of lists."""
+
+HOMES = {entry.class_name: entry.home for entry in ALGORITHMS.values()}
+"""Where each of the library's classes is."""
+
+
+@functools.cache
+def known() -> Mapping[str, Registered]:
+    """The library's algorithms, then those of other packages; a word of the library's stays the library's."""
+    found = {entry.name: Registered(entry.value) for entry in entry_points(group=GROUP)}
+    return {**ALGORITHMS, **{word: entry for word, entry in sorted(found.items()) if word not in ALGORITHMS}}
+
+
+def get(word: str) -> Registered:
+    """The algorithm of that word.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if word not in known():
+        raise ConfigError(f"there is no algorithm {word!r}; {nearest(word, known())}")
+    return known()[word]
+
+
+def class_named(name: str) -> type[Algorithm] | None:
+    """The class of that name, as a configuration has it; None: no package that is installed has one.
+
+    Raises:
+        ConfigError: see `Registered.load`.
+    """
+    return next((entry.load() for entry in known().values() if entry.class_name == name), None)
+
+
+def classes() -> dict[str, type[Algorithm]]:
+    """The library's classes by name."""
+    return {entry.class_name: entry.load() for entry in ALGORITHMS.values()}
+
+
+def lines() -> str:
+    """One line for each word, for a help; one that is broken says so."""
+    shown = []
+    for word, entry in known().items():
+        try:
+            shown.append(f"  {word:<16}{entry.summary()}")
+        except ConfigError as error:
+            shown.append(f"  {word:<16}{error}")
+    return "\n".join(shown)
