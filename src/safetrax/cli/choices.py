@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from safetrax.catalogue import Task, get_task, task_of_file
-from safetrax.cli.parsing import attribute_docs
 from safetrax.data.demo_data import DEMO, DEMO_FILE
 from safetrax.errors import TaskError
 from safetrax.methods import Choice
+from safetrax.settings import attribute_docs
 
 if TYPE_CHECKING:
     from safetrax.algorithms.base import Algorithm

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetrax.cli.choices import make_algorithm, settings_class, task_of
-from safetrax.cli.filters import parse_filters
 from safetrax.cli.options import ResumeOptions, TrainOptions
 from safetrax.cli.parsing import parse, value_of
-from safetrax.data.filters import filters_of
+from safetrax.data.filters import filters_of, parse_filters
 from safetrax.errors import ConfigError, DataError, RunError
 from safetrax.methods import CHOICES, get_choice
 from safetrax.settings import require_types
