@@ -26,7 +26,7 @@ from safetrax.algorithms.base import Algorithm, Spec
 from safetrax.data.filters import QualityMix
 from safetrax.data.store import Store
 from safetrax.envs.reach_avoid.dataset import drive
-from safetrax.envs.reach_avoid.rollout import world_of
+from safetrax.envs.reach_avoid.play import world_of
 from safetrax.evaluation.episodes import EpisodeRow, append_episodes, read_episodes
 from safetrax.report.reach_avoid import feasible_region, trajectory_map
 from safetrax.training.checkpoint import load_checkpoint

@@ -19,9 +19,8 @@ import fuzzing
 import safetrax as st
 from safetrax.cli.sources import load_sources
 from safetrax.cli.train import _resumed
-from safetrax.collection.buffer import Buffer
-from safetrax.collection.episodes import Episode
-from safetrax.collection.state import load_state, save_state
+from safetrax.collection.buffer import Buffer, load_state, save_state
+from safetrax.collection.recorder import Episode
 from safetrax.data.download.contents import fault_of
 from safetrax.data.download.part import Origin, Part
 from safetrax.data.download.records import new_record, read_record, write_record

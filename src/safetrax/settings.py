@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import dataclasses
 import inspect
+import itertools
+import textwrap
 import typing
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -20,6 +24,20 @@ if TYPE_CHECKING:
 def settings_of(owner: DataclassInstance) -> dict[str, Any]:
     """All settings by name, JSON-ready."""
     return {field.name: _plain(getattr(owner, field.name)) for field in dataclasses.fields(owner)}
+
+
+def attribute_docs(cls: type) -> dict[str, str]:
+    """The string literals that follow the fields of a class and of its bases, each as one line."""
+    docs: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        with contextlib.suppress(OSError, TypeError):  # made at run time, or built in: has no source
+            body = typing.cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]).body
+            for entry, after in itertools.pairwise(body):
+                if isinstance(entry, ast.AnnAssign) and isinstance(entry.target, ast.Name):
+                    match after:
+                        case ast.Expr(value=ast.Constant(value=str(text))):
+                            docs[entry.target.id] = " ".join(text.split())
+    return docs
 
 
 def require(condition: bool, name: str, value: Any, rule: str) -> None:

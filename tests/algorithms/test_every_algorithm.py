@@ -21,11 +21,11 @@ from safetrax.algorithms.base import Spec
 from safetrax.algorithms.registry import classes
 from safetrax.algorithms.standardisation import Standardiser
 from safetrax.catalogue import tasks
-from safetrax.cli.parsing import attribute_docs
 from safetrax.data.store import Store
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError, DataError, SafeTraXWarning
 from safetrax.policies.policy import Policies, Policy
+from safetrax.settings import attribute_docs
 from safetrax.training.program import Program, stack
 from safetrax.training.train import Run, TrainingInterruptedError, train
 

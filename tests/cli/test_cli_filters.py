@@ -12,7 +12,6 @@ from safetensors.numpy import load_file
 from conftest import toy_episodes
 from safetrax.cli import inspect as inspect_module
 from safetrax.cli import session
-from safetrax.cli.filters import filter_lines, parse_filters
 from safetrax.cli.main import main
 from safetrax.data import Trajectories, load, write_hdf5
 from safetrax.data.filters import (
@@ -28,6 +27,8 @@ from safetrax.data.filters import (
     Thin,
     TopK,
     apply_filters,
+    filter_lines,
+    parse_filters,
 )
 from safetrax.errors import ConfigError
 from safetrax.policies.policy import Policy

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 
 from safetrax.collection import ppo
-from safetrax.collection.buffer import Buffer
-from safetrax.collection.episodes import Episode, join
-from safetrax.collection.lagrangian import Multiplier, Sweep
-from safetrax.collection.learners import default_sweeps
-from safetrax.collection.state import load_state, save_state
+from safetrax.collection.agents import Sweep, default_sweeps
+from safetrax.collection.buffer import Buffer, load_state, save_state
+from safetrax.collection.lagrangian import Multiplier
+from safetrax.collection.recorder import Episode, join
 from safetrax.errors import RunError
 
 

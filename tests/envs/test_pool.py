@@ -165,7 +165,7 @@ def test_no_orphans_after_the_parent_is_killed():
 
 def test_a_worker_whose_pipe_closes_ends():
     worker = subprocess.Popen(
-        [sys.executable, "-m", "safetrax.envs.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-m", "safetrax.envs.env_worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     worker.communicate(timeout=30)  # closes stdin
     assert worker.returncode == 0

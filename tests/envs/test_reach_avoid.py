@@ -16,10 +16,9 @@ import safetrax as st
 from safetrax.data import load, validate, write_hdf5
 from safetrax.envs import make_env
 from safetrax.envs.reach_avoid import build, versions
-from safetrax.envs.reach_avoid.behaviours import Expert, Wanderer
-from safetrax.envs.reach_avoid.dataset import drive, reach_avoid_data
-from safetrax.envs.reach_avoid.feasibility import TURNS, brake
-from safetrax.envs.reach_avoid.rollout import Record, play, record
+from safetrax.envs.reach_avoid.dataset import Expert, Wanderer, drive, reach_avoid_data
+from safetrax.envs.reach_avoid.feasible_region import TURNS, brake, feasible, margin
+from safetrax.envs.reach_avoid.play import Recording, play, record
 from safetrax.envs.reach_avoid.world import BARS_START, FISOR_START, HAZARD_START, STARTS, ReachAvoid
 from safetrax.errors import ConfigError, DataError, SimulatorError
 
@@ -176,15 +175,15 @@ def test_some_states_whose_feasibility_is_known():
         (0.4, -0.39, 0.5, -math.pi / 2): False,
         (0.4, -0.39, 2.0, math.pi / 2): True,
     }
-    assert np.asarray(WORLD.feasible(np.float32([*known]))).tolist() == list(known.values())
-    share = 1 - np.asarray(WORLD.feasible(states(20_000))).mean()
+    assert np.asarray(feasible(WORLD, np.float32([*known]))).tolist() == list(known.values())
+    share = 1 - np.asarray(feasible(WORLD, states(20_000))).mean()
     assert 0.13 < share < 0.16  # the hazards alone are 0.112 of the arena
-    assert np.asarray(WORLD.feasible(states(6).reshape(2, 3, 4))).shape == (2, 3)
+    assert np.asarray(feasible(WORLD, states(6).reshape(2, 3, 4))).shape == (2, 3)
 
 
 def test_feasible_states_are_saved_by_braking():
     some = states(4000, seed=1)
-    yes = some[np.asarray(WORLD.feasible(some))]
+    yes = some[np.asarray(feasible(WORLD, some))]
     best = np.asarray(brake(WORLD, jnp.asarray(yes), TURNS).clearance).argmax(axis=0)
     action = np.stack([-np.ones(len(yes)), np.array(TURNS)[best]], axis=1).astype(np.float32)
     now = yes
@@ -198,8 +197,8 @@ def test_feasible_states_are_saved_by_braking():
 def hopeless(count: int, least: float = -10.0) -> np.ndarray:
     """States outside of the hazards that are called infeasible, but for a thin margin."""
     some = states(40_000, seed=2, slowest=0.3)
-    margin = np.asarray(WORLD.margin(some))
-    chosen = some[(margin < -THIN) & (margin > least) & (WORLD.clearance(some) >= 0)]
+    kept = np.asarray(margin(WORLD, some))
+    chosen = some[(kept < -THIN) & (kept > least) & (WORLD.clearance(some) >= 0)]
     assert len(chosen) >= count
     return chosen[:count]
 
@@ -213,7 +212,7 @@ def test_random_controls_rescue_no_infeasible_state():
             action = generator.choice([-1.0, -0.3, 0.3, 1.0], (len(now), 2)).astype(np.float32)
         done = WORLD.step(now, action)
         now, lost = done.state, lost | (done.cost > 0)
-    assert not np.asarray(WORLD.feasible(now))[~lost].any()
+    assert not np.asarray(feasible(WORLD, now))[~lost].any()
     assert lost.mean() > 0.9  # only those are left that crawl towards a hazard
 
 
@@ -230,28 +229,28 @@ def test_no_branch_of_a_tree_of_controls_rescues_an_infeasible_state():
         padded = np.zeros((2000, 4), np.float32)  # one shape, compiled once
         assert len(now) <= len(padded)
         padded[: len(now)] = now
-        assert not np.asarray(WORLD.feasible(padded))[: len(now)].any()
+        assert not np.asarray(feasible(WORLD, padded))[: len(now)].any()
 
 
 @pytest.fixture(scope="module")
-def driven() -> Record:
+def driven() -> Recording:
     """The expert from each of the three starts eight times, and from forty states anywhere."""
     starts = np.stack([state for start in STARTS.values() for state in drawn(start, 8)] + list(states(40, seed=4)))
     return jax.tree.map(np.asarray, record(WORLD, Expert.make(WORLD), starts, jax.random.key(0)))
 
 
-def last_states(driven: Record) -> np.ndarray:
+def last_states(driven: Recording) -> np.ndarray:
     return driven.states[driven.lengths, np.arange(len(driven.lengths))]
 
 
-def test_the_expert_arrives_and_pays_only_what_it_must(driven: Record):
+def test_the_expert_arrives_and_pays_only_what_it_must(driven: Recording):
     costs, returns = driven.costs.sum(axis=0), driven.rewards.sum(axis=0)
     arrived = WORLD.distance(last_states(driven)) <= WORLD.goal_radius
     assert arrived[:24].all()
     assert not costs[:16].any()
     assert (costs[16:24] > 4).all()
     assert (costs[16:24] < 9).all()
-    assert not costs[24:][np.asarray(WORLD.feasible(driven.states[0, 24:]))].any()
+    assert not costs[24:][np.asarray(feasible(WORLD, driven.states[0, 24:]))].any()
     outside = np.abs(last_states(driven)[:, :2]).max(axis=1) > WORLD.arena
     assert (arrived | outside).all()  # it stands still nowhere, though some starts leave the arena whatever one does
     assert outside.mean() < 0.2
@@ -259,7 +258,7 @@ def test_the_expert_arrives_and_pays_only_what_it_must(driven: Record):
         assert returns[8 * i : 8 * i + 8].mean() == pytest.approx(st.get_task(name).reward_max, abs=0.02)
 
 
-def test_a_record_is_what_the_world_does(driven: Record):
+def test_a_record_is_what_the_world_does(driven: Recording):
     for episode in (0, 30):
         state, length = driven.states[0, episode], driven.lengths[episode]
         for t in range(length):

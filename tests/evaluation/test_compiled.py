@@ -10,8 +10,8 @@ from stand_in_actors import Diary, Noisy, as_policy, network_policy
 import safetrax as st
 from safetrax.cli.main import main
 from safetrax.envs.pool import EnvPool
-from safetrax.envs.reach_avoid.behaviours import Expert
-from safetrax.envs.reach_avoid.rollout import world_of
+from safetrax.envs.reach_avoid.dataset import Expert
+from safetrax.envs.reach_avoid.play import world_of
 from safetrax.errors import RunError, SafeTraXWarning, TaskError
 from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.evaluation.rollout import evaluate

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from safetrax.data.trajectories import Trajectories
+from safetrax.envs.reach_avoid.feasible_region import feasible, margin
 from safetrax.envs.reach_avoid.world import ReachAvoid
 from safetrax.errors import ConfigError
 from safetrax.report.reach_avoid import feasible_region, trajectory_map
@@ -66,13 +67,13 @@ def test_the_true_value_agrees_with_the_true_region_and_a_shifted_one_less(tmp_p
     before = dict(matplotlib.rcParams)
 
     def true(observations: np.ndarray) -> np.ndarray:
-        return -np.asarray(WORLD.margin(WORLD.state_of(observations)))[:, None]
+        return -np.asarray(margin(WORLD, WORLD.state_of(observations)))[:, None]
 
     chosen = {"v": 1.5, "theta": math.pi / 4, "cells": 41}
     assert feasible_region(true, tmp_path / "x.svg", **chosen) > 0.998  # a state at the very edge may round elsewhere
     for entry in ("learned: safe up to 0", "true boundary", "v = 1.5 m/s, θ = 45°", "a hazard is unavoidable"):
         assert f">{entry}<" in (tmp_path / "x.svg").read_text()
-    unsafe = 1 - float(np.asarray(WORLD.feasible(grid(41, 1.5, math.pi / 4))).mean())
+    unsafe = 1 - float(np.asarray(feasible(WORLD, grid(41, 1.5, math.pi / 4))).mean())
     never = feasible_region(lambda o: np.ones(len(o)), tmp_path / "y.png", **chosen)
     always = feasible_region(lambda o: np.ones(len(o)), tmp_path / "y.png", **chosen, threshold=1.0)
     assert (never, always) == (pytest.approx(unsafe), pytest.approx(1 - unsafe))

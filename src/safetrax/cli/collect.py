@@ -20,8 +20,7 @@ from safetrax.envs.pool import STEP_TIMEOUT
 from safetrax.errors import ConfigError
 
 if TYPE_CHECKING:
-    from safetrax.collection.collecting import Collection
-    from safetrax.collection.collecting import Progress as Report
+    from safetrax.collection.collecting import Collection, CollectionProgress
     from safetrax.policies.policy import Policies
 
 _PROG = "safetrax collect"
@@ -165,7 +164,7 @@ class _Lines:
     def __init__(self, title: str) -> None:
         self._title, self._last = title, 0.0
 
-    def __call__(self, report: Report) -> None:
+    def __call__(self, report: CollectionProgress) -> None:
         now = time.monotonic()
         if now - self._last >= _SECONDS or report.iteration == report.iterations:
             self._last = now
@@ -194,7 +193,7 @@ class _Bar:
         self._task = self._bar.add_task(title, total=1, words="")
         self._bar.start()
 
-    def __call__(self, report: Report) -> None:
+    def __call__(self, report: CollectionProgress) -> None:
         self._bar.update(self._task, total=report.iterations, completed=report.iteration, words=_words(report))
 
     def stop(self) -> None:
@@ -202,6 +201,6 @@ class _Bar:
         self._bar.stop()
 
 
-def _words(report: Report) -> str:
+def _words(report: CollectionProgress) -> str:
     kept = f"{len(report.buffer.episodes):,} of {report.buffer.offered:,} episodes"
     return "; ".join([kept, *map(str, report.tallies)])

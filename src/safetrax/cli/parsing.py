@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import dataclasses
-import inspect
 import io
 import itertools
 import re
-import textwrap
 import typing
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from safetrax.cli.console import wrapped, write
 from safetrax.errors import ConfigError, nearest
+from safetrax.settings import attribute_docs
 
 T = TypeVar("T")
 
@@ -114,20 +112,6 @@ def flags(options: type) -> Iterator[Flag]:
             yield Flag(f"--{name}", doc, required, kind is bool)
             if kind is bool:
                 yield Flag(f"--no-{name}", doc, False, True)
-
-
-def attribute_docs(cls: type) -> dict[str, str]:
-    """The string literals that follow the fields of a class and of its bases, each as one line."""
-    docs: dict[str, str] = {}
-    for base in reversed(cls.__mro__):
-        with contextlib.suppress(OSError, TypeError):  # made at run time, or built in: has no source
-            body = typing.cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]).body
-            for entry, after in itertools.pairwise(body):
-                if isinstance(entry, ast.AnnAssign) and isinstance(entry.target, ast.Name):
-                    match after:
-                        case ast.Expr(value=ast.Constant(value=str(text))):
-                            docs[entry.target.id] = " ".join(text.split())
-    return docs
 
 
 def value_of(argv: Sequence[str], flag: str) -> str | None:

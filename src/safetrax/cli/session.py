@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 from safetrax.algorithms.base import Algorithm
 from safetrax.cli.console import complain, say
-from safetrax.cli.filters import parse_filters
 from safetrax.cli.tables import NOTE, results_table
 from safetrax.data import Trajectories, load
-from safetrax.data.filters import Filter, filter_steps
+from safetrax.data.filters import Filter, filter_steps, parse_filters
 from safetrax.data.readers import absolute_source
 from safetrax.errors import SafeTraXError, SimulatorError
 from safetrax.evaluation.episodes import EpisodeRow, read_episodes

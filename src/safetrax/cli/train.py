@@ -13,12 +13,12 @@ import tyro
 
 from safetrax.algorithms import registry
 from safetrax.catalogue import Task, get_task, task_of_file
-from safetrax.cli.filters import FILTERS_FLAG, parse_filters
-from safetrax.cli.parsing import attribute_docs, parse, value_of
+from safetrax.cli.filters import FILTERS_FLAG
+from safetrax.cli.parsing import parse, value_of
 from safetrax.data.demo_data import DEMO, DEMO_FILE
-from safetrax.data.filters import filters_of
+from safetrax.data.filters import filters_of, parse_filters
 from safetrax.errors import ConfigError, DataError, RunError, TaskError
-from safetrax.settings import require_types
+from safetrax.settings import attribute_docs, require_types
 
 if TYPE_CHECKING:
     from safetrax.algorithms.base import Algorithm

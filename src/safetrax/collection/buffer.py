@@ -1,16 +1,26 @@
-"""The episodes that are kept: a set of bounded size that covers the plane of cost and return."""
+"""The episodes that are kept, a set of bounded size that covers the plane of cost and return; and the file that holds
+them, with all else that a collection needs to go on, while it is unfinished."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 
-from safetrax.collection.episodes import Episode
+from safetrax.collection.recorder import Episode
 from safetrax.data.thinning import thin
+from safetrax.errors import RunError
+from safetrax.files import read_tensors, write_tensors
+from safetrax.training.checkpoint import require_same
 
 _ROOM = 1.5  # times the target, before the buffer is thinned
+_FORMAT, _VERSION = "safetrax-collection", "1"
+_COLUMNS = ("observations", "actions", "rewards", "costs")
 
 
 @dataclass
@@ -59,3 +69,83 @@ class Buffer:
             # a generator for each time, so that a resumed collection draws the same
             rng = np.random.default_rng((self.seed, self.accepted))
             self.episodes = [self.episodes[i] for i in thin(returns, costs, self.target, rng)]
+
+
+def state_path(out: Path) -> Path:
+    """Where the state of the collection into `out` is."""
+    return out.with_name(f"{out.name}.unfinished")
+
+
+def save_state(
+    path: Path, *, iteration: int, buffer: Buffer, source: Mapping[str, np.ndarray], signature: Mapping[str, Any]
+) -> None:
+    """Write what a collection needs to go on with `iteration`.
+
+    Raises:
+        RunError: the file cannot be written; the previous one stays.
+    """
+    episodes = buffer.episodes
+    tensors = {f"source.{name}": np.ascontiguousarray(array) for name, array in source.items()}
+    if episodes:
+        for column in _COLUMNS:
+            tensors[column] = np.concatenate([getattr(episode, column) for episode in episodes])
+    facts = [(len(e), int(e.terminated), e.number, e.owner) for e in episodes]
+    tensors["facts"] = np.array(facts, np.int64).reshape(-1, 4)
+    position = {"iteration": iteration, "offered": buffer.offered, "accepted": buffer.accepted, "steps": buffer.steps}
+    header = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "position": json.dumps(position),
+        "signature": json.dumps(signature, sort_keys=True),
+    }
+    write_tensors(path, tensors, header)
+
+
+def load_state(path: Path, buffer: Buffer, signature: Mapping[str, Any]) -> tuple[int, dict[str, np.ndarray]]:
+    """Fill an empty buffer; the iteration to go on with, and the source's arrays.
+
+    Raises:
+        RunError: there is no such file, it is damaged, or of another collection.
+    """
+    if not path.exists():
+        raise RunError(f"there is no unfinished collection at {path}; leave out resume to begin one.")
+    try:
+        header, tensors = read_tensors(path)
+        if (header.get("format"), header.get("version")) != (_FORMAT, _VERSION):
+            raise RunError(f"{path} is no unfinished collection of this version; delete it and begin anew.")
+        position, saved = json.loads(header["position"]), json.loads(header["signature"])
+    except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
+        raise RunError(f"{path} is damaged ({error}); delete it and begin anew.") from error
+    require_same(path, saved, signature)
+    try:
+        return _fill(buffer, position, tensors)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise RunError(f"{path} is damaged ({error}); delete it and begin anew.") from error
+
+
+def _fill(buffer: Buffer, position: Any, tensors: Mapping[str, np.ndarray]) -> tuple[int, dict[str, np.ndarray]]:
+    facts = np.asarray(tensors["facts"], np.int64).reshape(-1, 4)
+    rows = np.cumsum([0, *facts[:, 0]])
+    for name in _COLUMNS if len(facts) else ():
+        expected = int(rows[-1]) + (len(facts) if name == "observations" else 0)
+        if len(tensors[name]) != expected:
+            raise ValueError(f"{name} has {len(tensors[name])} rows instead of {expected}")
+    for e, (length, terminated, number, owner) in enumerate(facts.tolist()):
+        first = rows[e]
+        last = first + length
+        buffer.episodes.append(
+            Episode(
+                # an episode has one more observation than steps
+                observations=tensors["observations"][first + e : last + e + 1],
+                actions=tensors["actions"][first:last],
+                rewards=tensors["rewards"][first:last],
+                costs=tensors["costs"][first:last],
+                terminated=bool(terminated),
+                number=number,
+                owner=owner,
+            )
+        )
+    buffer.offered, buffer.accepted, buffer.steps = (int(position[name]) for name in ("offered", "accepted", "steps"))
+    prefix = "source."
+    source = {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
+    return int(position["iteration"]), source

@@ -6,7 +6,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +15,22 @@ import numpy as np
 
 from safetrax._version import __version__
 from safetrax.catalogue import Task
-from safetrax.collection.buffer import Buffer
-from safetrax.collection.episodes import Episode, join
-from safetrax.collection.performers import Box
-from safetrax.collection.plan import (
+from safetrax.collection.buffer import Buffer, load_state, save_state, state_path
+from safetrax.collection.collection_plan import (
+    CollectionPlan,
     Method,
-    Plan,
-    choose_max_cost,
     choose_method,
     choose_sweep,
     describe,
     make_buffer,
-    make_source,
+    make_episodes,
     signature_of,
     slots_of,
     stack,
 )
+from safetrax.collection.drivers import Box
 from safetrax.collection.ppo import PPO
-from safetrax.collection.source import Source, Tally, episode_seed
-from safetrax.collection.state import load_state, save_state, state_path
+from safetrax.collection.recorder import Episode, EpisodeMaker, Tally, episode_seed, join
 from safetrax.data.formats.hdf5 import write_hdf5
 from safetrax.data.trajectories import Trajectories
 from safetrax.envs.pool import STEP_TIMEOUT, EnvPool
@@ -89,7 +86,7 @@ def collect(
     resume: bool = False,
     save_seconds: float = 60.0,
     step_timeout: float = STEP_TIMEOUT,
-    report: Callable[[Progress], None] | None = None,
+    report: Callable[[CollectionProgress], None] | None = None,
 ) -> Collection:
     """Make a data set: let agents, drivers or policies act, keep whole episodes, write them in DSRL's format.
 
@@ -140,14 +137,14 @@ def collect(
     task, box = describe(environment, horizon)
     stacked = stack(policies)
     chosen = choose_method(method, task, stacked)
-    plan = Plan(
+    plan = CollectionPlan(
         environment=task.name,
         method=chosen,
         episodes=episodes,
         steps=steps,
         agents=agents,
         sweep=choose_sweep(cost_limits, task, chosen),
-        max_cost=choose_max_cost(max_cost, task),
+        max_cost=task.cost_max if max_cost is None and np.isfinite(task.cost_max) else max_cost,
         min_return=min_return,
         noise=noise,
         seed=seed,
@@ -156,7 +153,7 @@ def collect(
     )
     if stacked is not None:
         require_fit(stacked, task)
-    source, buffer = make_source(plan, task, box, stacked), make_buffer(plan)
+    maker, buffer = make_episodes(plan, task, box, stacked), make_buffer(plan)
     signature = signature_of(plan, task, stacked)
     if not out.name.endswith((".hdf5", ".h5")):
         raise ConfigError(f"the data set is written in HDF5, so {out.name} should end in .hdf5.")
@@ -167,7 +164,7 @@ def collect(
         first = 0
         if resume:
             first, arrays = load_state(state_path(out), buffer, signature)
-            source.restore(arrays)
+            maker.restore(arrays)
         began = time.monotonic()
         driver = load_suite(task.suite).DRIVER_OPTIONS if chosen == "driver" else ()
         whole = -(-plan.steps // task.horizon) * task.horizon
@@ -180,9 +177,9 @@ def collect(
             )
         slots = slots_of(plan, task, workers)
         with EnvPool(task, slots, workers, driver=driver, step_timeout=step_timeout) as pool:
-            saver = _Saver(state_path(out), save_seconds, source, buffer, signature)
+            saver = _Saver(state_path(out), save_seconds, maker, buffer, signature)
             try:
-                _run(source, buffer, pool, first, saver, report)
+                _run(maker, buffer, pool, first, saver, report)
             except (SimulatorError, RunError) as error:
                 kept = ""
                 if buffer.episodes:
@@ -198,20 +195,20 @@ def collect(
 
 
 def _run(
-    source: Source,
+    maker: EpisodeMaker,
     buffer: Buffer,
     pool: EnvPool,
     first: int,
     saver: _Saver,
-    report: Callable[[Progress], None] | None,
+    report: Callable[[CollectionProgress], None] | None,
 ) -> None:
     """All iterations from `first` on."""
     with catch_signals() as stop:
         done = first
-        while not source.done(done, buffer.steps):
-            before, ended = source.state(), list[Episode]()
+        while not maker.done(done, buffer.steps):
+            before, ended = maker.state(), list[Episode]()
             try:
-                made = source.run(pool, done, buffer.steps, ended.append)
+                made = maker.run(pool, done, buffer.steps, ended.append)
             except (SimulatorError, RunError):
                 if done:
                     saver.save(done, before)
@@ -219,12 +216,12 @@ def _run(
                 raise
             buffer.add(made)
             done += 1
-            finished = source.done(done, buffer.steps)
-            total = done if finished else max(source.iterations, done + 1)
+            finished = maker.done(done, buffer.steps)
+            total = done if finished else max(maker.iterations, done + 1)
             if report is not None:
-                report(Progress(done, total, buffer, tuple(source.tally(made)), sum(map(len, made))))
+                report(CollectionProgress(done, total, buffer, tuple(maker.tally(made)), sum(map(len, made))))
             if stop.requested:
-                saver.save(done, source.state())
+                saver.save(done, maker.state())
                 raise CollectionInterruptedError(
                     f"stopped after {done} of {total} iterations with {len(buffer.episodes)} episodes; "
                     f"{saver.path} holds them, and the same command with --resume goes on."
@@ -239,17 +236,15 @@ class _Saver:
 
     path: Path
     seconds: float
-    source: Source
+    maker: EpisodeMaker
     buffer: Buffer
     signature: Mapping[str, Any]
-
-    def __post_init__(self) -> None:
-        self._last = time.monotonic()
+    _last: float = field(default_factory=time.monotonic)
 
     def save_now_and_then(self, iteration: int) -> None:
         """Save, if the last time is long enough ago."""
         if time.monotonic() - self._last >= self.seconds:
-            self.save(iteration, self.source.state())
+            self.save(iteration, self.maker.state())
 
     def save(self, iteration: int, state: Mapping[str, np.ndarray]) -> None:
         """Save; `iteration` is the one to go on with, from that state of the source."""
@@ -258,7 +253,7 @@ class _Saver:
 
 
 @dataclass(frozen=True)
-class Progress:
+class CollectionProgress:
     """How far a collection is.
 
     Attributes:

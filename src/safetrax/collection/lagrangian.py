@@ -1,4 +1,4 @@
-"""The cost limit that moves while an agent trains, and the multiplier that follows it."""
+"""The multiplier that follows a cost limit which moves while an agent trains."""
 
 from __future__ import annotations
 
@@ -6,31 +6,6 @@ from dataclasses import dataclass
 
 # FSRL's 0.05, 0.005 and 0.1 for limits that go up to 80, here for costs that are divided by the loosest limit
 GAINS = (4.0, 0.4, 8.0)
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """A cost limit that moves linearly from `start` to `end` in the middle of a training.
-
-    One training then passes through the whole plane of cost and return (Liu et al., 2024, arXiv:2306.09303,
-    appendix on data collection).
-
-    Attributes:
-        start: limit on the cost of an episode at first.
-        end: limit at last.
-        begin: share of the training after which it starts to move.
-        finish: share of the training after which it stands.
-    """
-
-    start: float
-    end: float
-    begin: float = 0.1
-    finish: float = 0.9
-
-    def limit(self, progress: float) -> float:
-        """The limit when `progress`, from 0 to 1, of the training is done."""
-        share = min(max((progress - self.begin) / (self.finish - self.begin), 0.0), 1.0)
-        return self.start + share * (self.end - self.start)
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ class Scale(eqx.Module):
         return jnp.clip(scaled, -_OBSERVATION_CLIP, _OBSERVATION_CLIP)
 
 
-class Learner(eqx.Module):
+class ActorCritic(eqx.Module):
     """What is learned: the mean of the actions, their spread, and the values of reward and cost."""
 
     mean: MLP
@@ -91,7 +91,7 @@ class Learner(eqx.Module):
 class Agent(eqx.Module):
     """Everything that an agent needs to go on. With several agents, every leaf has a leading axis `P`."""
 
-    learner: Learner
+    learner: ActorCritic
     optimiser: Any
     scale: Scale
 
@@ -106,7 +106,7 @@ class Agent(eqx.Module):
         mean = net(keys[0], action_size)
         mean = eqx.tree_at(lambda m: m.weights[-1], mean, mean.weights[-1] * 0.01)
         spread = jnp.full(action_size, np.log(settings.initial_std), jnp.float32)
-        learner = Learner(mean, spread, net(keys[1], 1), net(keys[2], 1))
+        learner = ActorCritic(mean, spread, net(keys[1], 1), net(keys[2], 1))
         return Agent(learner, optimiser(settings).init(learner), Scale.make(observation_size))
 
 
@@ -158,7 +158,7 @@ def rescale(agents: Agent, observations: Float[Array, "P n O"]) -> Agent:
 
 
 def _log_likelihood(
-    learner: Learner, observations: Float[Array, "n O"], actions: Float[Array, "n A"]
+    learner: ActorCritic, observations: Float[Array, "n O"], actions: Float[Array, "n A"]
 ) -> Float[Array, " n"]:
     spread = learner.log_std
     z = (actions - learner.mean(observations)) * jnp.exp(-spread)
@@ -170,7 +170,7 @@ def improve(agents: Agent, batch: Batch, order: Int[Array, "P M m"], settings: P
     """One iteration's updates on minibatches of the rows in `order`."""
     update = optimiser(settings).update
 
-    def loss(learner: Learner, rows: Batch, old: Float[Array, " m"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    def loss(learner: ActorCritic, rows: Batch, old: Float[Array, " m"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
         log_ratio = _log_likelihood(learner, rows.observations, rows.actions) - old
         policy = -clipped_objective(log_ratio, rows.advantages, settings.clip).mean()
         kl = (jnp.expm1(log_ratio) - log_ratio).mean()
@@ -185,11 +185,13 @@ def improve(agents: Agent, batch: Batch, order: Int[Array, "P M m"], settings: P
         old = _log_likelihood(agent.learner, steps.observations, steps.actions)
 
         def update_once(
-            carry: tuple[Learner, Any, Array], rows: Int[Array, " m"]
-        ) -> tuple[tuple[Learner, Any, Array], None]:
+            carry: tuple[ActorCritic, Any, Array], rows: Int[Array, " m"]
+        ) -> tuple[tuple[ActorCritic, Any, Array], None]:
             return jax.lax.cond(carry[2], lambda carry, rows: carry, step_once, carry, rows), None
 
-        def step_once(carry: tuple[Learner, Any, Array], rows: Int[Array, " m"]) -> tuple[Learner, Any, Array]:
+        def step_once(
+            carry: tuple[ActorCritic, Any, Array], rows: Int[Array, " m"]
+        ) -> tuple[ActorCritic, Any, Array]:
             learner, state, _ = carry
             minibatch = jax.tree.map(lambda column: column[rows], steps)
             (_, kl), gradient = jax.value_and_grad(loss, has_aux=True)(learner, minibatch, old[rows])

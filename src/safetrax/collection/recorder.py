@@ -1,32 +1,136 @@
-"""Running whole episodes and keeping every step of them."""
+"""Whole episodes: what one is, who makes them, and how every step of them is kept."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
-from safetrax.collection.episodes import Episode
-from safetrax.collection.source import Keep
+from safetrax.data.trajectories import Trajectories
 from safetrax.envs.lockstep import Lockstep, Place, Start, run_all
 from safetrax.envs.pool import GROUPS, EnvPool
 from safetrax.envs.protocol import IDLE, Answers
 from safetrax.policies.batched import Feed
 
+SEED_STRIDE = 10_000_000  # episode e of a collection with seed s resets its environment with s * SEED_STRIDE + e
+MOST_SEEDS = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """A whole episode of `T` steps.
+
+    Attributes:
+        observations: float32 `(T + 1, O)`, the last one after the last step.
+        actions: float32 `(T, A)`, as they were executed, in [-1, 1].
+        rewards: float32 `(T,)`.
+        costs: float32 `(T,)`.
+        terminated: the environment ended it; else the time limit did.
+        number: of the episode in its collection.
+        owner: number of the agent, driver or policy that acted.
+    """
+
+    observations: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    costs: np.ndarray
+    terminated: bool
+    number: int
+    owner: int
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+    @property
+    def return_(self) -> float:
+        """Undiscounted sum of rewards, added up in float64."""
+        return float(self.rewards.sum(dtype=np.float64))
+
+    @property
+    def cost(self) -> float:
+        """Undiscounted sum of costs."""
+        return float(self.costs.sum(dtype=np.float64))
+
+
+# called with each episode as soon as it has ended
+Keep = Callable[[Episode], object]
 # group, owner, and steps of that owner in that group that are made or to be expected of the episodes under way -> the
 # next episode, if any
 Schedule = Callable[[int, int, int], Start | None]
+# group and what it feeds -> rows float32 (P, n, row_size) whose first A numbers are actions, not yet cut to [-1, 1]
+Act = Callable[[int, Feed], np.ndarray]
 
 
-@runtime_checkable
-class Acting(Protocol):
-    """Who decides."""
+@dataclass(frozen=True)
+class Tally:
+    """Means over the episodes of an iteration.
 
-    def act(self, group: int, feed: Feed) -> np.ndarray:
-        """Rows float32 `(P, n, row_size)` whose first A numbers are actions, not yet cut to [-1, 1]."""
-        ...
+    Attributes:
+        name: of whoever acted.
+        return_: mean return.
+        cost: mean cost.
+        limit: the cost limit of the time, where there is one.
+    """
+
+    name: str
+    return_: float
+    cost: float
+    limit: float | None = None
+
+    @staticmethod
+    def of(name: str, episodes: Sequence[Episode], limit: float | None = None) -> Tally:
+        """Over these."""
+        returned, cost = (float(np.mean([getattr(e, column) for e in episodes])) for column in ("return_", "cost"))
+        return Tally(name, returned, cost, limit)
+
+    def __str__(self) -> str:
+        limit = "" if self.limit is None else f" (limit {self.limit:.0f})"
+        return f"{self.name}{limit}: return {self.return_:.1f}, cost {self.cost:.1f}"
+
+
+class EpisodeMaker(ABC):
+    """Makes episodes, iteration by iteration; between two iterations all that it knows is in its state.
+
+    Attributes:
+        iterations: how many are expected.
+    """
+
+    iterations: int
+
+    @abstractmethod
+    def done(self, iteration: int, steps: int) -> bool:
+        """Whether so many iterations and steps are all."""
+
+    @abstractmethod
+    def run(self, pool: EnvPool, iteration: int, steps: int, keep: Keep) -> list[Episode]:
+        """The episodes of an iteration, in the order of their numbers.
+
+        Args:
+            pool: where they are run.
+            iteration: its number, from 0.
+            steps: of all episodes before it.
+            keep: called with each episode as soon as it has ended.
+        """
+
+    @abstractmethod
+    def tally(self, episodes: Sequence[Episode]) -> list[Tally]:
+        """A line for each who acted in them."""
+
+    def state(self) -> dict[str, Any]:
+        """Arrays by name that `restore` needs to go on."""
+        return {}
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:  # noqa: B027 (where the state is empty)
+        """Go on from such a state."""
+
+
+def episode_seed(seed: int, number: int) -> int:
+    """What the environment of an episode is reset with."""
+    return seed * SEED_STRIDE + number
 
 
 @dataclass(frozen=True)
@@ -42,12 +146,9 @@ class Recorded:
     wanted: np.ndarray
 
 
-def record(pool: EnvPool, owners: int, acting: Acting, schedule: Schedule, keep: Keep) -> list[Recorded]:
-    """Run all episodes that the schedule names, and return them in the order of their numbers.
-
-    `keep` is called with each as soon as it has ended.
-    """
-    groups = [_Group(pool, index, owners, acting, schedule, keep) for index in range(GROUPS)]
+def record(pool: EnvPool, owners: int, act: Act, schedule: Schedule, keep: Keep) -> list[Recorded]:
+    """Run all episodes that the schedule names, and return them in the order of their numbers."""
+    groups = [_Group(pool, index, owners, act, schedule, keep) for index in range(GROUPS)]
     run_all(groups)
     return sorted((done for group in groups for done in group.done), key=lambda done: done.episode.number)
 
@@ -59,12 +160,10 @@ class _Group(Lockstep):
         done: the finished episodes.
     """
 
-    def __init__(
-        self, pool: EnvPool, index: int, owners: int, acting: Acting, schedule: Schedule, keep: Keep
-    ) -> None:
+    def __init__(self, pool: EnvPool, index: int, owners: int, act: Act, schedule: Schedule, keep: Keep) -> None:
         super().__init__(pool, index, owners)
         self.done: list[Recorded] = []
-        self._acting, self._schedule, self._keep = acting, schedule, keep
+        self._act, self._schedule, self._keep = act, schedule, keep
         self._steps, self._ended = np.zeros((2, owners), np.int64)  # steps and number of finished episodes
         task = pool.task
         room = (*self.shape, task.horizon)
@@ -74,16 +173,16 @@ class _Group(Lockstep):
         self._rewards, self._costs = np.empty(room, np.float32), np.empty(room, np.float32)
         self._terminated = np.zeros(self.shape, bool)
 
+    @override
     def next_episode(self, place: Place) -> Start | None:
-        """As the schedule says."""
         owner = place[0]
         busy = self._commands[owner] != IDLE
         busy[place[1]] = False
         usual = self._steps[owner] / self._ended[owner] if self._ended[owner] else self.pool.task.horizon
         return self._schedule(self.index, owner, int(self._steps[owner] + busy.sum() * usual))
 
+    @override
     def observe(self, answers: Answers, stepped: np.ndarray) -> None:
-        """Keep the step."""
         at = np.nonzero(stepped)
         step = self.lengths[at] - 1
         self._actions[(*at, step)] = answers.actions[at]
@@ -92,16 +191,16 @@ class _Group(Lockstep):
         self._observations[(*everywhere, self.lengths)] = answers.observations
         self._terminated = answers.terminated
 
+    @override
     def act(self, answers: Answers, acting: np.ndarray) -> np.ndarray:
-        """The owners' actions, cut to [-1, 1]."""
         feed = Feed.of(answers.observations, answers.rewards, answers.costs, self.numbers, self.lengths)
-        wanted = self._acting.act(self.index, feed)
+        wanted = self._act(self.index, feed)
         at = np.nonzero(acting)
         self._wanted[(*at, self.lengths[at])] = wanted[at][:, : self._wanted.shape[-1]]
         return np.clip(wanted, -1.0, 1.0)
 
+    @override
     def finish(self, place: Place) -> None:
-        """Copy the episode out of its slot."""
         length = int(self.lengths[place])
         episode = Episode(
             observations=self._observations[place][: length + 1].copy(),
@@ -117,3 +216,30 @@ class _Group(Lockstep):
         self._ended[place[0]] += 1
         self.lengths[place] = 0
         self._keep(episode)
+
+
+def join(
+    episodes: Sequence[Episode], *, action_low: np.ndarray, action_high: np.ndarray, info: dict[str, Any]
+) -> Trajectories:
+    """The episodes as a data set with next_observations, and actions in the units of the action box."""
+    unit = np.concatenate([episode.actions for episode in episodes])
+    actions = unit
+    if (action_low != -1).any() or (action_high != 1).any():
+        actions = np.clip(action_low + (unit + 1) / 2 * (action_high - action_low), action_low, action_high)
+    lengths = [len(episode) for episode in episodes]
+    offsets = np.cumsum([0, *lengths])
+    terminated = np.zeros(offsets[-1], bool)
+    terminated[offsets[1:] - 1] = [episode.terminated for episode in episodes]
+    return Trajectories.from_arrays(
+        observations=np.concatenate([episode.observations[:-1] for episode in episodes]),
+        next_observations=np.concatenate([episode.observations[1:] for episode in episodes]),
+        actions=actions.astype(np.float32),
+        rewards=np.concatenate([episode.rewards for episode in episodes]),
+        costs=np.concatenate([episode.costs for episode in episodes]),
+        terminated=terminated,
+        truncated=np.zeros(offsets[-1], bool),
+        offsets=offsets,
+        action_low=action_low,
+        action_high=action_high,
+        info=info,
+    )

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from safetrax.catalogue import Task, get_task
 from safetrax.envs.suites import build_env, load_suite, require_suite
 
 if TYPE_CHECKING:
     import gymnasium
-
-    from safetrax.catalogue import Task
 
 
 def make_env(task: str, *, render: bool = False) -> gymnasium.Env[Any, Any]:
@@ -51,9 +50,6 @@ def require_task(task: str) -> Task:
         TaskError: there is no such task.
         SimulatorError: its suite is not supported by this version.
     """
-    # imported late: worker processes import this package, whatever safetrax.data comes to import
-    from safetrax.catalogue import get_task
-
     found = get_task(task)
     require_suite(found.suite)
     return found

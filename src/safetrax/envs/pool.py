@@ -11,10 +11,10 @@ from types import TracebackType
 import numpy as np
 
 from safetrax.catalogue import Task
-from safetrax.envs.handle import WorkerDiedError, WorkerHandle
 from safetrax.envs.make import require_task
 from safetrax.envs.protocol import Answers, Setup
 from safetrax.envs.suites import require_suite
+from safetrax.envs.worker_handle import WorkerDiedError, WorkerHandle
 from safetrax.errors import ConfigError, SimulatorError
 from safetrax.settings import require
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from safetrax.catalogue import tasks
 from safetrax.envs.silence import silenced
 from safetrax.errors import SimulatorError
 
@@ -62,7 +63,7 @@ _OTHER = {
         "safetrax.envs.reach_avoid",
         _GYMNASIUM,
         ("ReachAvoid-v0", "ReachAvoid-FISOR-v0", "ReachAvoid-Hazard-v0"),
-        compiled="safetrax.envs.reach_avoid.rollout",
+        compiled="safetrax.envs.reach_avoid.play",
     ),
     "gymnasium": Suite("safetrax.envs.gymnasium_env", _GYMNASIUM),
 }
@@ -104,8 +105,6 @@ def status_of(suite: str, *, probe: bool = False) -> tuple[str, bool, str]:
     try:
         versions = load_suite(suite).versions()
         if probe:
-            from safetrax.catalogue import tasks  # late: worker processes import this module
-
             first = tasks(suite)[0]
             env = build_env(suite, first.env_id, first.horizon)
             with silenced(), _explained(suite):

@@ -112,7 +112,9 @@ def feasible_region(
             "it must give one number for each."
         )
     learned = learned.reshape(x.shape)
-    margin = np.asarray(world.margin(states))
+    from safetrax.envs.reach_avoid import feasible_region  # late: with JAX
+
+    margin = np.asarray(feasible_region.margin(world, states))
     agreement = float(((learned <= threshold) == (margin >= 0)).mean())
     with matplotlib.rc_context(STYLE):
         figure, panels = make_panels(1, 2, width=2 * _SIDE + 1.2, height=_SIDE + 0.75, share=True)

@@ -12,6 +12,7 @@ from safetrax.data.filters.frontier import Frontier, fit_frontier, pareto_set
 from safetrax.data.filters.regions import Epsilon, Inpaint
 from safetrax.data.filters.registry import FILTERS, filters_of
 from safetrax.data.filters.selections import Boundary, QualityMix, Risky, Safe, TopK
+from safetrax.data.filters.words import filter_lines, parse_filters
 
 __all__ = [
     "FILTERS",
@@ -31,8 +32,10 @@ __all__ = [
     "TopK",
     "apply_filters",
     "dsrl_preprocess",
+    "filter_lines",
     "filter_steps",
     "filters_of",
     "fit_frontier",
     "pareto_set",
+    "parse_filters",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from safetrax._version import __version__
 from safetrax.envs.reach_avoid.world import STARTS, ReachAvoid
 from safetrax.errors import SimulatorError
 
@@ -26,6 +27,4 @@ def build(env_id: str, horizon: int, *, render: bool = False) -> gymnasium.Env[A
 
 def versions() -> str:
     """The library's own: the world is a part of it."""
-    from safetrax._version import __version__
-
     return f"safetrax {__version__}"

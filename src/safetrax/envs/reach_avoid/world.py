@@ -46,7 +46,7 @@ class ReachAvoid:
     """The world as pure functions of states (x, y, v, theta): metres, m/s, radians.
 
     `reset`, `observe` and `step` can be jitted, vmapped and called with batches of any shape; nothing else is kept
-    between steps. `safetrax.envs.reach_avoid.rollout.play` runs whole episodes.
+    between steps. `safetrax.envs.reach_avoid.play.play` runs whole episodes.
 
     Attributes:
         start: x, y, v, theta around which episodes start.
@@ -149,16 +149,6 @@ class ReachAvoid:
         for other in others:
             nearest = xp.minimum(nearest, other)
         return nearest - self.hazard_radius
-
-    def feasible(self, states: Float[Numbers, "*batch 4"]) -> Bool[Numbers, "*batch"]:
-        """Whether some control never enters a hazard from these states; with JAX."""
-        return self.margin(states) >= 0
-
-    def margin(self, states: Float[Numbers, "*batch 4"]) -> Float[Numbers, "*batch"]:
-        """By how many metres the best control keeps clear; see `safetrax.envs.reach_avoid.feasibility`."""
-        from safetrax.envs.reach_avoid.feasibility import margin
-
-        return margin(self, states)
 
 
 def _distance(state: Float[Numbers, "*batch 4"], point: tuple[float, float]) -> Float[Numbers, "*batch"]:

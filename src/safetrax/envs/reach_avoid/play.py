@@ -29,7 +29,7 @@ class Totals(NamedTuple):
     finite: Bool[Array, "P n"]
 
 
-class Record(NamedTuple):
+class Recording(NamedTuple):
     """Every step of `n` episodes of one policy; what comes after an episode's end does not count.
 
     Attributes:
@@ -98,17 +98,17 @@ def play(
 
 
 @partial(jax.jit, static_argnums=0)
-def record(world: ReachAvoid, actor: Actor, starts: Float[Numbers, "n 4"], key: Key[Array, ""]) -> Record:
+def record(world: ReachAvoid, actor: Actor, starts: Float[Numbers, "n 4"], key: Key[Array, ""]) -> Recording:
     """Run episodes of one policy until all have ended, and keep every step. Random numbers are as in `play`."""
     states, count = jnp.asarray(starts), len(starts)
 
-    def running(carry: tuple[Array, _Now, Record]) -> Array:
+    def running(carry: tuple[Array, _Now, Recording]) -> Array:
         return (carry[0] < world.horizon) & carry[1].alive.any()
 
-    def advance(carry: tuple[Array, _Now, Record]) -> tuple[Array, _Now, Record]:
+    def advance(carry: tuple[Array, _Now, Recording]) -> tuple[Array, _Now, Recording]:
         step, now, kept = carry
         now, (actions, rewards, costs, terminated) = _advance(world, actor, now, _keys(key, jnp.arange(count), step))
-        kept = Record(
+        kept = Recording(
             kept.states.at[step + 1].set(now.state),
             kept.actions.at[step].set(actions),
             kept.rewards.at[step].set(rewards),
@@ -120,7 +120,7 @@ def record(world: ReachAvoid, actor: Actor, starts: Float[Numbers, "n 4"], key: 
 
     now = _begin(actor, states, jnp.ones(count, bool))
     numbers = jnp.zeros((world.horizon, count))
-    kept = Record(
+    kept = Recording(
         jnp.zeros((world.horizon + 1, count, 4)).at[0].set(states),
         jnp.zeros((world.horizon, count, 2)),
         numbers,

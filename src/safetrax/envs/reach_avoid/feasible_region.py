@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from safetrax.envs.reach_avoid.world import Numbers, ReachAvoid
 
@@ -33,11 +33,17 @@ class Braked(NamedTuple):
     clearance: Float[Array, " K *batch"]
 
 
+def feasible(world: ReachAvoid, states: Float[Numbers, "*batch 4"]) -> Bool[Array, "*batch"]:
+    """Whether some control never enters a hazard from these states."""
+    region: Array = margin(world, states) >= 0
+    return region
+
+
 @partial(jax.jit, static_argnums=0)
 def margin(world: ReachAvoid, states: Float[Numbers, "*batch 4"]) -> Float[Array, "*batch"]:
     """Metres by which a point that brakes and turns as best it can keeps clear of the hazards, from now on.
 
-    Not negative where `ReachAvoid.feasible`. Its negative is the value that FISOR's reachability approximates, the
+    Not negative where `feasible`. Its negative is the value that FISOR's reachability approximates, the
     least possible maximum of h = R - d over the future.
     """
     states = jnp.asarray(states)

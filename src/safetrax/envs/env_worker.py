@@ -1,4 +1,4 @@
-"""A process that steps environments for a pool: `python -m safetrax.envs.worker`, spoken to over stdin and stdout.
+"""A process that steps environments for a pool: `python -m safetrax.envs.env_worker`, over stdin and stdout.
 
 It is no child of the user's interpreter state: nothing is pickled, a script needs no `__main__` guard, and neither
 jax nor the rest of the library is loaded. It ends when its stdin does, and never outlives its parent.

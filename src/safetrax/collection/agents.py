@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
+from typing_extensions import override
 
+import safetrax.collection.ppo as ppo
 from safetrax.catalogue import Task
-from safetrax.collection import ppo
-from safetrax.collection.episodes import Episode
-from safetrax.collection.lagrangian import Multiplier, Sweep
-from safetrax.collection.recorder import Recorded, record
-from safetrax.collection.source import Keep, Tally, episode_seed
+from safetrax.collection.lagrangian import Multiplier
+from safetrax.collection.recorder import Episode, EpisodeMaker, Keep, Recorded, Tally, episode_seed, record
 from safetrax.envs.lockstep import Start
 from safetrax.envs.pool import GROUPS, EnvPool
 from safetrax.errors import RunError
@@ -25,7 +24,38 @@ from safetrax.policies.batched import Feed
 _PADDING = 4096  # rows; so that few shapes are compiled
 
 
-class Learners:
+@dataclass(frozen=True)
+class Sweep:
+    """A cost limit that moves linearly from `start` to `end` in the middle of a training.
+
+    One training then passes through the whole plane of cost and return (Liu et al., 2024, arXiv:2306.09303,
+    appendix on data collection).
+
+    Attributes:
+        start: limit on the cost of an episode at first.
+        end: limit at last.
+        begin: share of the training after which it starts to move.
+        finish: share of the training after which it stands.
+    """
+
+    start: float
+    end: float
+    begin: float = 0.1
+    finish: float = 0.9
+
+    def limit(self, progress: float) -> float:
+        """The limit when `progress`, from 0 to 1, of the training is done."""
+        share = min(max((progress - self.begin) / (self.finish - self.begin), 0.0), 1.0)
+        return self.start + share * (self.end - self.start)
+
+
+def default_sweeps(low: float, high: float, agents: int) -> tuple[Sweep, ...]:
+    """Limits that fall from `high` to `low` for every other agent, and rise for those between."""
+    falling = Sweep(high, low)
+    return tuple(falling if agent % 2 == 0 else replace(falling, start=low, end=high) for agent in range(agents))
+
+
+class SweepingAgents(EpisodeMaker):
     """`P` PPO-Lagrangian agents side by side, whose limits sweep over the training.
 
     One iteration is at least `steps` steps of every agent, in whole episodes, then its updates. The last one makes
@@ -33,61 +63,57 @@ class Learners:
 
     Attributes:
         iterations: of the whole training, if all episodes last to the horizon; fewer where they end early.
-        owners: P.
     """
 
     def __init__(
         self, task: Task, sweeps: Sequence[Sweep], *, steps: int, total: int, seed: int, settings: ppo.PPO
     ) -> None:
         """Make untrained agents, one per sweep; `steps`: of each in an iteration, `total`: of all together."""
-        self.owners, self._horizon, self._total = len(sweeps), task.horizon, total
+        self._owners, self._horizon, self._total = len(sweeps), task.horizon, total
         self._sweeps, self._seed, self._settings = tuple(sweeps), seed, settings
         self._share = -(-steps // (GROUPS * task.horizon))  # episodes of each agent in each group of an iteration
         self._steps = self._share * GROUPS * task.horizon
-        self.iterations = -(-total // (self._steps * self.owners))
-        keys = jax.random.split(jax.random.key(seed), self.owners)
+        self.iterations = -(-total // (self._steps * self._owners))
+        keys = jax.random.split(jax.random.key(seed), self._owners)
         sizes = task.observation_size, task.action_size
         self._agents = jax.vmap(lambda key: ppo.Agent.make(key, *sizes, settings))(keys)
         self._multipliers = [Multiplier() for _ in sweeps]
         self._counters = np.zeros(GROUPS, np.int64)  # episodes begun by each group
-        self._return_scales = np.ones((2, self.owners))  # of reward and cost, for the value networks
+        self._return_scales = np.ones((2, self._owners))  # of reward and cost, for the value networks
         self._iteration, self._made = 0, 0
 
+    @override
     def done(self, iteration: int, steps: int) -> bool:
-        """After all steps."""
         return steps >= self._total
 
+    @override
     def run(self, pool: EnvPool, iteration: int, steps: int, keep: Keep) -> list[Episode]:
-        """Record one iteration's episodes, and learn from them."""
         self._iteration, self._made = iteration, steps
         pool.begin()
         self._clock = [0] * GROUPS
-        recorded = record(pool, self.owners, self, self._next, keep)
+        recorded = record(pool, self._owners, self._act, self._next, keep)
         if not self.done(iteration + 1, steps + sum(len(each.episode) for each in recorded)):
             self._learn(recorded)
         return [each.episode for each in recorded]
 
-    def act(self, group: int, feed: Feed) -> np.ndarray:
-        """Draw from the agents' policies."""
+    def _act(self, group: int, feed: Feed) -> np.ndarray:
         place = np.array([self._seed, self._iteration * GROUPS + group, self._clock[group]], np.int32)
         self._clock[group] += 1
         with jax.default_matmul_precision("float32"):
             return np.asarray(ppo.act(self._agents, feed.numbers[..., :-2], place))
 
+    @override
     def tally(self, episodes: Sequence[Episode]) -> list[Tally]:
-        """One line for each agent."""
         progress = self._made / self._total
-        lines = []
-        for owner, sweep in enumerate(self._sweeps):
-            own = [e for e in episodes if e.owner == owner]
-            if not own:  # the last iteration may be short
-                continue
-            returned, cost = (float(np.mean([getattr(e, name) for e in own])) for name in ("return_", "cost"))
-            lines.append(Tally(f"agent {owner}", len(own), returned, cost, sweep.limit(progress)))
-        return lines
+        owned = [[e for e in episodes if e.owner == owner] for owner in range(self._owners)]
+        return [
+            Tally.of(f"agent {owner}", own, self._sweeps[owner].limit(progress))
+            for owner, own in enumerate(owned)
+            if own  # the last iteration may be short
+        ]
 
+    @override
     def state(self) -> dict[str, Any]:
-        """Arrays that `restore` needs to go on."""
         leaves = jax.tree.leaves(self._agents)
         return {
             "counters": self._counters.copy(),
@@ -96,8 +122,8 @@ class Learners:
             **{f"agents.{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)},
         }
 
+    @override
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Go on from `state()`."""
         self._counters = arrays["counters"].copy()
         self._return_scales = arrays["return_scales"].copy()
         self._multipliers = [Multiplier(*row) for row in arrays["multipliers"].tolist()]
@@ -110,7 +136,7 @@ class Learners:
 
         Shares are of the iteration's size; those of the last one add up to what is left, in whole episodes.
         """
-        left, parts = -(-(self._total - self._made) // self._horizon), GROUPS * self.owners
+        left, parts = -(-(self._total - self._made) // self._horizon), GROUPS * self._owners
         share = min(self._share, (left + parts - 1 - owner * GROUPS - group) // parts)
         if steps >= share * self._horizon:
             return None
@@ -120,7 +146,7 @@ class Learners:
 
     def _learn(self, recorded: list[Recorded]) -> None:
         progress = self._made / self._total
-        owned = [[each for each in recorded if each.episode.owner == owner] for owner in range(self.owners)]
+        owned = [[each for each in recorded if each.episode.owner == owner] for owner in range(self._owners)]
         for owner, (sweep, mine) in enumerate(zip(self._sweeps, owned, strict=True)):
             mean = float(np.mean([each.episode.cost for each in mine]))
             loosest = max(sweep.start, sweep.end) or 1.0
@@ -180,18 +206,12 @@ class Learners:
         # as many as the fewest rows that an iteration can have, so that one shape is compiled
         size = min(self._settings.minibatch, self._steps)
         count = self._steps // size
-        passes = self.owners * self._settings.epochs
+        passes = self._owners * self._settings.epochs
         drawn = np.stack([rng.permutation(rows)[: count * size] for _ in range(passes)])
-        return drawn.reshape(self.owners, self._settings.epochs * count, size).astype(np.int32)
+        return drawn.reshape(self._owners, self._settings.epochs * count, size).astype(np.int32)
 
 
 def _pad(parts: Sequence[np.ndarray]) -> np.ndarray:
     """Stack arrays of unequal length, by repeating the rows of each."""
     rows = -(-max(len(part) for part in parts) // _PADDING) * _PADDING
     return np.stack([np.resize(part, (rows, *part.shape[1:])) for part in parts])
-
-
-def default_sweeps(low: float, high: float, agents: int) -> tuple[Sweep, ...]:
-    """Limits that fall from `high` to `low` for every other agent, and rise for those between."""
-    falling = Sweep(high, low)
-    return tuple(falling if agent % 2 == 0 else replace(falling, start=low, end=high) for agent in range(agents))

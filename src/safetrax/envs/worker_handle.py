@@ -129,7 +129,7 @@ class WorkerHandle:
 
     def _start(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "safetrax.envs.worker"],
+            [sys.executable, "-P", "-m", "safetrax.envs.env_worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=_environment(),

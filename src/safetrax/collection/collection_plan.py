@@ -10,11 +10,11 @@ from typing import Any, Literal
 import numpy as np
 
 from safetrax.catalogue import Task, get_task
+from safetrax.collection.agents import SweepingAgents, default_sweeps
 from safetrax.collection.buffer import Buffer
-from safetrax.collection.learners import Learners, default_sweeps
-from safetrax.collection.performers import Box, Drivers, Trained
+from safetrax.collection.drivers import Box, Drivers, Trained
 from safetrax.collection.ppo import PPO
-from safetrax.collection.source import MOST_SEEDS, Source
+from safetrax.collection.recorder import MOST_SEEDS, EpisodeMaker
 from safetrax.envs.pool import GROUPS, usable_cores
 from safetrax.envs.suites import load_suite, require_suite
 from safetrax.errors import ConfigError, TaskError
@@ -30,7 +30,7 @@ _STRICTEST = 5.0  # cost limit, as in DSRL's trainings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class CollectionPlan:
     """Everything that the episodes of a collection depend on.
 
     Attributes:
@@ -146,12 +146,7 @@ def choose_sweep(given: tuple[float, float] | None, task: Task, method: Method) 
     return 0.0, 0.0
 
 
-def choose_max_cost(given: float | None, task: Task) -> float | None:
-    """The largest cost of an episode that is kept; by default the largest one in DSRL's file."""
-    return task.cost_max if given is None and np.isfinite(task.cost_max) else given
-
-
-def make_buffer(plan: Plan) -> Buffer:
+def make_buffer(plan: CollectionPlan) -> Buffer:
     """For the plan's episodes; only agents' are chosen."""
     if plan.method != "agents":
         return Buffer(plan.episodes, plan.seed)
@@ -160,7 +155,7 @@ def make_buffer(plan: Plan) -> Buffer:
     return Buffer(plan.episodes, plan.seed, upper, lower)
 
 
-def make_source(plan: Plan, task: Task, box: Box, policies: Policies | None) -> Source:
+def make_episodes(plan: CollectionPlan, task: Task, box: Box, policies: Policies | None) -> EpisodeMaker:
     """Whoever acts."""
     if policies is not None:
         return Trained(policies, plan.episodes, plan.noise, plan.seed, box)
@@ -168,10 +163,10 @@ def make_source(plan: Plan, task: Task, box: Box, policies: Policies | None) -> 
         return Drivers(load_suite(task.suite).DRIVERS, plan.episodes, plan.seed)
     steps = max(plan.settings.iteration_steps, _EPISODES_PER_ITERATION * task.horizon)
     sweeps = default_sweeps(*plan.sweep, plan.agents)
-    return Learners(task, sweeps, steps=steps, total=plan.steps, seed=plan.seed, settings=plan.settings)
+    return SweepingAgents(task, sweeps, steps=steps, total=plan.steps, seed=plan.seed, settings=plan.settings)
 
 
-def slots_of(plan: Plan, task: Task, workers: int | None) -> int:
+def slots_of(plan: CollectionPlan, task: Task, workers: int | None) -> int:
     """Environments in each of the pool's two groups; of agents, so many whatever the machine."""
     if plan.method == "driver":  # no episode depends on its neighbours
         return workers or usable_cores()  # twice as many processes: a new engine for each episode takes a while
@@ -183,7 +178,7 @@ def slots_of(plan: Plan, task: Task, workers: int | None) -> int:
     return plan.agents * min(max(each, _EPISODES_PER_ITERATION // GROUPS), _MOST_SLOTS)
 
 
-def signature_of(plan: Plan, task: Task, policies: Policies | None) -> dict[str, Any]:
+def signature_of(plan: CollectionPlan, task: Task, policies: Policies | None) -> dict[str, Any]:
     """What a resumed collection must share with the one that was stopped, JSON-ready."""
     signature: dict[str, Any] = json.loads(json.dumps(asdict(plan)))
     signature["simulator"] = load_suite(task.suite).versions()
