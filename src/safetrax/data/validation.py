@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from safetrax.catalogue import Task, get_task
-from safetrax.data.formats.found import feature_names
+from safetrax.data.formats.arrays import feature_names
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 

@@ -11,16 +11,16 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from safetrax.catalogue import get_task
-from safetrax.data.formats.found import Found, empty_matrix, naming, package, parsing
+from safetrax.data.formats.arrays import BOX, FLAGS, Found, empty_matrix
+from safetrax.data.formats.faults import check_unpacked, naming, one_line, package, parsing
 from safetrax.data.formats.hdf5 import all_arrays, check_stored, open_hdf5
-from safetrax.data.formats.keys import check_unpacked
 from safetrax.data.formats.meter import Meter
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError, DataError, RunError, TaskError
@@ -80,7 +80,7 @@ def read_minari(folder: Path, *, next_observations: bool, meter: Meter) -> Found
             ]
         if any(not 0 <= length <= size for length in lengths):
             raise DataError(f"an episode has {min(lengths)} to {max(lengths)} steps; write the data set again.")
-        return _Reader(dataset, lengths, next_observations, meter).read(size)
+        return _read(dataset, lengths, next_observations=next_observations, file_size=size, meter=meter)
 
 
 def to_minari(trajectories: Trajectories, dataset_id: str, *, env_id: str | None = None, **metadata: Any) -> Path:
@@ -137,80 +137,75 @@ def _check_episodes(metadata: Path, size: int) -> None:
             raise ValueError(f"total_episodes is {episodes}")
     except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise DataError(
-            f"{metadata.name} cannot be used ({_one_line(error)}); download or write the data set again."
+            f"{metadata.name} cannot be used ({one_line(error)}); download or write the data set again."
         ) from error
 
 
-class _Reader:
-    """Fills the columns with the episodes of one data set."""
-
-    def __init__(self, dataset: Any, lengths: list[int], next_observations: bool, meter: Meter) -> None:
-        self._dataset, self._meter = dataset, meter
-        self._spaces = {"observations": dataset.observation_space, "actions": dataset.action_space}
-        self._offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        self._next = next_observations
-
-    def read(self, file_size: int) -> Found:
-        rows = int(self._offsets[-1])
-        if not rows:
-            raise DataError("the data set has no steps; record some episodes.")
-        sizes = {name: _size(name, space) for name, space in self._spaces.items()}
-        check_unpacked(4 * rows * sum(sizes.values()), file_size)
-        columns = {name: empty_matrix(rows, size) for name, size in sizes.items()}
-        if self._next:
-            columns["next_observations"] = empty_matrix(rows, sizes["observations"])
-        columns |= {name: np.empty(rows, np.float32) for name in ("rewards", "costs")}
-        columns |= {name: np.empty(rows, np.bool_) for name in ("terminated", "truncated")}
-        size = sum(column.nbytes for column in columns.values())
-        self._meter.expect(size)
+def _read(dataset: Any, lengths: list[int], *, next_observations: bool, file_size: int, meter: Meter) -> Found:
+    """Fill the columns with one episode after the other."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    rows = int(offsets[-1])
+    if not rows:
+        raise DataError("the data set has no steps; record some episodes.")
+    spaces = {"observations": dataset.observation_space, "actions": dataset.action_space}
+    sizes = {name: _size(name, space) for name, space in spaces.items()}
+    check_unpacked(4 * rows * sum(sizes.values()), file_size)
+    if next_observations:
+        sizes["next_observations"] = sizes["observations"]
+    columns = {name: empty_matrix(rows, size) for name, size in sizes.items()}
+    columns |= {name: np.empty(rows, np.float32) for name in ("rewards", "costs")}
+    columns |= {name: np.empty(rows, np.bool_) for name in FLAGS}
+    total = sum(column.nbytes for column in columns.values())
+    meter.expect(total)
+    with _minari():
+        episodes = dataset.iterate_episodes()
+    for number, steps in enumerate(lengths):
+        first = int(offsets[number])
         with _minari():
-            episodes = self._dataset.iterate_episodes()
-        for number in range(len(self._offsets) - 1):
-            first, last = map(int, self._offsets[number : number + 2])
-            with _minari():
-                episode = next(episodes)
-            with naming(f"episode {number}"), np.errstate(over="ignore"):
-                for name, values in self._episode(episode, last - first).items():
-                    if name not in columns:
-                        continue
-                    if values.shape[1:] != columns[name].shape[1:]:
-                        raise DataError(
-                            f"{name} have {values.shape[-1]} numbers per step, but their space has "
-                            f"{columns[name].shape[-1]}; write the data set again."
-                        )
-                    columns[name][first:last] = values
-            self._meter.advance(size * (last - first) // rows)
-        low, high = (_flat(self._spaces["actions"], side) for side in ("low", "high"))
-        return Found(
-            columns=columns,
-            offsets=self._offsets[np.concatenate([[True], np.diff(self._offsets) > 0])],
-            action_low=low,
-            action_high=high,
-            task=_task(self._dataset),
-        )
+            episode = next(episodes)
+        with naming(f"episode {number}"), np.errstate(over="ignore"):
+            for name, values in _episode(episode, spaces, steps).items():
+                if name not in columns:
+                    continue
+                if values.shape[1:] != columns[name].shape[1:]:
+                    raise DataError(
+                        f"{name} have {values.shape[-1]} numbers per step, but their space has "
+                        f"{columns[name].shape[-1]}; write the data set again."
+                    )
+                columns[name][first : first + steps] = values
+        meter.advance(total * steps // rows)
+    low, high = (_flat(spaces["actions"], side) for side in BOX)
+    return Found(
+        columns=columns,
+        offsets=np.unique(offsets),  # without empty episodes
+        action_low=low,
+        action_high=high,
+        task=_task(dataset),
+    )
 
-    def _episode(self, episode: Any, steps: int) -> dict[str, np.ndarray]:
-        observations = _rows(self._spaces["observations"], episode.observations)
-        infos = episode.infos if isinstance(episode.infos, dict) else {}
-        if "cost" not in infos:
-            raise DataError(
-                f"infos has no cost (it has {', '.join(infos) or 'nothing'}); record it with record_infos=True, or "
-                "build the data set with Trajectories.from_episodes."
-            )
-        costs = _numbers(infos["cost"]).reshape(-1)
-        columns = {
-            "actions": _rows(self._spaces["actions"], episode.actions),
-            "rewards": _numbers(episode.rewards).reshape(-1),
-            "costs": costs[1:] if len(costs) == steps + 1 else costs,
-            "terminated": _numbers(episode.terminations).astype(np.bool_).reshape(-1),
-            "truncated": _numbers(episode.truncations).astype(np.bool_).reshape(-1),
-        }
-        if len(observations) != steps + 1:
-            raise DataError(f"there are {len(observations)} observations, but {steps} steps need {steps + 1}.")
-        for name, values in columns.items():
-            if len(values) != steps:
-                raise DataError(f"{name} has {len(values)} entries, but there are {steps} steps.")
-        return {**columns, "observations": observations[:-1], "next_observations": observations[1:]}
+
+def _episode(episode: Any, spaces: Mapping[str, Any], steps: int) -> dict[str, np.ndarray]:
+    observations = _rows(spaces["observations"], episode.observations)
+    infos = episode.infos if isinstance(episode.infos, dict) else {}
+    if "cost" not in infos:
+        raise DataError(
+            f"infos has no cost (it has {', '.join(infos) or 'nothing'}); record it with record_infos=True, or "
+            "build the data set with Trajectories.from_episodes."
+        )
+    costs = _numbers(infos["cost"]).reshape(-1)
+    columns = {
+        "actions": _rows(spaces["actions"], episode.actions),
+        "rewards": _numbers(episode.rewards).reshape(-1),
+        "costs": costs[1:] if len(costs) == steps + 1 else costs,
+        "terminated": _numbers(episode.terminations).astype(np.bool_).reshape(-1),
+        "truncated": _numbers(episode.truncations).astype(np.bool_).reshape(-1),
+    }
+    if len(observations) != steps + 1:
+        raise DataError(f"there are {len(observations)} observations, but {steps} steps need {steps + 1}.")
+    for name, values in columns.items():
+        if len(values) != steps:
+            raise DataError(f"{name} has {len(values)} entries, but there are {steps} steps.")
+    return {**columns, "observations": observations[:-1], "next_observations": observations[1:]}
 
 
 def _inner(folder: Path) -> Path:
@@ -241,7 +236,7 @@ def _size(name: str, space: Any) -> int:
 def _rows(space: Any, values: Any) -> np.ndarray:
     """One flat row per step, as gymnasium.spaces.flatten would make it."""
     parts = _parts(space)
-    with parsing(ValueError, TypeError, KeyError, IndexError):
+    with parsing():
         if parts is None:
             array = _numbers(values)
             return array.reshape(len(array), -1)
@@ -249,7 +244,7 @@ def _rows(space: Any, values: Any) -> np.ndarray:
 
 
 def _numbers(values: Any) -> np.ndarray:
-    with parsing(ValueError, TypeError):  # of unequal lengths
+    with parsing():  # of unequal lengths
         array = np.asarray(values)
         if array.dtype.kind not in "biuf":
             raise DataError(f"it holds entries of type {array.dtype}, which are no numbers; convert them to float32.")
@@ -265,14 +260,14 @@ def _minari() -> Iterator[None]:
         remedy = "if it is damaged, download or write it again"
         if "lock file" in str(error):  # Minari insists on locks
             remedy = "set the environment variable HDF5_USE_FILE_LOCKING to FALSE"
-        raise DataError(f"Minari cannot read it ({_one_line(error)}); {remedy}.") from error
+        raise DataError(f"Minari cannot read it ({one_line(error)}); {remedy}.") from error
 
 
 def _flat(space: Any, side: str) -> np.ndarray:
     """The lower or the upper end of a space, flat."""
     parts = _parts(space)
     if parts is None:
-        return np.asarray(getattr(space, side), np.float32).reshape(-1)
+        return np.asarray(getattr(space, side.removeprefix("action_")), np.float32).reshape(-1)
     return np.concatenate([_flat(part, side) for _, part in parts])
 
 
@@ -332,7 +327,3 @@ def _buffers(trajectories: Trajectories) -> Iterator[Any]:
             # as Minari's collector has it, beginning with the reset; its Arrow format cannot read back flat arrays
             infos={"cost": [np.float32(0), *episode["costs"]]},
         )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -9,14 +9,15 @@ refused, never left out in silence.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-from safetrax.data.formats.found import NAMES
+from safetrax.data.formats.arrays import NAMES, listed
 from safetrax.errors import DataError
 
 _PREFIXES = {
@@ -39,7 +40,6 @@ _RUNS = (
     *("session", "worker", "env", "rollout", "trajectory", "recording"),
 )
 _SLIP = 0.85  # likeness of words but for a slip of the pen
-_SHOWN = 24  # columns that an error lists
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +109,7 @@ def find_layout(
         DataError: a column is missing, ambiguous or used twice.
     """
     names = [name for name in table if name]
-    if len(set(names)) < len(names):
-        name = next(name for name in names if names.count(name) > 1)
+    if name := _twice(names):
         raise DataError(f"two columns are called {name!r}; rename one (a named level of an index is one, too).")
     roles = [*_PREFIXES, *_SINGLES]
     unknown = sorted(set(given) - set(roles))
@@ -122,12 +121,10 @@ def find_layout(
     if next_observations:
         found["next_observations"] = _many("next_observations", names, given.get("next_observations"))
     layout = Layout(**found)
-    used = layout.used
-    if len(set(used)) < len(used):
-        name = next(name for name in used if used.count(name) > 1)
+    used = set(layout.used)
+    if name := _twice(layout.used):
         raise DataError(f"the column {name!r} is used twice; give each role columns of its own.")
-    read = set(used)
-    _check_left_out(layout, [name for name in names if name not in read], given)
+    _check_left_out(layout, [name for name in names if name not in used], given)
     after = layout.next_observations
     if after is not None and len(after) != len(layout.observations):
         raise DataError(
@@ -137,12 +134,16 @@ def find_layout(
     if isinstance(given.get("episode"), (list, tuple)):  # then it is meant
         return layout
     runs = (name for name in names if _key(name).removesuffix("id") in _RUNS and name not in used)
-    return Layout(**{**found, "runs": tuple(runs)})
+    return replace(layout, runs=tuple(runs))
 
 
 def numbered(names: Sequence[str]) -> bool:
     """Whether all names are whole numbers, so that they can be put in order."""
     return all(name.isdecimal() for name in names)
+
+
+def _twice(names: Sequence[str]) -> str | None:
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -151,11 +152,15 @@ def _key(name: str) -> str:
     return re.sub(r"[\W_]+", "", name).casefold()
 
 
+def _is(name: str, words: Sequence[str]) -> bool:
+    """Whether a name is one of the words, in whatever spelling."""
+    return _key(name) in map(_key, words)
+
+
 def _one(role: str, table: Sequence[str], given: object) -> str | None:
     if given is not None:
         return _existing(role, table, given)
-    usual = {_key(name) for name in _SINGLES[role]}
-    found = [name for name in table if _key(name) in usual]
+    found = [name for name in table if _is(name, _SINGLES[role])]
     if len(found) > 1:
         raise _ambiguous(role, *found[:2])
     if not found and role in _REQUIRED:
@@ -165,31 +170,26 @@ def _one(role: str, table: Sequence[str], given: object) -> str | None:
 
 def _episode(table: Sequence[str], folders: Sequence[str], given: object) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The columns, and the keys of folders, that tell the episodes apart."""
-    if isinstance(given, (list, tuple)):
-        if not given:
-            raise DataError("episode is empty; name at least one column.")
-        names = [name if name in folders else _existing("episode", table, name) for name in given]
-    elif given is not None:
-        names = [given if given in folders else _existing("episode", table, given)]
-    else:
-        usual = {_key(name) for name in _SINGLES["episode"]}
+    if given is None:
         column = _one("episode", table, None)
-        names = [*([column] if column else []), *(key for key in folders if _key(key) in usual)]
+        names = [column] if column else []
+        names += [key for key in folders if _is(key, _SINGLES["episode"])]
+    else:
+        entries: Sequence[Any] = given if isinstance(given, (list, tuple)) else [given]
+        names = [name if name in folders else _existing("episode", table, name) for name in entries]
+        if not names:
+            raise DataError("episode is empty; name at least one column.")
     columns = tuple(name for name in dict.fromkeys(names) if name in table)
     return columns, tuple(name for name in dict.fromkeys(names) if name in folders)
 
 
 def _many(role: str, table: Sequence[str], given: object) -> tuple[str, ...] | None:
     if isinstance(given, str) and given.count("*") == 1:
-        before, after = given.split("*")
-        columns = [
-            name
-            for name in table
-            if name.startswith(before) and name.endswith(after) and len(name) > len(before) + len(after)
-        ]
-        if not columns:
-            raise DataError(f"{role}: no column is called {given}; the table has {_listed(table)}.")
-        return _in_order(columns, [name[len(before) : len(name) - len(after)] for name in columns])
+        pattern = re.compile("(.+)".join(map(re.escape, given.split("*"))), re.DOTALL)
+        found = [match for match in map(pattern.fullmatch, table) if match]
+        if not found:
+            raise DataError(f"{role}: no column is called {given}; the table has {listed(table, 'columns')}.")
+        return _in_order([match[0] for match in found], [match[1] for match in found])
     if isinstance(given, str):
         return (_existing(role, table, given),)
     if given is not None:
@@ -206,7 +206,7 @@ def _usual(role: str, table: Sequence[str]) -> tuple[str, ...] | None:
     """
     prefixes = _PREFIXES[role]
     groups = [[name for name in table if _suffix(name, prefix)] for prefix in prefixes]
-    groups += [[name] for name in table if _key(name) in map(_key, prefixes)]
+    groups += [[name] for name in table if _is(name, prefixes)]
     found = [columns for columns in groups if columns]
     if not found and role == "next_observations":
         return None
@@ -269,9 +269,8 @@ def _ambiguous(role: str, one: str, other: str) -> DataError:
 
 def _suffix(name: str, prefix: str) -> str:
     """What follows `prefix_` or `prefix.`, or the number of `prefix[3]`, `prefix 3` and the like; else empty."""
-    number = re.fullmatch(rf"\W*{prefix}[_.\s\-\[(]*(\d+)\W*", name, re.IGNORECASE)
-    other = re.fullmatch(rf"\W*{prefix}[_.](.+)", name, re.IGNORECASE)
-    return (number or other or ["", ""])[1]
+    found = re.fullmatch(rf"\W*{prefix}(?:[_.\s\-\[(]*(\d+)\W*|[_.](.+))", name, re.IGNORECASE)
+    return found[1] or found[2] if found else ""
 
 
 def _in_order(columns: Sequence[str], suffixes: Sequence[str]) -> tuple[str, ...]:
@@ -288,7 +287,7 @@ def _feature_names(columns: Sequence[str], prefixes: Sequence[str], widths: Mapp
     counted = numbered(short) and list(map(int, short)) == list(range(len(short)))
     if counted and all(widths[name] == 1 for name in columns):
         return None
-    if len(columns) == 1 and _key(columns[0]) in map(_key, prefixes):
+    if len(columns) == 1 and _is(columns[0], prefixes):
         return None
     return [
         name if widths[column] == 1 else f"{name}_{i}"
@@ -299,13 +298,13 @@ def _feature_names(columns: Sequence[str], prefixes: Sequence[str], widths: Mapp
 
 def _existing(role: str, table: Sequence[str], name: object) -> str:
     if clean_name(name) not in table:
-        raise DataError(f"{role}: there is no column {name!r}; the table has {_listed(table)}.")
+        raise DataError(f"{role}: there is no column {name!r}; the table has {listed(table, 'columns')}.")
     return clean_name(name)
 
 
 def _missing(role: str, looked_for: Sequence[str], table: Sequence[str]) -> DataError:
     return DataError(
-        f"no column holds {role} (looked for {', '.join(looked_for)}); the table has {_listed(table)}; "
+        f"no column holds {role} (looked for {', '.join(looked_for)}); the table has {listed(table, 'columns')}; "
         f"{_named(role)}."
     )
 
@@ -313,8 +312,3 @@ def _missing(role: str, looked_for: Sequence[str], table: Sequence[str]) -> Data
 def _named(role: str) -> str:
     example = '["..."]' if role in _PREFIXES else '"..."'
     return f'name it: load(path, columns={{"{role}": {example}}}) or from_pandas(frame, {role}={example})'
-
-
-def _listed(table: Sequence[str]) -> str:
-    more = len(table) - _SHOWN
-    return ", ".join(table[:_SHOWN]) + (f" and {more} more" if more > 0 else "") if table else "no columns"
