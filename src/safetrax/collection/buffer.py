@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from safetrax.collection.episodes import Episode
-from safetrax.data.thinning import thin
+from safetrax.data.filters.density import thin
 
 _ROOM = 1.5  # times the target, before the buffer is thinned
 

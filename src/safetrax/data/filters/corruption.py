@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from safetrax.data.filters.base import DSRL_SEED, Filter, State, generator, require_seed, require_task
-from safetrax.data.filters.ranges import require_finite
 from safetrax.data.segments import check_cost_limits
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
@@ -50,7 +49,9 @@ class Outliers(Filter):
         require(0 < self.share <= 1, "share", self.share, "lie in (0, 1]")
         check_cost_limits((self.cost_limit,))
         require(self.cost_limit >= 1, "cost_limit", self.cost_limit, "be at least 1, for outliers cost less")
-        require_finite(reward_factor=self.reward_factor, cost_max=self.cost_max, return_max=self.return_max)
+        for name in ("reward_factor", "cost_max", "return_max"):
+            value = getattr(self, name)
+            require(value is None or math.isfinite(value), name, value, "be finite")
         require_seed(self.seed)
 
     def step(self, state: State) -> State:
