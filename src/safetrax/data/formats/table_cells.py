@@ -178,34 +178,23 @@ def _float_texts(values: Any) -> np.ndarray:
 
 
 def _moment_texts(values: Any) -> tuple[str, np.ndarray]:
-    values, zoned = pc.utf8_trim_whitespace(values), pa.timestamp("ns", "UTC")
-    for kind, steps in (
-        ("numbers", [pa.int64()]),
-        ("numbers", [pa.uint64()]),
-        ("numbers", [pa.float64()]),
-        ("times without a zone", [pa.timestamp("ns"), pa.int64()]),
-        ("times with a zone", [zoned, pa.int64()]),
-    ):
-        try:
-            cells = values
-            for step in steps:
-                cells = cells.cast(step)
-            if kind != "numbers" or not np.isnan(np.asarray(cells)).any():
-                return kind, np.asarray(cells)
-        except pa.ArrowInvalid:
-            continue
+    values = pc.utf8_trim_whitespace(values)
+    for kind in (pa.int64(), pa.uint64(), pa.float64(), pa.timestamp("ns"), pa.timestamp("ns", "UTC")):
+        with contextlib.suppress(pa.ArrowInvalid):
+            cells = values.cast(kind)
+            if types.is_timestamp(kind):
+                return f"times with{'' if kind.tz else 'out'} a zone", np.asarray(cells.cast(pa.int64()))
+            if not np.isnan(np.asarray(cells)).any():
+                return "numbers", np.asarray(cells)
     parts = pc.extract_regex(values, _CLOCK)
     if parts.null_count:
         raise pa.ArrowInvalid("neither numbers nor times")
-    whole = {
-        name: pc.if_else(pc.equal(cells, ""), "0", cells) for name, cells in zip("dhms", parts.flatten(), strict=True)
-    }
-    seconds = sum(
-        np.asarray(whole[name].cast(pa.int64())) * size for name, size in zip("dhm", (86400, 3600, 60), strict=True)
-    )
-    fraction = np.rint(np.asarray(whole["s"].cast(pa.float64())) * 1e9).astype(np.int64)
-    days = not np.asarray(pc.equal(parts.field("d"), "")).any()
-    return "durations" if days else "time64[ns]", seconds * 10**9 + fraction
+    *whole, fraction = (pc.if_else(pc.equal(cells, ""), "0", cells) for cells in parts.flatten())
+    sizes = (86400, 3600, 60)
+    seconds = sum(np.asarray(cells.cast(pa.int64())) * size for cells, size in zip(whole, sizes, strict=True))
+    nanoseconds = np.rint(np.asarray(fraction.cast(pa.float64())) * 1e9).astype(np.int64)
+    days = not pc.any(pc.equal(parts.field("d"), "")).as_py()
+    return "durations" if days else "time64[ns]", seconds * 10**9 + nanoseconds
 
 
 def _remedy(kind: Any) -> str:

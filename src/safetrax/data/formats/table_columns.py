@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 from safetrax.data.formats.arrays import NAMES, listed
@@ -44,28 +44,26 @@ _SLIP = 0.85  # likeness of words but for a slip of the pen
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """The columns of a table by what they hold; None: there is none.
+    """The columns of a table by what they hold.
 
-    `episode` are the columns that tell episodes apart together; `folders` the `key=` of folders that do so, too;
-    `runs` columns that might have to.
+    Attributes:
+        features: columns of observations, actions and, if there are any, next_observations.
+        singles: column of reward, cost and, if there are any, step, terminated and truncated.
+        episode: columns that tell the episodes apart together.
+        folders: the `key=` of folders that do so, too.
+        runs: columns that might have to.
     """
 
-    observations: tuple[str, ...]
-    actions: tuple[str, ...]
-    reward: str
-    cost: str
-    episode: tuple[str, ...] = ()
-    step: str | None = None
-    terminated: str | None = None
-    truncated: str | None = None
-    next_observations: tuple[str, ...] | None = None
-    folders: tuple[str, ...] = ()
+    features: Mapping[str, tuple[str, ...]]
+    singles: Mapping[str, str]
+    episode: tuple[str, ...]
+    folders: tuple[str, ...]
     runs: tuple[str, ...] = ()
 
     def names(self, widths: Mapping[str, int]) -> dict[str, list[str]]:
         """What the features are called, if they have more than numbers; `widths` has the size of every column."""
         found = {
-            entry: _feature_names(getattr(self, role), _PREFIXES[role], widths)
+            entry: _feature_names(self.features[role], _PREFIXES[role], widths)
             for entry, role in zip(NAMES, ("observations", "actions"), strict=True)
         }
         return {entry: names for entry, names in found.items() if names}
@@ -73,9 +71,7 @@ class Layout:
     @property
     def numbers(self) -> tuple[str, ...]:
         """The columns of numbers, and the one that orders rows, which may hold times."""
-        singles = (self.reward, self.cost, self.terminated, self.truncated, self.step)
-        features = (*self.observations, *self.actions, *(self.next_observations or ()))
-        return (*features, *(name for name in singles if name))
+        return (*chain(*self.features.values()), *self.singles.values())
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -112,24 +108,27 @@ def find_layout(
     if name := _twice(names):
         raise DataError(f"two columns are called {name!r}; rename one (a named level of an index is one, too).")
     roles = [*_PREFIXES, *_SINGLES]
-    unknown = sorted(set(given) - set(roles))
-    if unknown:
+    if unknown := sorted(set(given) - set(roles)):
         raise DataError(f"columns has the unknown entry {unknown[0]!r}; the known ones are {', '.join(roles)}.")
-    found: dict[str, Any] = {role: _many(role, names, given.get(role)) for role in ("observations", "actions")}
-    found |= {role: _one(role, names, given.get(role)) for role in _SINGLES if role != "episode"}
-    found["episode"], found["folders"] = _episode(names, folders, given.get("episode"))
-    if next_observations:
-        found["next_observations"] = _many("next_observations", names, given.get("next_observations"))
-    layout = Layout(**found)
+    wanted = [role for role in _PREFIXES if role != "next_observations" or next_observations]
+    features = {role: _many(role, names, given.get(role)) for role in wanted}
+    singles = {role: _one(role, names, given.get(role)) for role in _SINGLES if role != "episode"}
+    episode, keys = _episode(names, folders, given.get("episode"))
+    layout = Layout(
+        features={role: columns for role, columns in features.items() if columns},
+        singles={role: name for role, name in singles.items() if name},
+        episode=episode,
+        folders=keys,
+    )
     used = set(layout.used)
     if name := _twice(layout.used):
         raise DataError(f"the column {name!r} is used twice; give each role columns of its own.")
     _check_left_out(layout, [name for name in names if name not in used], given)
-    after = layout.next_observations
-    if after is not None and len(after) != len(layout.observations):
+    now, after = (layout.features.get(role, ()) for role in ("observations", "next_observations"))
+    if after and len(after) != len(now):
         raise DataError(
-            f"there are {len(after)} columns of next_observations but {len(layout.observations)} of observations; "
-            "log the same features."
+            f"there are {len(after)} columns of next_observations but {len(now)} of observations; log the same "
+            "features."
         )
     if isinstance(given.get("episode"), (list, tuple)):  # then it is meant
         return layout
@@ -235,7 +234,7 @@ def _usual(role: str, table: Sequence[str]) -> tuple[str, ...] | None:
 def _check_left_out(layout: Layout, left: Sequence[str], given: Mapping[str, Any]) -> None:
     """Refuse a column that is left out although it looks as if it belonged to a role that nobody named."""
     done = next((name for name in left if _key(name) in _EITHER_FLAG), None)
-    if done and not (layout.terminated or layout.truncated):
+    if done and not {"terminated", "truncated"} & set(layout.singles):
         raise DataError(
             f"column {done} may say that the environment ended the episode, or that a time limit did; say which: "
             f'columns={{"terminated": "{done}"}} or columns={{"truncated": "{done}"}}.'
@@ -243,14 +242,14 @@ def _check_left_out(layout: Layout, left: Sequence[str], given: Mapping[str, Any
     features = [prefix for prefixes in _PREFIXES.values() for prefix in prefixes]
     unknown = [name for name in left if not any(_suffix(name, prefix) for prefix in features)]
     for role, prefixes in _PREFIXES.items():
-        if role not in given and getattr(layout, role):
+        if role not in given and role in layout.features:
             begun = re.compile(rf"\W*(?:{'|'.join(prefixes)})[\W\d]", re.IGNORECASE)
             stems = ((name, re.sub(r"[\W_]*\d+\W*$|\..*$", "", name)) for name in unknown)
             slips = (name for name, stem in stems if begun.match(name) or (stem != name and _near(stem, prefixes)))
             if slip := next(slips, None):
                 raise DataError(f"column {slip!r} looks like one of the {role}; rename it, or {_named(role)}.")
     for role, words in _SINGLES.items():
-        if role in given or getattr(layout, role) or (role == "episode" and layout.folders):
+        if role in given or role in layout.singles or (role == "episode" and (layout.episode or layout.folders)):
             continue
         if slip := next((name for name in left if _near(name, words)), None):
             raise DataError(f"column {slip!r} looks like {role}; rename it, or {_named(role)}.")

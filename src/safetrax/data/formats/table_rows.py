@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Int32, Int64
 
 from safetrax.data.columns import Values
-from safetrax.data.formats.arrays import FLAGS, MATRICES, Found, empty_matrix
+from safetrax.data.formats.arrays import FLAGS, Found, empty_matrix
 from safetrax.data.formats.table_columns import Layout
 from safetrax.errors import DataError
 
@@ -39,15 +39,13 @@ class Rows:
         self.layout, self._rows, self._widths = layout, rows, widths
         self._arrays: dict[str, np.ndarray] = {}  # by field, to be filled
         self._at: dict[str, np.ndarray] = {}  # where the numbers of a column go, (rows, width)
-        for field in MATRICES:
-            if columns := getattr(layout, field):
-                ends = np.cumsum([widths[name] for name in columns], dtype=int).tolist()
-                matrix = self._arrays[field] = empty_matrix(rows, ends[-1])
-                self._at |= {
-                    name: matrix[:, end - widths[name] : end] for name, end in zip(columns, ends, strict=True)
-                }
+        for field, columns in layout.features.items():
+            ends = np.cumsum([widths[name] for name in columns], dtype=int).tolist()
+            matrix = self._arrays[field] = empty_matrix(rows, ends[-1])
+            self._at |= {name: matrix[:, end - widths[name] : end] for name, end in zip(columns, ends, strict=True)}
+        self._step = layout.singles.get("step")
         for role, field in _VECTORS.items():
-            if (name := getattr(layout, role)) is not None:
+            if (name := layout.singles.get(role)) is not None:
                 if widths[name] != 1:
                     raise DataError(
                         f"column {name} holds lists of {widths[name]} numbers; {role} is one number per row."
@@ -92,7 +90,7 @@ class Rows:
                 with np.errstate(over="ignore"):  # becomes inf, which validate() names with its row
                     place[...] = numbers(cells, name, first, size=self._widths[name], text=text)
                 filled += place.nbytes
-            elif name == self.layout.step:
+            elif name == self._step:
                 kind, found = moments(cells, name, first)
                 if self._kind not in ("", kind):
                     raise DataError(
@@ -152,7 +150,7 @@ class Rows:
             back = ~ends[:-1] & (moments[1:] <= moments[:-1])
             if back.any():
                 raise DataError(
-                    f"{self.layout.step} does not rise in row {int(np.argmax(back)) + 1}, and no column says which "
+                    f"{self._step} does not rise in row {int(np.argmax(back)) + 1}, and no column says which "
                     "episode a row belongs to; add a column episode, or sort the rows."
                 )
         return None if places is None else np.concatenate([[0], np.flatnonzero(ends) + 1]).astype(np.int64)
@@ -198,7 +196,7 @@ class Rows:
         if twice.any():
             one, two = sorted(order[int(np.argmax(twice)) :][:2].tolist())
             raise DataError(
-                f"episode {self._name(one)} has {self.layout.step} {moments[one]} twice, in rows {one} and {two}; "
+                f"episode {self._name(one)} has {self._step} {moments[one]} twice, in rows {one} and {two}; "
                 "give every episode a name of its own (two columns may tell them apart together: "
                 'episode=["run", "episode"]), and every row a step.'
             )
