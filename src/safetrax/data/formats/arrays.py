@@ -137,6 +137,13 @@ def keyed_arrays(trajectories: Trajectories) -> dict[str, np.ndarray]:
     return {key: array for key, array in arrays.items() if array is not None}
 
 
+def empty_column(field: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array to read a field into: float32, but flags keep their dtype, which is checked later."""
+    if field in MATRICES:
+        return empty_matrix(*shape)
+    return np.empty(shape, dtype if field in FLAGS else np.float32)
+
+
 def empty_matrix(rows: int, width: int) -> Float32[np.ndarray, "rows width"]:
     """An array to read into, aligned so that training on a CPU uses it in place instead of copying it."""
     size = rows * width * 4

@@ -21,12 +21,10 @@ import numpy as np
 
 from safetrax.data.formats.arrays import (
     BOX,
-    FLAGS,
-    MATRICES,
     NAMES,
     Found,
     check_arrays,
-    empty_matrix,
+    empty_column,
     feature_names,
     find_keys,
     keyed_arrays,
@@ -298,20 +296,16 @@ def _attribute(file: h5py.File, name: str) -> Any:
 
 def _read(field: str, dataset: h5py.Dataset, meter: Meter) -> np.ndarray:
     """One column. HDF5 converts to float32 on the way, so nothing but the result and a block is in memory."""
-    shape = dataset.shape
     with parsing():
-        if field in FLAGS:
-            meter.advance(dataset.size * 4)
-            return np.asarray(dataset[()])
-        out = empty_matrix(shape[0], shape[1]) if field in MATRICES else np.empty(shape, dtype=np.float32)
+        out = empty_column(field, dataset.shape, dataset.dtype)
         convertible = dataset.id.get_type().get_class() in (h5py.h5t.INTEGER, h5py.h5t.FLOAT)
-    for block in _blocks(shape, dataset.chunks, dataset.dtype.itemsize):
+    for block in _blocks(dataset.shape, dataset.chunks, dataset.dtype.itemsize):
         with parsing():
             if convertible:
                 dataset.read_direct(out, block, block)
             else:  # booleans and other enumerations
                 out[block] = dataset[block]
-        meter.advance(out[block].nbytes)
+        meter.advance(4 * out[block].size)
     return out
 
 

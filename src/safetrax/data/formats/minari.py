@@ -8,7 +8,10 @@ step's. The action box is that of the action space.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import math
+import operator
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -18,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from safetrax.catalogue import get_task
-from safetrax.data.formats.arrays import BOX, FLAGS, Found, empty_matrix
+from safetrax.data.formats.arrays import FLAGS, Found, empty_column
 from safetrax.data.formats.faults import check_unpacked, naming, one_line, package, parsing
 from safetrax.data.formats.hdf5 import all_arrays, check_stored, open_hdf5
 from safetrax.data.formats.meter import Meter
@@ -148,13 +151,14 @@ def _read(dataset: Any, lengths: list[int], *, next_observations: bool, file_siz
     if not rows:
         raise DataError("the data set has no steps; record some episodes.")
     spaces = {"observations": dataset.observation_space, "actions": dataset.action_space}
-    sizes = {name: _size(name, space) for name, space in spaces.items()}
+    boxes = {name: _boxes(name, space) for name, space in spaces.items()}
+    sizes = {name: sum(math.prod(box.shape) for _, box in found) for name, found in boxes.items()}
     check_unpacked(4 * rows * sum(sizes.values()), file_size)
     if next_observations:
         sizes["next_observations"] = sizes["observations"]
-    columns = {name: empty_matrix(rows, size) for name, size in sizes.items()}
-    columns |= {name: np.empty(rows, np.float32) for name in ("rewards", "costs")}
-    columns |= {name: np.empty(rows, np.bool_) for name in FLAGS}
+    shapes: dict[str, tuple[int, ...]] = {name: (rows, size) for name, size in sizes.items()}
+    shapes |= dict.fromkeys(("rewards", "costs", *FLAGS), (rows,))
+    columns = {name: empty_column(name, shape, np.dtype(np.bool_)) for name, shape in shapes.items()}
     total = sum(column.nbytes for column in columns.values())
     meter.expect(total)
     with _minari():
@@ -164,7 +168,7 @@ def _read(dataset: Any, lengths: list[int], *, next_observations: bool, file_siz
         with _minari():
             episode = next(episodes)
         with naming(f"episode {number}"), np.errstate(over="ignore"):
-            for name, values in _episode(episode, spaces, steps).items():
+            for name, values in _episode(episode, boxes, steps).items():
                 if name not in columns:
                     continue
                 if values.shape[1:] != columns[name].shape[1:]:
@@ -174,7 +178,10 @@ def _read(dataset: Any, lengths: list[int], *, next_observations: bool, file_siz
                     )
                 columns[name][first : first + steps] = values
         meter.advance(total * steps // rows)
-    low, high = (_flat(spaces["actions"], side) for side in BOX)
+    low, high = (
+        np.concatenate([np.ravel(getattr(box, side)).astype(np.float32) for _, box in boxes["actions"]])
+        for side in ("low", "high")
+    )
     return Found(
         columns=columns,
         offsets=np.unique(offsets),  # without empty episodes
@@ -184,8 +191,8 @@ def _read(dataset: Any, lengths: list[int], *, next_observations: bool, file_siz
     )
 
 
-def _episode(episode: Any, spaces: Mapping[str, Any], steps: int) -> dict[str, np.ndarray]:
-    observations = _rows(spaces["observations"], episode.observations)
+def _episode(episode: Any, boxes: Mapping[str, Any], steps: int) -> dict[str, np.ndarray]:
+    observations = _rows(boxes["observations"], episode.observations)
     infos = episode.infos if isinstance(episode.infos, dict) else {}
     if "cost" not in infos:
         raise DataError(
@@ -194,7 +201,7 @@ def _episode(episode: Any, spaces: Mapping[str, Any], steps: int) -> dict[str, n
         )
     costs = _numbers(infos["cost"]).reshape(-1)
     columns = {
-        "actions": _rows(spaces["actions"], episode.actions),
+        "actions": _rows(boxes["actions"], episode.actions),
         "rewards": _numbers(episode.rewards).reshape(-1),
         "costs": costs[1:] if len(costs) == steps + 1 else costs,
         "terminated": _numbers(episode.terminations).astype(np.bool_).reshape(-1),
@@ -212,35 +219,25 @@ def _inner(folder: Path) -> Path:
     return folder if (folder / _METADATA).is_file() else folder / "data"
 
 
-def _parts(space: Any) -> list[tuple[Any, Any]] | None:
-    """Key and space of every part of a composite space, in Gymnasium's order of flattening; None: it has none."""
+def _boxes(name: str, space: Any, at: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...], Any]]:
+    """The boxes that a space is made of, in Gymnasium's order of flattening, each after the keys that lead to it."""
     spaces = getattr(space, "spaces", None)
-    if spaces is None:
-        return None
-    return list(spaces.items()) if hasattr(spaces, "items") else list(enumerate(spaces))
-
-
-def _size(name: str, space: Any) -> int:
-    """Numbers in one flat row."""
-    parts = _parts(space)
-    if parts is not None:
-        return sum(_size(name, part) for _, part in parts)
+    if spaces is not None:
+        parts = spaces.items() if hasattr(spaces, "items") else enumerate(spaces)
+        return [box for key, part in parts for box in _boxes(name, part, (*at, key))]
     if type(space).__name__ != "Box":
         raise DataError(
             f"{name} come from the space {space}, but only boxes, and dictionaries and tuples of boxes, can be read; "
             "convert them to numbers with Trajectories.from_episodes."
         )
-    return int(np.prod(space.shape))
+    return [(at, space)]
 
 
-def _rows(space: Any, values: Any) -> np.ndarray:
+def _rows(boxes: list[tuple[tuple[Any, ...], Any]], values: Any) -> np.ndarray:
     """One flat row per step, as gymnasium.spaces.flatten would make it."""
-    parts = _parts(space)
     with parsing():
-        if parts is None:
-            array = _numbers(values)
-            return array.reshape(len(array), -1)
-        return np.concatenate([_rows(part, values[key]) for key, part in parts], axis=1)
+        parts = [_numbers(functools.reduce(operator.getitem, at, values)) for at, _ in boxes]
+        return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
 
 
 def _numbers(values: Any) -> np.ndarray:
@@ -261,14 +258,6 @@ def _minari() -> Iterator[None]:
         if "lock file" in str(error):  # Minari insists on locks
             remedy = "set the environment variable HDF5_USE_FILE_LOCKING to FALSE"
         raise DataError(f"Minari cannot read it ({one_line(error)}); {remedy}.") from error
-
-
-def _flat(space: Any, side: str) -> np.ndarray:
-    """The lower or the upper end of a space, flat."""
-    parts = _parts(space)
-    if parts is None:
-        return np.asarray(getattr(space, side.removeprefix("action_")), np.float32).reshape(-1)
-    return np.concatenate([_flat(part, side) for _, part in parts])
 
 
 def _task(dataset: Any) -> str | None:

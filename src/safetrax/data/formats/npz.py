@@ -20,12 +20,10 @@ from numpy.lib import format as npy
 
 from safetrax.data.formats.arrays import (
     BOX,
-    FLAGS,
-    MATRICES,
     NAMES,
     Found,
     check_arrays,
-    empty_matrix,
+    empty_column,
     feature_names,
     find_keys,
     keyed_arrays,
@@ -167,12 +165,9 @@ def _small(archive: zipfile.ZipFile, key: str) -> np.ndarray:
 
 
 def _column(archive: zipfile.ZipFile, key: str, field: str, meter: Meter) -> np.ndarray:
-    """One column, as float32; flags keep their dtype, which is checked later."""
+    """One column, block by block."""
     with _member(archive, key) as (header, stream):
-        if field not in MATRICES:
-            out = np.empty(header.shape, header.dtype if field in FLAGS else np.float32)
-        else:
-            out = empty_matrix(*header.shape)
+        out = empty_column(field, header.shape, header.dtype)
         target = out.T if header.by_columns else out  # what is stored by columns is filled by columns
         step = max(1, _BLOCK_BYTES // (header.dtype.itemsize * math.prod(target.shape[1:])))
         for first in range(0, len(target), step):
