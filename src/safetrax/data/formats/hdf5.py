@@ -45,11 +45,6 @@ _ATTRIBUTE_BYTES = 1 << 20
 def read_hdf5(path: Path, fields: Collection[str], *, meter: Meter) -> Found:
     """Read the arrays that are needed, block by block, straight into their final form.
 
-    Args:
-        path: the file.
-        fields: of `Trajectories`, see `find_keys`.
-        meter: is told how far it is.
-
     Raises:
         DataError: the file is damaged or names other files, or an array is missing or malformed.
     """

@@ -62,11 +62,6 @@ class _Header:
 def read_npz(path: Path, fields: Collection[str], *, meter: Meter) -> Found:
     """Read the arrays that are needed.
 
-    Args:
-        path: the file.
-        fields: of `Trajectories`, see `find_keys`.
-        meter: is told how far it is.
-
     Raises:
         DataError: the file is damaged or holds pickles, or an array is missing or malformed.
     """
