@@ -6,7 +6,7 @@ field, the value and the remedy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,7 +17,15 @@ from safetrax.errors import DataError
 # Whatever numpy can turn into an array. Not `npt.ArrayLike`: a wrong value must end in a DataError.
 Values: TypeAlias = Any
 
+CHUNK_ROWS = 65_536
+"""Rows of a large array that are looked at together, so that temporaries stay at some MB."""
+
 _NUMERIC = "biuf"
+
+
+def chunks(rows: int) -> Iterator[slice]:
+    """Cut so many rows into slices of at most `CHUNK_ROWS`."""
+    return (slice(first, min(first + CHUNK_ROWS, rows)) for first in range(0, rows, CHUNK_ROWS))
 
 
 def check_numeric(field: str, dtype: np.dtype[Any]) -> None:

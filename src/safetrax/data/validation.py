@@ -10,11 +10,11 @@ from typing import Literal
 import numpy as np
 
 from safetrax.catalogue import Task, get_task
+from safetrax.data.columns import CHUNK_ROWS, chunks
 from safetrax.data.formats.arrays import feature_names
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 
-_CHUNK_ROWS = 65_536  # temporaries stay at some MB, whatever the size of the data set
 _ACTION_TOLERANCE = 1e-3
 _RESET_BUG_SHARE = 0.01
 
@@ -124,11 +124,11 @@ def _resolve(trajectories: Trajectories, task: str | Task | None) -> Task | None
 def _rows_where(array: np.ndarray, is_bad: Callable[[np.ndarray], np.ndarray]) -> tuple[int, int]:
     """The first row in which any entry is bad (-1 if none), and the number of such rows."""
     first, count = -1, 0
-    for start in range(0, len(array), _CHUNK_ROWS):
-        bad = is_bad(array[start : start + _CHUNK_ROWS])
+    for chunk in chunks(len(array)):
+        bad = is_bad(array[chunk])
         rows = np.flatnonzero(bad.any(axis=1) if bad.ndim == 2 else bad)
         if len(rows) and first < 0:
-            first = start + int(rows[0])
+            first = chunk.start + int(rows[0])
         count += len(rows)
     return first, count
 
@@ -396,7 +396,7 @@ def _unequal_scales(
 
 def _sample(array: np.ndarray) -> np.ndarray:
     """At most so many rows as a chunk has, evenly spaced."""
-    return array[:: -(-len(array) // _CHUNK_ROWS)]
+    return array[:: -(-len(array) // CHUNK_ROWS)]
 
 
 def _discrete_actions(trajectories: Trajectories) -> Iterator[str]:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from safetrax.data.columns import chunks
 from safetrax.data.filters.base import DSRL_SEED, Filter, State, generator, require_seed, require_task
 from safetrax.data.segments import check_cost_limits
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 from safetrax.settings import require
-
-_CHUNK_ROWS = 65_536  # temporaries stay at some MB, whatever the size of the data set
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ class Noise(Filter):
 
     def _noisy(self, array: Float32[np.ndarray, "N O"], rng: np.random.Generator) -> Float32[np.ndarray, "N O"]:
         deviation, noisy = _deviation(array), array.copy()
-        for rows in _chunks(len(noisy)):
+        for rows in chunks(len(noisy)):
             noisy[rows] += self.scale * rng.normal(0.0, deviation, noisy[rows].shape)
         return noisy
 
@@ -131,9 +129,5 @@ class Noise(Filter):
 def _deviation(array: Float32[np.ndarray, "N O"]) -> float:
     """Standard deviation of all numbers, in float64."""
     mean = array.mean(dtype=np.float64)
-    total = sum(float(np.square(array[rows] - mean, dtype=np.float64).sum()) for rows in _chunks(len(array)))
+    total = sum(float(np.square(array[rows] - mean, dtype=np.float64).sum()) for rows in chunks(len(array)))
     return math.sqrt(total / array.size)
-
-
-def _chunks(rows: int) -> Iterable[slice]:
-    return (slice(first, first + _CHUNK_ROWS) for first in range(0, rows, _CHUNK_ROWS))

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from safetrax.catalogue import get_task
+from safetrax.data.columns import chunks
 from safetrax.data.formats.arrays import FLAGS, Found, empty_column
 from safetrax.data.formats.faults import check_unpacked, naming, one_line, package, parsing
 from safetrax.data.formats.hdf5 import all_arrays, check_stored, open_hdf5
@@ -32,7 +33,6 @@ PREFIX = "minari:"
 """What the name of a data set in Minari's local folder begins with, for `load`."""
 
 _METADATA = "metadata.json"
-_ROWS = 65_536  # compared at once
 
 
 def minari_folder(name: str) -> Path:
@@ -272,14 +272,14 @@ def _check_following(trajectories: Trajectories) -> None:
     if after is None:
         return
     ends = trajectories.terminated | trajectories.truncated
-    for first in range(0, len(after) - 1, _ROWS):
-        last = min(first + _ROWS, len(after) - 1)
-        same = after[first:last].view(np.int32) == trajectories.observations[first + 1 : last + 1].view(np.int32)
-        odd = ~same.all(axis=1) & ~ends[first:last]
+    following = trajectories.observations[1:]
+    for rows in chunks(len(following)):
+        same = after[rows].view(np.int32) == following[rows].view(np.int32)
+        odd = ~same.all(axis=1) & ~ends[rows]
         if odd.any():
             raise DataError(
-                f"next_observations of row {first + int(np.argmax(odd))} are not the observations of the next row, "
-                "though the episode goes on there; Minari cannot hold both, so write HDF5, NPZ or Parquet."
+                f"next_observations of row {rows.start + int(np.argmax(odd))} are not the observations of the next "
+                "row, though the episode goes on there; Minari cannot hold both, so write HDF5, NPZ or Parquet."
             )
 
 

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 
+from safetrax.data.columns import CHUNK_ROWS, chunks
 from safetrax.data.formats.table_cells import is_list, width
 from safetrax.data.formats.table_columns import clean_name
 from safetrax.errors import DataError
@@ -28,7 +29,6 @@ METADATA = b"safetrax"
 """The entry of a Parquet file's own metadata that holds the action box, as JSON."""
 Part: TypeAlias = tuple[int, dict[str, Any]]  # first row, and the arrays of some columns
 
-_ROWS = 1 << 16  # at once, of a Parquet file or a frame
 _BLOCK = 1 << 20  # bytes of a CSV file that are parsed at once, and of the longest header
 _BINARY = (b"\xff\xfe", b"\xfe\xff", b"PK\x03\x04")
 _THOUSANDS = r"^\s*[+-]?[1-9]\d{0,2},\d{3}\s*$"
@@ -81,11 +81,9 @@ class ParquetSource(Source):
     def widths(self, names: Sequence[str]) -> dict[str, int]:
         """That of the first row."""
         found = super().widths(names)
-        with self._open() as file:
-            for name in self._lists.intersection(names):
-                for first in self._column(file, name, 1):
-                    found[name] = width(first)
-                    break
+        for name in self._lists.intersection(names):
+            with self._open() as file:
+                found[name] = next(map(width, self._column(file, name, 1)), 1)
         return found
 
     def parts(self, numbers: Sequence[str], labels: Sequence[str]) -> Iterator[Part]:
@@ -93,7 +91,7 @@ class ParquetSource(Source):
         with self._open() as file:
             for name in (*numbers, *labels):
                 row = 0
-                for cells in self._column(file, name, _ROWS):
+                for cells in self._column(file, name, CHUNK_ROWS):
                     yield row, {name: cells}
                     row += len(cells)
 
@@ -123,15 +121,15 @@ class FrameSource(Source):
 
     def widths(self, names: Sequence[str]) -> dict[str, int]:
         """That of the first row."""
-        return {name: width(self._array(name, 0, 1)) for name in names}
+        return {name: width(self._array(name, slice(0, 1))) for name in names}
 
     def parts(self, numbers: Sequence[str], labels: Sequence[str]) -> Iterator[Part]:
         """Some rows of all columns after the other."""
-        for row in range(0, self.rows, _ROWS):
-            yield row, {name: self._array(name, row, row + _ROWS) for name in (*numbers, *labels)}
+        for rows in chunks(self.rows):
+            yield rows.start, {name: self._array(name, rows) for name in (*numbers, *labels)}
 
-    def _array(self, name: str, first: int, last: int) -> Any:
-        cells = self._columns[name].iloc[first:last]
+    def _array(self, name: str, rows: slice) -> Any:
+        cells = self._columns[name].iloc[rows]
         try:
             sparse = isinstance(getattr(cells.dtype, "subtype", None), np.dtype)  # which Arrow does not know
             array = pa.Array.from_pandas(cells.to_numpy() if sparse else cells)
@@ -140,9 +138,9 @@ class FrameSource(Source):
             kinds = ["a number" if _is_number(cell) else type(cell).__name__ for cell in cells]
             row = next((i for i, kind in enumerate(kinds) if kind != kinds[0]), 0)
             raise DataError(
-                f"column {name} is {str(cells.iloc[row])[:40]!r} in row {first + row}, which is no number, or of "
-                f"another kind than the rest ({kinds[row]}); turn all into numbers (complex ones into two, arrays of "
-                "more dimensions into flat ones), or leave the column out."
+                f"column {name} is {str(cells.iloc[row])[:40]!r} in row {rows.start + row}, which is no number, or "
+                f"of another kind than the rest ({kinds[row]}); turn all into numbers (complex ones into two, arrays "
+                "of more dimensions into flat ones), or leave the column out."
             ) from error
         unclear = pa.types.is_timestamp(array.type) and cells.dtype == object
         if unclear and len({getattr(cell, "tzinfo", None) is None for cell in cells}) > 1:
