@@ -20,7 +20,7 @@ DSRL_SEED = 1234
 
 
 @dataclass(frozen=True)
-class State:
+class FilterState:
     """What one filter hands to the next within a call of `apply_filters`.
 
     Attributes:
@@ -55,7 +55,7 @@ class Filter:
         """All settings, JSON-ready."""
         return settings_of(self)
 
-    def step(self, state: State) -> State:
+    def step(self, state: FilterState) -> FilterState:
         """What the filter does, for `apply_filters`."""
         raise NotImplementedError
 
@@ -86,17 +86,17 @@ class Selection(Filter):
         """How to keep some, for the sentence that says that none is left."""
         raise NotImplementedError
 
-    def step(self, state: State) -> State:
+    def step(self, state: FilterState) -> FilterState:
         """Keep `episodes`."""
         return self._keep(state, self.episodes(state.data))
 
-    def _keep(self, state: State, numbers: np.ndarray) -> State:
+    def _keep(self, state: FilterState, numbers: np.ndarray) -> FilterState:
         count = state.data.num_episodes
         if len(numbers) == 0:
             raise DataError(f"the filter {self} keeps none of the {count} episodes: {self.advice(state.data)}")
         if np.array_equal(numbers, np.arange(count)):
             return state
-        return State(state.data.select(numbers), state.outliers[numbers])
+        return FilterState(state.data.select(numbers), state.outliers[numbers])
 
 
 def apply_filters(data: Trajectories, filters: Iterable[Filter]) -> Trajectories:
@@ -129,7 +129,7 @@ def filter_steps(data: Trajectories, filters: Iterable[Filter]) -> Iterator[Traj
         DataError: a filter would leave no episode, or needs something that the data do not have.
         TaskError: the data name an unknown task.
     """
-    state = State(data, np.zeros(data.num_episodes, np.bool_))
+    state = FilterState(data, np.zeros(data.num_episodes, np.bool_))
     for entry in filters:
         before, state = state.data, entry.step(state)
         record = {

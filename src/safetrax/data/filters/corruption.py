@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from safetrax.data.columns import chunks
-from safetrax.data.filters.base import DSRL_SEED, Filter, State, generator, require_seed, require_task
+from safetrax.data.filters.base import DSRL_SEED, Filter, FilterState, generator, require_seed, require_task
 from safetrax.data.segments import check_cost_limits
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
@@ -52,7 +52,7 @@ class Outliers(Filter):
             require(value is None or math.isfinite(value), name, value, "be finite")
         require_seed(self.seed)
 
-    def step(self, state: State) -> State:
+    def step(self, state: FilterState) -> FilterState:
         """Change costs and rewards of the chosen ones, and remember which they are."""
         data, rng = state.data, generator(self.seed)
         count = max(int(data.num_episodes * self.share + 1e-9), 1)
@@ -75,7 +75,7 @@ class Outliers(Filter):
                 rewards[rows] *= self.reward_factor
         outliers = state.outliers.copy()
         outliers[chosen] = True
-        return State(replace(data, costs=costs, rewards=rewards), outliers)
+        return FilterState(replace(data, costs=costs, rewards=rewards), outliers)
 
     def _candidates(self, data: Trajectories) -> Int64[np.ndarray, " candidates"]:
         cost_max, return_max = self.cost_max, self.return_max
@@ -108,7 +108,7 @@ class Noise(Filter):
         require(math.isfinite(self.scale) and self.scale > 0, "scale", self.scale, "be positive")
         require_seed(self.seed)
 
-    def step(self, state: State) -> State:
+    def step(self, state: FilterState) -> FilterState:
         """Replace the observations."""
         rng, data = generator(self.seed), state.data
         observations, after = self._noisy(data.observations, rng), data.next_observations
@@ -117,7 +117,7 @@ class Noise(Filter):
             observations=observations,
             next_observations=None if after is None else self._noisy(after, rng),
         )
-        return State(noisy, state.outliers)
+        return FilterState(noisy, state.outliers)
 
     def _noisy(self, array: Float32[np.ndarray, "N O"], rng: np.random.Generator) -> Float32[np.ndarray, "N O"]:
         deviation, noisy = _deviation(array), array.copy()

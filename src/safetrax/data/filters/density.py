@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 
 from safetrax.catalogue import DensitySetting, get_task
 from safetrax.data.filters.base import DSRL_SEED, Selection, generator, require_seed, require_task
-from safetrax.data.filters.regions import Range, between, require_range
+from safetrax.data.filters.removals import Range, between, require_range
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError, DataError
 from safetrax.settings import require

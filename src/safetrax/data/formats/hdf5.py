@@ -29,7 +29,7 @@ from safetrax.data.formats.arrays import (
     find_keys,
     keyed_arrays,
 )
-from safetrax.data.formats.faults import DamagedError, check_unpacked, naming, parsing, plain_text
+from safetrax.data.formats.damage import DamagedError, check_unpacked, naming, parsing, plain_text
 from safetrax.data.formats.meter import Meter
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError

@@ -23,7 +23,7 @@ import numpy as np
 from safetrax.catalogue import get_task
 from safetrax.data.columns import chunks
 from safetrax.data.formats.arrays import FLAGS, Found, empty_column
-from safetrax.data.formats.faults import check_unpacked, naming, one_line, package, parsing
+from safetrax.data.formats.damage import check_unpacked, naming, one_line, package, parsing
 from safetrax.data.formats.hdf5 import all_arrays, check_stored, open_hdf5
 from safetrax.data.formats.meter import Meter
 from safetrax.data.trajectories import Trajectories

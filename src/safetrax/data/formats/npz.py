@@ -28,7 +28,7 @@ from safetrax.data.formats.arrays import (
     find_keys,
     keyed_arrays,
 )
-from safetrax.data.formats.faults import (
+from safetrax.data.formats.damage import (
     DamagedError,
     check_unpacked,
     first_bytes,

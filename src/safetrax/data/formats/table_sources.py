@@ -34,7 +34,7 @@ _BINARY = (b"\xff\xfe", b"\xfe\xff", b"PK\x03\x04")
 _THOUSANDS = r"^\s*[+-]?[1-9]\d{0,2},\d{3}\s*$"
 
 
-class Source:
+class TableSource:
     """A table whose rows are counted.
 
     Attributes:
@@ -60,7 +60,7 @@ class Source:
         raise NotImplementedError
 
 
-class ParquetSource(Source):
+class ParquetSource(TableSource):
     """A Parquet file, read one column after the other, so that little of it is in memory."""
 
     def __init__(self, path: Path) -> None:
@@ -104,7 +104,7 @@ class ParquetSource(Source):
             yield batch.column(batch.schema.get_field_index(column))  # columns= takes a.b for a part of a
 
 
-class FrameSource(Source):
+class FrameSource(TableSource):
     """A pandas data frame, with the levels of its index that have names."""
 
     def __init__(self, frame: Any) -> None:
@@ -148,7 +148,7 @@ class FrameSource(Source):
         return array
 
 
-class CsvSource(Source):
+class CsvSource(TableSource):
     """A CSV file with a header; commas, semicolons, tabs or bars separate, and gzip may have packed it.
 
     Lines before the header that begin with # are comments; but if numbers follow, the last of them is the header.

@@ -20,7 +20,7 @@ import numpy as np
 
 from safetrax.data.columns import Values
 from safetrax.data.formats.arrays import BOX, NAMES, Found, feature_names
-from safetrax.data.formats.faults import (
+from safetrax.data.formats.damage import (
     check_unpacked,
     first_bytes,
     naming,
@@ -39,7 +39,7 @@ from safetrax.files import atomic_path
 if TYPE_CHECKING:
     import pandas as pd
 
-    from safetrax.data.formats.table_sources import Source
+    from safetrax.data.formats.table_sources import TableSource
 
 CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 _SUFFIXES = (*CSV_SUFFIXES, ".parquet")
@@ -199,7 +199,7 @@ def read_tables(path: Path, given: Mapping[str, Any], *, next_observations: bool
         raise DataError(
             f"{path} holds {kinds[0]} and {kinds[1]} files; put those of one log into a folder of its own."
         )
-    sources: dict[Path, Source] = {}
+    sources: dict[Path, TableSource] = {}
     for file in files:
         with _reading(file):
             sources[file] = _open(file)
@@ -268,7 +268,7 @@ def _kind(path: Path) -> str:
     return "CSV" if path.name.lower().endswith(CSV_SUFFIXES) else "Parquet"
 
 
-def _open(path: Path) -> Source:
+def _open(path: Path) -> TableSource:
     from safetrax.data.formats.table_sources import CsvSource, ParquetSource
 
     words = what_is_it(start := first_bytes(path))

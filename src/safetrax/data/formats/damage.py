@@ -1,4 +1,4 @@
-"""What is wrong with a file that somebody else wrote, as one sentence."""
+"""Files that are damaged, or not what they are taken for: one sentence that says so, and what to do."""
 
 from __future__ import annotations
 

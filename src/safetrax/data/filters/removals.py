@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from safetrax.data.filters.base import Selection, State, require_task
+from safetrax.data.filters.base import FilterState, Selection, require_task
 from safetrax.data.segments import ROUNDING, check_cost_limits, within_limit
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
@@ -64,7 +64,7 @@ class Inpaint(Selection):
         """Smaller rectangles."""
         return "its ranges cover them all; choose smaller ones."
 
-    def step(self, state: State) -> State:
+    def step(self, state: FilterState) -> FilterState:
         """Keep `episodes`, and the outliers."""
         kept = state.outliers.copy()
         kept[self.episodes(state.data)] = True
