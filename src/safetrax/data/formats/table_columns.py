@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any
 
 from safetrax.data.formats.arrays import NAMES, listed
 from safetrax.errors import DataError
 
-_PREFIXES = {
+_FEATURES = {
     "observations": ("observation", "observations", "obs"),
     "actions": ("action", "actions"),
     "next_observations": ("next_observation", "next_observations", "next_obs", "new_obs"),
@@ -42,36 +42,37 @@ _RUNS = (
 _SLIP = 0.85  # likeness of words but for a slip of the pen
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Layout:
     """The columns of a table by what they hold.
 
     Attributes:
-        features: columns of observations, actions and, if there are any, next_observations.
-        singles: column of reward, cost and, if there are any, step, terminated and truncated.
-        episode: columns that tell the episodes apart together.
-        folders: the `key=` of folders that do so, too.
+        columns: by role, those that there are; several columns of features, and several may tell episodes apart.
+        folders: the `key=` of folders that tell episodes apart, too.
         runs: columns that might have to.
     """
 
-    features: Mapping[str, tuple[str, ...]]
-    singles: Mapping[str, str]
-    episode: tuple[str, ...]
+    columns: Mapping[str, tuple[str, ...]]
     folders: tuple[str, ...]
     runs: tuple[str, ...] = ()
 
     def names(self, widths: Mapping[str, int]) -> dict[str, list[str]]:
         """What the features are called, if they have more than numbers; `widths` has the size of every column."""
         found = {
-            entry: _feature_names(self.features[role], _PREFIXES[role], widths)
+            entry: _feature_names(self.columns[role], _FEATURES[role], widths)
             for entry, role in zip(NAMES, ("observations", "actions"), strict=True)
         }
         return {entry: names for entry, names in found.items() if names}
 
     @property
+    def episode(self) -> tuple[str, ...]:
+        """The columns that tell the episodes apart together."""
+        return self.columns.get("episode", ())
+
+    @property
     def numbers(self) -> tuple[str, ...]:
         """The columns of numbers, and the one that orders rows, which may hold times."""
-        return (*chain(*self.features.values()), *self.singles.values())
+        return tuple(name for role, columns in self.columns.items() if role != "episode" for name in columns)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -107,24 +108,21 @@ def find_layout(
     names = [name for name in table if name]
     if name := _twice(names):
         raise DataError(f"two columns are called {name!r}; rename one (a named level of an index is one, too).")
-    roles = [*_PREFIXES, *_SINGLES]
+    roles = [*_FEATURES, *_SINGLES]
     if unknown := sorted(set(given) - set(roles)):
         raise DataError(f"columns has the unknown entry {unknown[0]!r}; the known ones are {', '.join(roles)}.")
-    wanted = [role for role in _PREFIXES if role != "next_observations" or next_observations]
-    features = {role: _many(role, names, given.get(role)) for role in wanted}
-    singles = {role: _one(role, names, given.get(role)) for role in _SINGLES if role != "episode"}
-    episode, keys = _episode(names, folders, given.get("episode"))
-    layout = Layout(
-        features={role: columns for role, columns in features.items() if columns},
-        singles={role: name for role, name in singles.items() if name},
-        episode=episode,
-        folders=keys,
-    )
+    found = {}
+    for role in roles:
+        if role == "episode":
+            found[role], keys = _episode(names, folders, given.get(role))
+        elif role != "next_observations" or next_observations:
+            found[role] = _columns(role, names, given.get(role))
+    layout = Layout({role: columns for role, columns in found.items() if columns}, keys)
     used = set(layout.used)
     if name := _twice(layout.used):
         raise DataError(f"the column {name!r} is used twice; give each role columns of its own.")
     _check_left_out(layout, [name for name in names if name not in used], given)
-    now, after = (layout.features.get(role, ()) for role in ("observations", "next_observations"))
+    now, after = (layout.columns.get(role, ()) for role in ("observations", "next_observations"))
     if after and len(after) != len(now):
         raise DataError(
             f"there are {len(after)} columns of next_observations but {len(now)} of observations; log the same "
@@ -156,22 +154,10 @@ def _is(name: str, words: Sequence[str]) -> bool:
     return _key(name) in map(_key, words)
 
 
-def _one(role: str, table: Sequence[str], given: object) -> str | None:
-    if given is not None:
-        return _existing(role, table, given)
-    found = [name for name in table if _is(name, _SINGLES[role])]
-    if len(found) > 1:
-        raise _ambiguous(role, *found[:2])
-    if not found and role in _REQUIRED:
-        raise _missing(role, _SINGLES[role], table)
-    return found[0] if found else None
-
-
 def _episode(table: Sequence[str], folders: Sequence[str], given: object) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The columns, and the keys of folders, that tell the episodes apart."""
     if given is None:
-        column = _one("episode", table, None)
-        names = [column] if column else []
+        names = [*_columns("episode", table, None)]
         names += [key for key in folders if _is(key, _SINGLES["episode"])]
     else:
         entries: Sequence[Any] = given if isinstance(given, (list, tuple)) else [given]
@@ -182,33 +168,38 @@ def _episode(table: Sequence[str], folders: Sequence[str], given: object) -> tup
     return columns, tuple(name for name in dict.fromkeys(names) if name in folders)
 
 
-def _many(role: str, table: Sequence[str], given: object) -> tuple[str, ...] | None:
+def _columns(role: str, table: Sequence[str], given: object) -> tuple[str, ...]:
+    """The columns of a role; none where a log may do without them."""
+    if given is None and role in _FEATURES:
+        return _usual(role, table)
+    if given is None:
+        found = tuple(name for name in table if _is(name, _SINGLES[role]))
+        if len(found) > 1:
+            raise _ambiguous(role, *found[:2])
+        if not found and role in _REQUIRED:
+            raise _missing(role, _SINGLES[role], table)
+        return found
+    if role in _SINGLES:
+        return (_existing(role, table, given),)
     if isinstance(given, str) and given.count("*") == 1:
         pattern = re.compile("(.+)".join(map(re.escape, given.split("*"))), re.DOTALL)
-        found = [match for match in map(pattern.fullmatch, table) if match]
-        if not found:
+        matches = [match for match in map(pattern.fullmatch, table) if match]
+        if not matches:
             raise DataError(f"{role}: no column is called {given}; the table has {listed(table, 'columns')}.")
-        return _in_order([match[0] for match in found], [match[1] for match in found])
-    if isinstance(given, str):
-        return (_existing(role, table, given),)
-    if given is not None:
-        if not isinstance(given, (list, tuple)) or not given:
-            raise DataError(f"{role} is {given!r}; name at least one column, or give a pattern such as {role[:3]}_*.")
-        return tuple(_existing(role, table, name) for name in given)
-    return _usual(role, table)
+        return _in_order([match[0] for match in matches], [match[1] for match in matches])
+    if not isinstance(given, (str, list, tuple)) or not len(given):
+        raise DataError(f"{role} is {given!r}; name at least one column, or give a pattern such as {role[:3]}_*.")
+    return tuple(_existing(role, table, name) for name in ([given] if isinstance(given, str) else given))
 
 
-def _usual(role: str, table: Sequence[str]) -> tuple[str, ...] | None:
-    """The columns of features by their usual names: `observation_*`, `observation.*`, or `observation` alone.
-
-    None where a log may do without them.
-    """
-    prefixes = _PREFIXES[role]
+def _usual(role: str, table: Sequence[str]) -> tuple[str, ...]:
+    """The columns of features by their usual names: `observation_*`, `observation.*`, or `observation` alone."""
+    prefixes = _FEATURES[role]
     groups = [[name for name in table if _suffix(name, prefix)] for prefix in prefixes]
     groups += [[name] for name in table if _is(name, prefixes)]
     found = [columns for columns in groups if columns]
     if not found and role == "next_observations":
-        return None
+        return ()
     if not found:
         raise _missing(role, [f"{prefix}_*" for prefix in prefixes], table)
     if len(found) > 1:
@@ -234,22 +225,22 @@ def _usual(role: str, table: Sequence[str]) -> tuple[str, ...] | None:
 def _check_left_out(layout: Layout, left: Sequence[str], given: Mapping[str, Any]) -> None:
     """Refuse a column that is left out although it looks as if it belonged to a role that nobody named."""
     done = next((name for name in left if _key(name) in _EITHER_FLAG), None)
-    if done and not {"terminated", "truncated"} & set(layout.singles):
+    if done and not {"terminated", "truncated"} & set(layout.columns):
         raise DataError(
             f"column {done} may say that the environment ended the episode, or that a time limit did; say which: "
             f'columns={{"terminated": "{done}"}} or columns={{"truncated": "{done}"}}.'
         )
-    features = [prefix for prefixes in _PREFIXES.values() for prefix in prefixes]
+    features = [prefix for prefixes in _FEATURES.values() for prefix in prefixes]
     unknown = [name for name in left if not any(_suffix(name, prefix) for prefix in features)]
-    for role, prefixes in _PREFIXES.items():
-        if role not in given and role in layout.features:
+    for role, prefixes in _FEATURES.items():
+        if role not in given and role in layout.columns:
             begun = re.compile(rf"\W*(?:{'|'.join(prefixes)})[\W\d]", re.IGNORECASE)
             stems = ((name, re.sub(r"[\W_]*\d+\W*$|\..*$", "", name)) for name in unknown)
             slips = (name for name, stem in stems if begun.match(name) or (stem != name and _near(stem, prefixes)))
             if slip := next(slips, None):
                 raise DataError(f"column {slip!r} looks like one of the {role}; rename it, or {_named(role)}.")
     for role, words in _SINGLES.items():
-        if role in given or role in layout.singles or (role == "episode" and (layout.episode or layout.folders)):
+        if role in given or role in layout.columns or (role == "episode" and layout.folders):
             continue
         if slip := next((name for name in left if _near(name, words)), None):
             raise DataError(f"column {slip!r} looks like {role}; rename it, or {_named(role)}.")
@@ -309,5 +300,5 @@ def _missing(role: str, looked_for: Sequence[str], table: Sequence[str]) -> Data
 
 
 def _named(role: str) -> str:
-    example = '["..."]' if role in _PREFIXES else '"..."'
+    example = '["..."]' if role in _FEATURES else '"..."'
     return f'name it: load(path, columns={{"{role}": {example}}}) or from_pandas(frame, {role}={example})'

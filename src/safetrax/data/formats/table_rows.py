@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Int32, Int64
 
 from safetrax.data.columns import Values
-from safetrax.data.formats.arrays import FLAGS, Found, empty_matrix
+from safetrax.data.formats.arrays import FLAGS, MATRICES, Found, empty_matrix
 from safetrax.data.formats.table_columns import Layout
 from safetrax.errors import DataError
 
@@ -39,19 +39,21 @@ class Rows:
         self.layout, self._rows, self._widths = layout, rows, widths
         self._arrays: dict[str, np.ndarray] = {}  # by field, to be filled
         self._at: dict[str, np.ndarray] = {}  # where the numbers of a column go, (rows, width)
-        for field, columns in layout.features.items():
-            ends = np.cumsum([widths[name] for name in columns], dtype=int).tolist()
-            matrix = self._arrays[field] = empty_matrix(rows, ends[-1])
-            self._at |= {name: matrix[:, end - widths[name] : end] for name, end in zip(columns, ends, strict=True)}
-        self._step = layout.singles.get("step")
-        for role, field in _VECTORS.items():
-            if (name := layout.singles.get(role)) is not None:
-                if widths[name] != 1:
+        self._step = next(iter(layout.columns.get("step", ())), None)
+        for role, columns in layout.columns.items():
+            if role in MATRICES:
+                ends = np.cumsum([widths[name] for name in columns], dtype=int).tolist()
+                matrix = self._arrays[role] = empty_matrix(rows, ends[-1])
+                self._at |= {
+                    name: matrix[:, end - widths[name] : end] for name, end in zip(columns, ends, strict=True)
+                }
+            elif role in _VECTORS:
+                if (size := widths[columns[0]]) != 1:
                     raise DataError(
-                        f"column {name} holds lists of {widths[name]} numbers; {role} is one number per row."
+                        f"column {columns[0]} holds lists of {size} numbers; {role} is one number per row."
                     )
-                self._arrays[field] = np.zeros(rows, np.float32)
-                self._at[name] = self._arrays[field][:, None]
+                vector = self._arrays[_VECTORS[role]] = np.zeros(rows, np.float32)
+                self._at[columns[0]] = vector[:, None]
         self._codes: dict[str, np.ndarray] = {}  # of the label of every row, by column
         self._labels: dict[str, dict[Hashable, int]] = {}
         self._moments: list[np.ndarray] = []
