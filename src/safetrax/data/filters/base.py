@@ -13,10 +13,10 @@ from jaxtyping import Bool, Int64
 from safetrax.catalogue import Task, get_task
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
-from safetrax.settings import require, settings_of
+from safetrax.settings import settings_of
 
 DSRL_SEED = 1234
-"""Seed of the generator that DSRL's environments own."""
+"""Seed of the generator that DSRL's environments own, a PCG64 as numpy's default one is."""
 
 
 @dataclass(frozen=True)
@@ -143,15 +143,6 @@ def filter_steps(data: Trajectories, filters: Iterable[Filter]) -> Iterator[Traj
         yield state.data
 
 
-def require_seed(seed: int) -> None:
-    """Check a seed.
-
-    Raises:
-        ConfigError: it is negative.
-    """
-    require(seed >= 0, "seed", seed, "not be negative")
-
-
 def require_task(entry: Filter, data: Trajectories, need: str, instead: str) -> Task:
     """The benchmark task that the data are from.
 
@@ -169,11 +160,6 @@ def require_task(entry: Filter, data: Trajectories, need: str, instead: str) -> 
     if not name:
         raise DataError(f"the filter {entry} needs {need}, but the data set names no task; {instead}.")
     return get_task(name)
-
-
-def generator(seed: int) -> np.random.Generator:
-    """The generator of a filter's chance: PCG64, as in DSRL's code."""
-    return np.random.Generator(np.random.PCG64(seed))
 
 
 def _text(value: Any) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from safetrax.data.columns import chunks
-from safetrax.data.filters.base import DSRL_SEED, Filter, FilterState, generator, require_seed, require_task
+from safetrax.data.filters.base import DSRL_SEED, Filter, FilterState, require_task
 from safetrax.data.segments import check_cost_limits
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
@@ -50,11 +50,11 @@ class Outliers(Filter):
         for name in ("reward_factor", "cost_max", "return_max"):
             value = getattr(self, name)
             require(value is None or math.isfinite(value), name, value, "be finite")
-        require_seed(self.seed)
+        require(self.seed >= 0, "seed", self.seed, "not be negative")
 
     def step(self, state: FilterState) -> FilterState:
         """Change costs and rewards of the chosen ones, and remember which they are."""
-        data, rng = state.data, generator(self.seed)
+        data, rng = state.data, np.random.default_rng(self.seed)
         count = max(int(data.num_episodes * self.share + 1e-9), 1)
         candidates = self._candidates(data)
         if len(candidates) < count:
@@ -95,7 +95,7 @@ class Noise(Filter):
     *all* numbers in the data set's observations together. Next observations get noise of their own, relative to their
     own standard deviation, so that the successor of a step and the observation of the next one differ.
 
-    Deviations: none by itself; after `Outliers`, DSRL goes on with that generator, here each has its `seed`.
+    Deviations: none by itself; after `Outliers`, DSRL goes on with that here each has its `seed`.
     """
 
     name: ClassVar[str] = "noise"
@@ -106,11 +106,11 @@ class Noise(Filter):
 
     def __post_init__(self) -> None:
         require(math.isfinite(self.scale) and self.scale > 0, "scale", self.scale, "be positive")
-        require_seed(self.seed)
+        require(self.seed >= 0, "seed", self.seed, "not be negative")
 
     def step(self, state: FilterState) -> FilterState:
         """Replace the observations."""
-        rng, data = generator(self.seed), state.data
+        rng, data = np.random.default_rng(self.seed), state.data
         observations, after = self._noisy(data.observations, rng), data.next_observations
         noisy = replace(
             data,

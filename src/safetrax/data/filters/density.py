@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from safetrax.catalogue import DensitySetting, get_task
-from safetrax.data.filters.base import DSRL_SEED, Selection, generator, require_seed, require_task
+from safetrax.data.filters.base import DSRL_SEED, Selection, require_task
 from safetrax.data.filters.removals import Range, between, require_range
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError, DataError
@@ -59,12 +59,12 @@ class Density(Selection):
             require(value is None or value >= least, name, value, f"be at least {least}")
         require_range("cost_range", self.cost_range)
         require_range("return_range", self.return_range)
-        require_seed(self.seed)
+        require(self.seed >= 0, "seed", self.seed, "not be negative")
 
     def episodes(self, data: Trajectories) -> Int64[np.ndarray, " kept"]:
         """The thinned cells' episodes."""
         grid = self._grid(data)
-        rng = generator(self.seed)
+        rng = np.random.default_rng(self.seed)
         kept = []
         for members in self._cells(data, grid):
             if len(members) > grid.most:
@@ -137,11 +137,11 @@ class Thin(Selection):
 
     def __post_init__(self) -> None:
         require(self.target >= 1, "target", self.target, "be at least 1")
-        require_seed(self.seed)
+        require(self.seed >= 0, "seed", self.seed, "not be negative")
 
     def episodes(self, data: Trajectories) -> Int64[np.ndarray, " kept"]:
         """An even cover."""
-        return thin(data.returns, data.cost_returns, self.target, generator(self.seed))
+        return thin(data.returns, data.cost_returns, self.target, np.random.default_rng(self.seed))
 
 
 def grid_cells(values: Float[np.ndarray, " E"], low: float, high: float, cells: int) -> Int64[np.ndarray, " E"]:

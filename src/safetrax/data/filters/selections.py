@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from jaxtyping import Int64
 
-from safetrax.data.filters.base import Selection, generator, require_seed
+from safetrax.data.filters.base import Selection
 from safetrax.data.segments import ROUNDING, check_cost_limits, within_limit
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
@@ -147,7 +147,7 @@ class QualityMix(Selection):
         check_cost_limits((self.cost_limit,))
         number = self.safe_episodes
         require(number is None or number >= 1, "safe_episodes", number, "be at least 1")
-        require_seed(self.seed)
+        require(self.seed >= 0, "seed", self.seed, "not be negative")
 
     def episodes(self, data: Trajectories) -> Int64[np.ndarray, " kept"]:
         """Safe ones once, unsafe ones as often as the ratio asks."""
@@ -156,7 +156,7 @@ class QualityMix(Selection):
         for kind, found, change in (("safe", safe, "raise"), ("unsafe", unsafe, "lower")):
             if len(found) == 0:
                 raise DataError(f"the filter {self} finds no {kind} episode to mix; {change} its cost_limit.")
-        rng = generator(self.seed)
+        rng = np.random.default_rng(self.seed)
         if self.safe_episodes is not None:
             if self.safe_episodes > len(safe):
                 raise DataError(
