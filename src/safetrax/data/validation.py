@@ -73,7 +73,7 @@ def validate(trajectories: Trajectories, task: str | Task | None = None) -> list
     errors = [*_non_finite(trajectories), *_negative_costs(trajectories), *_empty_box(trajectories)]
     arrays, odd = _finite_arrays(trajectories), _Odd()
     odd_columns = partial(_odd_columns, trajectories, arrays, odd)
-    errors += odd_columns("is", _overflow, _OVERFLOW)
+    errors += odd_columns("is", _overflow, _OVERFLOW, once=False)
     warnings = [
         *odd_columns("is exactly", _sentinel, _SENTINEL),
         *odd_columns("jumps to", _spike, _SPIKED),
@@ -281,13 +281,22 @@ def _finite_arrays(trajectories: Trajectories) -> list[_Array]:
 
 
 def _odd_columns(
-    trajectories: Trajectories, arrays: Sequence[_Array], odd: _Odd, verb: str, find: _Find, remedy: str
+    trajectories: Trajectories,
+    arrays: Sequence[_Array],
+    odd: _Odd,
+    verb: str,
+    find: _Find,
+    remedy: str,
+    *,
+    once: bool = True,
 ) -> Iterator[str]:
-    """A sentence for every array with columns that `find` finds something bad in, if nothing was said of them yet."""
+    """A sentence for every array with columns that `find` finds something bad in.
+
+    With `once`, columns of which something has been said are left out.
+    """
     for array in arrays:
-        found = {number: bad for number in range(array.values.shape[1]) if (bad := find(array, number)) is not None}
-        if find is not _overflow:  # an error is said of both kinds of observations
-            found = {number: bad for number, bad in found.items() if (array.kind, number) not in odd}
+        numbers = [n for n in range(array.values.shape[1]) if not (once and (array.kind, n) in odd)]
+        found = {number: bad for number in numbers if (bad := find(array, number)) is not None}
         odd |= {(array.kind, number) for number in found}
         if found:
             number, is_bad = next(iter(found.items()))

@@ -27,7 +27,8 @@ from safetrax.data.formats.damage import check_unpacked, naming, one_line, packa
 from safetrax.data.formats.hdf5 import all_arrays, check_stored, open_hdf5
 from safetrax.data.formats.meter import Meter
 from safetrax.data.trajectories import Trajectories
-from safetrax.errors import ConfigError, DataError, RunError, TaskError
+from safetrax.errors import ConfigError, DataError, TaskError
+from safetrax.files import explain_os_errors
 
 PREFIX = "minari:"
 """What the name of a data set in Minari's local folder begins with, for `load`."""
@@ -116,18 +117,17 @@ def to_minari(trajectories: Trajectories, dataset_id: str, *, env_id: str | None
         )
     size, box = trajectories.observation_size, gymnasium.spaces.Box
     try:
-        minari.create_dataset_from_buffers(
-            dataset_id,
-            _buffers(trajectories),
-            env=env_id,
-            observation_space=box(-np.inf, np.inf, (size,), np.float32),
-            action_space=box(trajectories.action_low, trajectories.action_high, dtype=np.float32),
-            **metadata,
-        )
-    except BaseException as error:
+        with explain_os_errors(folder):
+            minari.create_dataset_from_buffers(
+                dataset_id,
+                _buffers(trajectories),
+                env=env_id,
+                observation_space=box(-np.inf, np.inf, (size,), np.float32),
+                action_space=box(trajectories.action_low, trajectories.action_high, dtype=np.float32),
+                **metadata,
+            )
+    except BaseException:
         shutil.rmtree(folder, ignore_errors=True)  # half a data set
-        if isinstance(error, OSError):
-            raise RunError(f"cannot write {folder}: {error.strerror or error}.") from error
         raise
     return folder
 
