@@ -6,6 +6,7 @@ Imports pyarrow, so it is imported by those who have found that it is there.
 from __future__ import annotations
 
 import contextlib
+from bisect import bisect_left
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -147,25 +148,23 @@ def _parsed(values: Any, parse: Callable[[Any], Any], column: str, first: int, w
     try:
         return parse(values)
     except pa.ArrowInvalid as error:
-        good, bad = 0, len(values)  # so many rows can be parsed, and so many cannot
-        while bad - good > 1:
-            middle = (good + bad) // 2
-            try:
-                parse(values[:middle])
-                good = middle
-            except pa.ArrowInvalid:
-                bad = middle
-        cell = values[good].as_py().strip()
+
+        def fails(row: int) -> bool:
+            with contextlib.suppress(pa.ArrowInvalid):
+                parse(values[: row + 1])
+                return False
+            return True
+
+        bad = bisect_left(range(len(values)), True, key=fails)
+        cell = values[bad].as_py().strip()
         if cell.casefold() in _MISSING:
-            raise empty_cell(column, first + good, cell) from error
+            raise empty_cell(column, first + bad, cell) from error
         remedy = (
             "write 1 or 0 for yes or no, a decimal point, and no sign between thousands, or leave the column out"
             if what == "number"
             else "write all rows of the column alike, as numbers or as 2024-05-01T12:00:00"
         )
-        raise DataError(
-            f"column {column} is {cell!r} in row {first + good}, which is no {what}; {remedy}."
-        ) from error
+        raise DataError(f"column {column} is {cell!r} in row {first + bad}, which is no {what}; {remedy}.") from error
 
 
 def _float_texts(values: Any) -> np.ndarray:
