@@ -20,6 +20,9 @@ from typing import Any
 from safetrax.data.formats.arrays import NAMES, listed
 from safetrax.errors import DataError
 
+METADATA = b"safetrax"
+"""The entry of a Parquet file's own metadata that holds the action box, as JSON."""
+
 _FEATURES = {
     "observations": ("observation", "observations", "obs"),
     "actions": ("action", "actions"),

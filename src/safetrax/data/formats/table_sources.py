@@ -22,11 +22,9 @@ import pyarrow.parquet as pq
 
 from safetrax.data.columns import CHUNK_ROWS, chunks
 from safetrax.data.formats.table_cells import is_list, width
-from safetrax.data.formats.table_columns import clean_name
+from safetrax.data.formats.table_columns import METADATA, clean_name
 from safetrax.errors import DataError
 
-METADATA = b"safetrax"
-"""The entry of a Parquet file's own metadata that holds the action box, as JSON."""
 Part: TypeAlias = tuple[int, dict[str, Any]]  # first row, and the arrays of some columns
 
 _BLOCK = 1 << 20  # bytes of a CSV file that are parsed at once, and of the longest header

@@ -30,7 +30,7 @@ from safetrax.data.formats.damage import (
     what_is_it,
 )
 from safetrax.data.formats.meter import Meter
-from safetrax.data.formats.table_columns import find_layout, numbered
+from safetrax.data.formats.table_columns import METADATA, find_layout, numbered
 from safetrax.data.formats.table_rows import PLACE, Rows
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
@@ -163,7 +163,7 @@ def write_parquet(
     parquet = package("pyarrow.parquet", extra="pandas", purpose="writing Parquet files")
     names = _column_names(trajectories, observation_names, action_names)
     box = json.dumps({name: [float(bound) for bound in getattr(trajectories, name)] for name in BOX})
-    schema = arrow.table(_block(trajectories, names, 0, 1)).schema.with_metadata({b"safetrax": box.encode()})
+    schema = arrow.table(_block(trajectories, names, 0, 1)).schema.with_metadata({METADATA: box.encode()})
     with (
         atomic_path(Path(path)) as temporary,
         parquet.ParquetWriter(temporary, schema, use_dictionary=["episode"], compression="zstd") as writer,
