@@ -70,8 +70,9 @@ def validate(trajectories: Trajectories, task: str | Task | None = None) -> list
         TaskError: there is no such task.
     """
     known = _resolve(trajectories, task)
-    errors = [*_non_finite(trajectories), *_negative_costs(trajectories), *_empty_box(trajectories)]
-    arrays, odd = _finite_arrays(trajectories), _Odd()
+    every = [_Array(name, array) for name in _VALUES if (array := getattr(trajectories, name)) is not None]
+    errors = [*_non_finite(trajectories, every), *_negative_costs(trajectories), *_empty_box(trajectories)]
+    arrays, odd = [array for array in every if not array.not_finite], _Odd()
     odd_columns = partial(_odd_columns, trajectories, arrays, odd)
     errors += odd_columns("is", _overflow, _OVERFLOW, once=False)
     warnings = [
@@ -121,7 +122,7 @@ def _resolve(trajectories: Trajectories, task: str | Task | None) -> Task | None
     return get_task(name) if name else None
 
 
-def _rows_where(array: np.ndarray, is_bad: Callable[[np.ndarray], np.ndarray]) -> tuple[int, int]:
+def _rows_where(array: np.ndarray, is_bad: _IsBad) -> tuple[int, int]:
     """The first row in which any entry is bad (-1 if none), and the number of such rows."""
     first, count = -1, 0
     for chunk in chunks(len(array)):
@@ -133,36 +134,30 @@ def _rows_where(array: np.ndarray, is_bad: Callable[[np.ndarray], np.ndarray]) -
     return first, count
 
 
-def _place(trajectories: Trajectories, row: int) -> str:
+def _where(trajectories: Trajectories, row: int, count: int, what: str = "") -> str:
+    """Where it is first, what more there is to say of that place, and in how many rows it is so."""
     episode = int(np.searchsorted(trajectories.offsets, row, side="right")) - 1
-    return f"row {row} (episode {episode})"
+    return f"in row {row} (episode {episode}){what}, {_rows(count)} in all"
 
 
 def _rows(count: int) -> str:
     return f"{count} row{'s' * (count != 1)}"
 
 
-def _non_finite(trajectories: Trajectories) -> Iterator[str]:
-    for name in _VALUES:
-        array = getattr(trajectories, name)
-        if array is None:
-            continue
-        row, count = _rows_where(array, lambda chunk: ~np.isfinite(chunk))
-        if count:
-            entries = np.atleast_1d(array[row])
-            value = entries[~np.isfinite(entries)][0]
-            yield (
-                f"{name} holds {value} in {_place(trajectories, row)}, {_rows(count)} in all; "
-                "remove or repair those episodes."
-            )
+def _non_finite(trajectories: Trajectories, arrays: Sequence[_Array]) -> Iterator[str]:
+    for array in arrays:
+        if array.not_finite:
+            entries = array.values[array.first]
+            where = _where(trajectories, array.first, array.not_finite)
+            yield f"{array.name} holds {entries[~np.isfinite(entries)][0]} {where}; remove or repair those episodes."
 
 
 def _negative_costs(trajectories: Trajectories) -> Iterator[str]:
     row, count = _rows_where(trajectories.costs, lambda chunk: chunk < 0)
     if count:
         yield (
-            f"costs is {trajectories.costs[row]:g} in {_place(trajectories, row)}, {_rows(count)} in all; "
-            "a cost must be 0 or more, so check the sign and the column."
+            f"costs is {trajectories.costs[row]:g} {_where(trajectories, row, count)}; a cost must be 0 or more, so "
+            "check the sign and the column."
         )
 
 
@@ -186,10 +181,10 @@ def _outside_box(trajectories: Trajectories) -> Iterator[str]:
     row, count = _rows_where(trajectories.actions, lambda chunk: excess(chunk) > _ACTION_TOLERANCE)
     if count:
         a = int(np.argmax(excess(trajectories.actions[row])))
+        where = _where(trajectories, row, count, f", action {a}, outside [{low[a]:g}, {high[a]:g}]")
         yield (
-            f"actions is {trajectories.actions[row, a]:g} in {_place(trajectories, row)}, action {a}, "
-            f"outside [{low[a]:g}, {high[a]:g}], {_rows(count)} in all; they will be clipped unless you pass "
-            "action_low and action_high."
+            f"actions is {trajectories.actions[row, a]:g} {where}; they will be clipped unless you pass action_low and "
+            "action_high."
         )
 
 
@@ -257,27 +252,19 @@ def _too_long(trajectories: Trajectories, task: Task) -> Iterator[str]:
 
 
 class _Array:
-    """An array as a matrix, the ends of its columns, and those of what a sample of it has strictly between."""
+    """An array as a matrix, which rows of it are not finite (the first one, and how many), the ends of its columns,
+    and those of what a sample of it has strictly between."""
 
     def __init__(self, name: str, array: np.ndarray) -> None:
         self.name = name
         self.kind = name.removeprefix("next_")  # both kinds of observations have the same columns
         self.values = array.reshape(len(array), -1)
+        self.first, self.not_finite = _rows_where(self.values, lambda chunk: ~np.isfinite(chunk))
         self.low, self.high = self.values.min(axis=0), self.values.max(axis=0)
         sample = _sample(self.values)
         between = (sample > self.low) & (sample < self.high)
         self.inner_low = np.min(sample, axis=0, where=between, initial=np.inf)
         self.inner_high = np.max(sample, axis=0, where=between, initial=-np.inf)
-
-
-def _finite_arrays(trajectories: Trajectories) -> list[_Array]:
-    """Those of which every number is finite."""
-    arrays = {name: getattr(trajectories, name) for name in _VALUES}
-    return [
-        _Array(name, array)
-        for name, array in arrays.items()
-        if array is not None and _rows_where(array, lambda chunk: ~np.isfinite(chunk))[1] == 0
-    ]
 
 
 def _odd_columns(
@@ -302,12 +289,9 @@ def _odd_columns(
             number, is_bad = next(iter(found.items()))
             column = array.values[:, number]
             row, count = _rows_where(column, is_bad)
-            place, feature = _place(trajectories, row), _feature(trajectories, array.name, number)
-            times = _FARTHEST.get(array.name, _SPIKE)
-            yield (
-                f"{array.name} {verb} {column[row]:g} in {place}{feature}, {_rows(count)} in all{_so_in(found)}"
-                f"{remedy.format(times=times)}"
-            )
+            where = _where(trajectories, row, count, _feature(trajectories, array.name, number))
+            after = remedy.format(times=_FARTHEST.get(array.name, _SPIKE))
+            yield f"{array.name} {verb} {column[row]:g} {where}{_so_in(found)}{after}"
 
 
 def _feature(trajectories: Trajectories, name: str, number: int) -> str:
