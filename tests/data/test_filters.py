@@ -35,7 +35,6 @@ from safetrax.data.filters import (
     fit_frontier,
     pareto_set,
 )
-from safetrax.data.filters import corruption as corruption_module
 from safetrax.errors import ConfigError, DataError, TaskError
 
 # one usable setting of every filter, for data of `plane(range(10), range(10))`
@@ -313,7 +312,7 @@ def test_noise_has_the_deviation_of_all_observations_together():
 
 def test_noise_is_what_one_draw_would_give_though_drawn_in_parts(monkeypatch):
     whole = np.random.Generator(np.random.PCG64(7)).normal(0, TEN.observations.std(dtype=float), (60, 2))
-    monkeypatch.setattr(corruption_module, "_CHUNK_ROWS", 7)
+    monkeypatch.setattr("safetrax.data.columns.CHUNK_ROWS", 7)
     np.testing.assert_allclose(Noise(0.5, seed=7)(TEN).observations, TEN.observations + 0.5 * whole, rtol=1e-5)
 
 

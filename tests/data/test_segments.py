@@ -12,7 +12,6 @@ from safetrax.data.segments import (
     UNDESIRABLE,
     UNUSED,
     label_items,
-    label_segments,
     label_windows,
     segment_length,
 )
@@ -100,7 +99,7 @@ def test_labels_and_weights_equal_a_brute_force_enumeration(logged, limit, ratio
     expected, no_ties = brute_force(data, limit, ratio, top, bottom, 0.7, short)
     shares = {"top": float(Fraction(top)), "bottom": float(Fraction(bottom)), "floor": 0.7}
     try:
-        found = label_segments(data, limit, ratio=float(Fraction(ratio)), include_short=short, **shares)
+        found = label_windows(data, limit, ratio=float(Fraction(ratio)), include_short=short, **shares).segments()
     except DataError:
         assert all(label == UNDESIRABLE and weight == 1 for label, weight in expected.values())
         return
@@ -160,36 +159,38 @@ def test_the_bottom_share_wins_where_both_overlap():
 
 
 def test_halves_use_every_safe_segment(toy):
-    segments = label_segments(toy, 5.0, ratio=0.5, top=0.5, bottom=0.5, floor=0.7)
+    segments = label_windows(toy, 5.0, ratio=0.5, top=0.5, bottom=0.5, floor=0.7).segments()
     assert segments.starts.size == segments.num_windows or segments.num_safe % 2
 
 
 def test_weights_lie_between_the_floor_and_one_and_the_best_has_one(toy):
-    segments = label_segments(toy, 3.0, ratio=0.5, top=0.5, bottom=0.2, floor=0.7)
+    segments = label_windows(toy, 3.0, ratio=0.5, top=0.5, bottom=0.2, floor=0.7).segments()
     assert segments.weight.min() >= np.float32(0.7)
     assert segments.weight[segments.desirable].max() == 1.0
-    ones = label_segments(toy, 3.0, ratio=0.5, top=0.5, bottom=0.2, floor=1.0)
+    ones = label_windows(toy, 3.0, ratio=0.5, top=0.5, bottom=0.2, floor=1.0).segments()
     assert (ones.weight == 1.0).all()
 
 
 def test_a_larger_limit_keeps_safe_segments_safe(toy):
-    counts = [label_segments(toy, limit, ratio=0.5, top=1, bottom=0, floor=0.7).num_safe for limit in range(1, 9)]
+    counts = [
+        label_windows(toy, limit, ratio=0.5, top=1, bottom=0, floor=0.7).segments().num_safe for limit in range(1, 9)
+    ]
     assert counts == sorted(counts)
 
 
 def test_ratio_one_compares_whole_episodes_with_the_limit_itself(toy):
-    segments = label_segments(toy, 3.0, ratio=1.0, top=1.0, bottom=0.0, floor=0.7)
+    segments = label_windows(toy, 3.0, ratio=1.0, top=1.0, bottom=0.0, floor=0.7).segments()
     assert segments.length == toy.max_length
     assert segments.starts[segments.desirable].tolist() == toy.offsets[:-1][toy.cost_returns <= 3].tolist()
 
 
 def test_a_cost_on_the_limit_is_safe_in_spite_of_float32():
     data = episodes([[1.0] * 10], [[0.1] * 10])  # float32(0.1) * 10 = 1.0000000149
-    assert label_segments(data, 1.0, ratio=1.0, top=1.0, bottom=0.0, floor=0.7).num_safe == 1
+    assert label_windows(data, 1.0, ratio=1.0, top=1.0, bottom=0.0, floor=0.7).segments().num_safe == 1
 
 
 def test_only_one_class_keeps_the_books_straight(toy):
-    segments = label_segments(toy, 3.0, ratio=0.5, top=0.5, bottom=0.5, floor=0.7)
+    segments = label_windows(toy, 3.0, ratio=0.5, top=0.5, bottom=0.5, floor=0.7).segments()
     part = segments.only(desirable=True)
     assert part.desirable.all()
     assert part.starts.tolist() == segments.starts[segments.desirable].tolist()
@@ -199,15 +200,15 @@ def test_only_one_class_keeps_the_books_straight(toy):
 
 def test_short_episodes_are_left_out_unless_asked_for():
     data = toy_episodes([10, 3, 10, 4], seed=3)
-    usual = label_segments(data, 10.0, ratio=0.5, top=1, bottom=0, floor=0.7)
-    everyone = label_segments(data, 10.0, ratio=0.5, top=1, bottom=0, floor=0.7, include_short=True)
+    usual = label_windows(data, 10.0, ratio=0.5, top=1, bottom=0, floor=0.7).segments()
+    everyone = label_windows(data, 10.0, ratio=0.5, top=1, bottom=0, floor=0.7, include_short=True).segments()
     assert everyone.starts.size == usual.starts.size + 2
     assert everyone.episode_steps.tolist() == [5, 3, 5, 4]
 
 
 def test_windows_are_drawn_episode_uniformly():
     data = toy_episodes([4, 10], seed=1)
-    segments = label_segments(data, 100.0, ratio=0.4, top=1, bottom=0, floor=0.7)
+    segments = label_windows(data, 100.0, ratio=0.4, top=1, bottom=0, floor=0.7).segments()
     probability = segments.window_probability()
     assert probability[: segments.episode_labelled[0]].sum() == pytest.approx(0.5)
 
@@ -228,13 +229,13 @@ def test_whole_episodes_of_any_length_are_compared_with_the_limit_itself():
     np.testing.assert_allclose(windows.cost, data.cost_returns)
     np.testing.assert_allclose(windows.value, data.returns, rtol=1e-6)
     assert windows.labels.safe.tolist() == (data.cost_returns <= 20).tolist()
-    segments = label_segments(data, 20.0, ratio="whole", top=1.0, bottom=0.0, floor=0.7)
+    segments = label_windows(data, 20.0, ratio="whole", top=1.0, bottom=0.0, floor=0.7).segments()
     assert (segments.num_windows, segments.starts.size) == (4, 4)
 
 
 def test_where_all_episodes_have_one_length_whole_episodes_are_ratio_one(toy):
     shares = {"top": 0.5, "bottom": 0.2, "floor": 0.7}
-    whole, one = (label_segments(toy, 3.0, ratio=ratio, **shares) for ratio in ("whole", 1.0))
+    whole, one = (label_windows(toy, 3.0, ratio=ratio, **shares).segments() for ratio in ("whole", 1.0))
     for name, value in vars(one).items():
         np.testing.assert_array_equal(getattr(whole, name), value)
 
@@ -284,4 +285,4 @@ def test_a_ratio_below_one_step_is_refused():
 def test_a_limit_that_no_segment_meets_is_refused():
     data = episodes([[1.0, 1.0]], [[1.0, 1.0]])
     with pytest.raises(DataError, match=r"no segment .* meets the cost limit 0"):
-        label_segments(data, 0.0, ratio=1.0, top=0.5, bottom=0.0, floor=0.7)
+        label_windows(data, 0.0, ratio=1.0, top=0.5, bottom=0.0, floor=0.7).segments()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from conftest import toy_episodes
-from safetrax.data.segments import label_segments
+from safetrax.data.segments import label_windows
 from safetrax.data.store import TRANSITION_FIELDS, SegmentIndex, Store, TransitionIndex, step_mask, window_rows
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
@@ -85,7 +85,10 @@ def test_an_index_has_the_same_shapes_whatever_is_selected():
     data = toy_episodes([2, 5, 3, 1])
     shapes = [jax.tree.map(jnp.shape, TransitionIndex.make(data, np.arange(4) < count)) for count in (1, 3)]
     assert shapes[0].starts == shapes[1].starts
-    limits = [SegmentIndex.make(label_segments(data, c, ratio=0.4, top=1, bottom=0, floor=0.7)) for c in (1.0, 9.0)]
+    limits = [
+        SegmentIndex.make(label_windows(data, c, ratio=0.4, top=1, bottom=0, floor=0.7).segments())
+        for c in (1.0, 9.0)
+    ]
     assert jax.tree.map(jnp.shape, limits[0]) == jax.tree.map(jnp.shape, limits[1])
 
 
@@ -96,7 +99,7 @@ def test_selecting_nothing_is_refused():
 
 def test_segments_are_drawn_with_their_probability_and_keep_label_and_weight():
     data = toy_episodes([4, 9, 6, 2], seed=5)
-    segments = label_segments(data, 2.0, ratio=0.34, top=0.6, bottom=0.2, floor=0.7, include_short=True)
+    segments = label_windows(data, 2.0, ratio=0.34, top=0.6, bottom=0.2, floor=0.7, include_short=True).segments()
     index = SegmentIndex.make(segments)
     batch = index.sample(jax.random.key(1), 100_000)
     expected = dict(zip(segments.starts.tolist(), segments.window_probability().tolist(), strict=True))
@@ -112,7 +115,7 @@ def test_segments_are_drawn_with_their_probability_and_keep_label_and_weight():
 
 
 def test_index_costs_nine_bytes_per_window_and_a_little_per_episode(toy):
-    index = SegmentIndex.make(label_segments(toy, 3.0, ratio=0.5, top=0.5, bottom=0.0, floor=0.7))
+    index = SegmentIndex.make(label_windows(toy, 3.0, ratio=0.5, top=0.5, bottom=0.0, floor=0.7).segments())
     windows, episodes = 30 * 6, 30
     total = sum(leaf.nbytes for leaf in jax.tree.leaves(index))
     assert total == 9 * windows + 12 * episodes + 4 + 4

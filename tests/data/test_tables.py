@@ -212,7 +212,7 @@ def test_labels_of_any_type(read: Read, labels: Any, tmp_path: Path) -> None:
 
 
 def test_labels_of_a_csv_that_begin_as_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("safetrax.data.formats.csv_files._BLOCK", 64)
+    monkeypatch.setattr("safetrax.data.formats.table_sources._BLOCK", 64)
     path = save(usual(episode=["1", "1", "1", "x1", "x1"]), tmp_path / "log.csv")
     np.testing.assert_array_equal(load(path).offsets, [0, 3, 5])
     path = save(usual(episode=["1", "x1", "x1", "1", "1"]), tmp_path / "log.csv")
@@ -274,7 +274,7 @@ def test_no_numbers(read: Read, values: Any, tmp_path: Path) -> None:
 
 
 def test_the_row_of_a_fault_counts_from_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("safetrax.data.formats.csv_files._BLOCK", 64)
+    monkeypatch.setattr("safetrax.data.formats.table_sources._BLOCK", 64)
     path = save(usual(cost=["0", "1", "0", "oops", "2"]), tmp_path / "log.csv")
     with pytest.raises(DataError, match="column cost is 'oops' in row 3"):
         load(path)

@@ -129,6 +129,8 @@ def test_arrays_are_read_only_and_shared() -> None:
         ({"rewards": np.zeros((3, 2))}, r"rewards has shape \(3, 2\).*one number per transition"),
         ({"costs": np.float32(1)}, r"costs has shape \(\)"),
         ({"rewards": ["a", "b", "c"]}, "rewards has dtype <U1; convert"),
+        ({"rewards": None}, "rewards has dtype object"),
+        ({"terminated": None}, "terminated has dtype object"),
         ({"actions": [[1], [1, 2], [3]]}, "actions is ragged"),
         ({"terminated": [0, 0.5, 1]}, "terminated is 0.5 in row 1; flags must be 0 or 1"),
         ({"truncated": [0, np.nan, 1]}, "truncated is nan in row 1"),

@@ -22,7 +22,6 @@ from safetrax.data.segments import (
     Segments,
     ValueRange,
     Windows,
-    label_segments,
     label_windows,
     segment_length,
 )
@@ -161,7 +160,7 @@ class TraC(Algorithm):
 
     def segments(self, trajectories: Trajectories, cost_limit: float) -> Segments:
         """The labelled segments for one limit, on the host."""
-        return label_segments(trajectories, cost_limit, **self._labelling())
+        return self.windows(trajectories, cost_limit).segments()
 
     def windows(self, trajectories: Trajectories, cost_limit: float) -> Windows:
         """The same with those that are not used, and with what they cost and earn."""

@@ -13,7 +13,7 @@ import numpy as np
 from safetensors import SafetensorError
 
 from safetrax.collection.recorder import Episode
-from safetrax.data.thinning import thin
+from safetrax.data.filters.density import thin
 from safetrax.errors import RunError
 from safetrax.files import read_tensors, write_tensors
 from safetrax.training.checkpoint import require_same

@@ -6,7 +6,7 @@ field, the value and the remedy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,11 +17,15 @@ from safetrax.errors import DataError
 # Whatever numpy can turn into an array. Not `npt.ArrayLike`: a wrong value must end in a DataError.
 Values: TypeAlias = Any
 
+CHUNK_ROWS = 65_536
+"""Rows of a large array that are looked at together, so that temporaries stay at some MB."""
+
 _NUMERIC = "biuf"
-_NO_ENDS = (
-    "no row of terminated or truncated is set, so it is unknown where episodes end; "
-    "set truncated (timeouts in a file) on the last row of each episode"
-)
+
+
+def chunks(rows: int) -> Iterator[slice]:
+    """Cut so many rows into slices of at most `CHUNK_ROWS`."""
+    return (slice(first, min(first + CHUNK_ROWS, rows)) for first in range(0, rows, CHUNK_ROWS))
 
 
 def check_numeric(field: str, dtype: np.dtype[Any]) -> None:
@@ -99,10 +103,16 @@ def as_flags(field: str, values: Values) -> Bool[np.ndarray, " N"]:
 
 def as_box(low: Values, high: Values, size: int) -> tuple[Float32[np.ndarray, " A"], Float32[np.ndarray, " A"]]:
     """The action box of `size` actions; a missing side is -1 or +1, one number holds for every action."""
-    return (
-        _as_bound("action_low", -1.0 if low is None else low, size),
-        _as_bound("action_high", 1.0 if high is None else high, size),
-    )
+    ends = []
+    for field, values in (
+        ("action_low", -1.0 if low is None else low),
+        ("action_high", 1.0 if high is None else high),
+    ):
+        array = _as_array(field, values)
+        if array.shape not in ((), (size,)):
+            raise DataError(f"{field} has shape {array.shape}, but there are {size} actions; pass shape ({size},).")
+        ends.append(np.broadcast_to(_as_float32(array), (size,)).copy())
+    return ends[0], ends[1]
 
 
 def as_offsets(offsets: Values, rows: int) -> Int64[np.ndarray, " boundaries"]:
@@ -138,7 +148,10 @@ def find_offsets(
     """
     ends = np.flatnonzero(terminated | truncated)
     if len(ends) == 0:
-        raise DataError(f"{_NO_ENDS}.")
+        raise DataError(
+            "no row of terminated or truncated is set, so it is unknown where episodes end; "
+            "set truncated (timeouts in a file) on the last row of each episode."
+        )
     return np.concatenate([[0], ends + 1]).astype(np.int64)
 
 
@@ -153,12 +166,11 @@ def check_ends(
         return
     inside = np.setdiff1d(flagged, offsets[1:] - 1)
     if len(inside):
-        row = int(inside[0])
         raise DataError(
-            f"terminated or truncated is set in row {row}, inside an episode; "
+            f"terminated or truncated is set in row {inside[0]}, inside an episode; "
             "set them on last rows only, or split there."
         )
-    row = int(np.setdiff1d(offsets[1:] - 1, flagged)[0])
+    row = np.setdiff1d(offsets[1:] - 1, flagged)[0]
     raise DataError(f"row {row} ends an episode, but neither terminated nor truncated is set; set truncated there.")
 
 
@@ -186,10 +198,3 @@ def _as_array(field: str, values: Values) -> np.ndarray:
 def _as_float32(array: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):  # becomes inf, which validate() names with its row
         return array.astype(np.float32, copy=False)
-
-
-def _as_bound(field: str, values: Values, size: int) -> Float32[np.ndarray, " A"]:
-    array = _as_array(field, values)
-    if array.shape not in ((), (size,)):
-        raise DataError(f"{field} has shape {array.shape}, but there are {size} actions; pass shape ({size},).")
-    return np.broadcast_to(_as_float32(array), (size,)).copy()

@@ -16,9 +16,9 @@ import h5py
 from safetrax.catalogue import Task, get_task, task_of_file, tasks
 from safetrax.data.columns import Values
 from safetrax.data.demo_data import DEMO, DEMO_FILE, demo_path
-from safetrax.data.formats.found import Found, first_bytes, naming, what_is_it
+from safetrax.data.formats.arrays import Found, wanted_fields
+from safetrax.data.formats.damage import first_bytes, naming, what_is_it
 from safetrax.data.formats.hdf5 import read_hdf5
-from safetrax.data.formats.keys import wanted_fields
 from safetrax.data.formats.meter import Meter
 from safetrax.data.formats.minari import PREFIX, is_minari, minari_files, minari_folder, read_minari
 from safetrax.data.formats.npz import read_npz

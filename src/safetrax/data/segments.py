@@ -160,6 +160,7 @@ class Windows:
     """Every window of a data set, labelled for one cost limit, sorted by start.
 
     Attributes:
+        cost_limit: of a whole episode.
         length: S, most steps of a window.
         starts: first row of each window.
         cost: of each window, as that of a whole episode: divided by the window's share of one.
@@ -171,6 +172,7 @@ class Windows:
         left_out: episodes that are shorter than S and not used.
     """
 
+    cost_limit: float
     length: int
     starts: Int32[np.ndarray, " W"]
     cost: Float[np.ndarray, " W"]
@@ -189,6 +191,30 @@ class Windows:
         change -= np.bincount(ends, minlength=num_transitions + 1)
         return float(np.count_nonzero(np.cumsum(change)) / num_transitions)
 
+    def segments(self) -> Segments:
+        """Those that are labelled.
+
+        Raises:
+            DataError: no window meets the limit.
+        """
+        labels = self.labels
+        if not labels.safe.any():
+            raise DataError(
+                f"no segment of {self.length} steps meets the cost limit {exact(self.cost_limit)}: the cheapest "
+                f"would cost {self.cost.min():g} over a whole episode; raise the limit or shorten the segments."
+            )
+        kept = np.flatnonzero(labels.label != UNUSED)
+        return Segments(
+            length=self.length,
+            starts=self.starts[kept],
+            weight=labels.weight[kept],
+            desirable=labels.label[kept] == DESIRABLE,
+            episode_labelled=np.bincount(self.episode[kept], minlength=self.episode_windows.size),
+            episode_windows=self.episode_windows,
+            episode_steps=self.episode_steps,
+            num_safe=int(np.count_nonzero(labels.safe)),
+        )
+
 
 def label_windows(
     trajectories: Trajectories,
@@ -201,7 +227,26 @@ def label_windows(
     include_short: bool = False,
     value_range: ValueRange = "safe",
 ) -> Windows:
-    """Label every window, as `label_segments` does; it is no fault if none is safe."""
+    """Label every window of S = floor(ratio L_max) steps against the prorated limit kappa S / L_max.
+
+    Section 4.1 of Gong et al., AAAI 2025 (arXiv:2412.15429), with the segments of its reference code: a window is
+    unsafe iff its cost exceeds the prorated limit, strictly. Windows are drawn episode-uniformly: x and y are shares
+    of that distribution.
+
+    With the ratio "whole" an episode of at most `LONGEST` steps is one window, however short, against the limit
+    itself; in a longer one, of L steps, any `LONGEST` steps are a window, against kappa `LONGEST` / L. Where all
+    episodes have the same length, and no more than that, this is ratio 1.
+
+    Args:
+        trajectories: N transitions.
+        cost_limit: kappa, cost of an episode, at least 0.
+        ratio: segment length over the longest episode's, in (0, 1]; or "whole".
+        top: x in [0, 1].
+        bottom: y in [0, 1].
+        floor: delta in [0, 1].
+        include_short: also use episodes shorter than S, each as one window with its own prorated limit.
+        value_range: see `label_items`.
+    """
     lengths = trajectories.lengths
     whole = trajectories.max_length
     length = min(whole, LONGEST) if ratio == "whole" else segment_length(ratio, whole)
@@ -226,6 +271,7 @@ def label_windows(
         value_range=value_range,
     )
     return Windows(
+        cost_limit=cost_limit,
         length=length,
         starts=starts.astype(np.int32),
         cost=cost * (horizon / steps)[episode],
@@ -235,69 +281,6 @@ def label_windows(
         episode_windows=windows,
         episode_steps=steps,
         left_out=lengths.size - eligible.size,
-    )
-
-
-def label_segments(
-    trajectories: Trajectories,
-    cost_limit: float,
-    *,
-    ratio: Ratio,
-    top: float,
-    bottom: float,
-    floor: float,
-    include_short: bool = False,
-    value_range: ValueRange = "safe",
-) -> Segments:
-    """Label every window of S = floor(ratio L_max) steps against the prorated limit kappa S / L_max.
-
-    Section 4.1 of Gong et al., AAAI 2025 (arXiv:2412.15429), with the segments of its reference code: a window is
-    unsafe iff its cost exceeds the prorated limit, strictly. Windows are drawn episode-uniformly: x and y are shares
-    of that distribution.
-
-    With the ratio "whole" an episode of at most `LONGEST` steps is one window, however short, against the limit
-    itself; in a longer one, of L steps, any `LONGEST` steps are a window, against kappa `LONGEST` / L. Where all
-    episodes have the same length, and no more than that, this is ratio 1.
-
-    Args:
-        trajectories: N transitions.
-        cost_limit: kappa, cost of an episode, at least 0.
-        ratio: segment length over the longest episode's, in (0, 1]; or "whole".
-        top: x in [0, 1].
-        bottom: y in [0, 1].
-        floor: delta in [0, 1].
-        include_short: also use episodes shorter than S, each as one window with its own prorated limit.
-        value_range: see `label_items`.
-
-    Raises:
-        DataError: no window meets the limit.
-    """
-    windows = label_windows(
-        trajectories,
-        cost_limit,
-        ratio=ratio,
-        top=top,
-        bottom=bottom,
-        floor=floor,
-        include_short=include_short,
-        value_range=value_range,
-    )
-    labels = windows.labels
-    if not labels.safe.any():
-        raise DataError(
-            f"no segment of {windows.length} steps meets the cost limit {exact(cost_limit)}: the cheapest "
-            f"would cost {windows.cost.min():g} over a whole episode; raise the limit or shorten the segments."
-        )
-    kept = np.flatnonzero(labels.label != UNUSED)
-    return Segments(
-        length=windows.length,
-        starts=windows.starts[kept],
-        weight=labels.weight[kept],
-        desirable=labels.label[kept] == DESIRABLE,
-        episode_labelled=np.bincount(windows.episode[kept], minlength=windows.episode_windows.size),
-        episode_windows=windows.episode_windows,
-        episode_steps=windows.episode_steps,
-        num_safe=int(np.count_nonzero(labels.safe)),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,10 +23,11 @@ from safetrax.data.columns import (
     find_offsets,
     mark_ends,
 )
-from safetrax.data.episodes import concatenated, episode_numbers, join_episodes
 from safetrax.errors import DataError
 
-_PER_ROW = ("observations", "actions", "rewards", "costs", "terminated", "truncated", "next_observations")
+_REQUIRED = ("observations", "actions", "rewards", "costs")
+_FLAGS = ("terminated", "truncated")
+_PER_ROW = (*_REQUIRED, *_FLAGS, "next_observations")
 _DTYPES = {"terminated": np.bool_, "truncated": np.bool_, "offsets": np.int64}  # the others are float32
 
 
@@ -68,7 +69,7 @@ class Trajectories:
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_fit({name: array for name, array in self._arrays().items() if name in _PER_ROW})
+        check_fit(self._rows())
         as_offsets(self.offsets, len(self.rewards))
         if self.offsets[-1] != len(self.rewards):
             raise DataError(
@@ -117,17 +118,8 @@ class Trajectories:
         Raises:
             DataError: wrong shapes, lengths or dtypes, or no complete episode.
         """
-        columns = {
-            "observations": as_matrix("observations", observations),
-            "actions": as_matrix("actions", actions),
-            "rewards": as_vector("rewards", rewards),
-            "costs": as_vector("costs", costs),
-            "terminated": as_flags("terminated", terminated),
-            "truncated": as_flags("truncated", truncated),
-        }
-        if next_observations is not None:
-            columns["next_observations"] = as_matrix("next_observations", next_observations)
-        check_fit(columns)
+        given = (observations, actions, rewards, costs, terminated, truncated, next_observations)
+        columns = _checked(dict(zip(_PER_ROW, given, strict=True)))
         if offsets is None:
             starts = find_offsets(columns["terminated"], columns["truncated"])
         else:
@@ -156,7 +148,13 @@ class Trajectories:
         Raises:
             DataError: a key is missing or unknown, or the arrays of an episode do not fit together.
         """
-        columns, offsets = join_episodes(episodes)
+        parts = [_episode_columns(number, episode) for number, episode in enumerate(episodes)]
+        if not parts:
+            raise DataError("there are no episodes; pass at least one.")
+        for number, part in enumerate(parts):
+            _check_alike(number, part, parts[0])
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        offsets = np.cumsum([0, *(len(part["rewards"]) for part in parts)])
         return cls.from_arrays(**columns, offsets=offsets, action_low=action_low, action_high=action_high, info=info)
 
     @classmethod
@@ -168,7 +166,32 @@ class Trajectories:
         Raises:
             DataError: there are none, or their sizes or action boxes differ.
         """
-        return cls(**concatenated(parts))
+        if not parts:
+            raise DataError("there are no data sets to concatenate; pass at least one.")
+        first = parts[0]
+        for number, part in enumerate(parts):
+            for name, ours, theirs in (
+                ("observations", first.observation_size, part.observation_size),
+                ("actions", first.action_size, part.action_size),
+                ("lower action bounds", first.action_low.tolist(), part.action_low.tolist()),
+                ("upper action bounds", first.action_high.tolist(), part.action_high.tolist()),
+            ):
+                if ours != theirs:
+                    raise DataError(
+                        f"data set {number} has other {name} than data set 0: {theirs} instead of {ours}."
+                    )
+        names = set.intersection(*(set(part._rows()) for part in parts))
+        tasks = {part.info.get("task") for part in parts}
+        return cls(
+            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names},
+            offsets=np.concatenate([[0], np.cumsum(np.concatenate([part.lengths for part in parts]))]),
+            action_low=first.action_low,
+            action_high=first.action_high,
+            info={
+                "task": tasks.pop() if len(tasks) == 1 else None,
+                "parts": [dict(part.info) for part in parts],
+            },
+        )
 
     @cached_property
     def returns(self) -> Float64[np.ndarray, " E"]:
@@ -187,22 +210,22 @@ class Trajectories:
 
     @property
     def num_episodes(self) -> int:
-        """E."""
+        """How many episodes there are, E."""
         return len(self.offsets) - 1
 
     @property
     def num_transitions(self) -> int:
-        """N."""
+        """How many rows there are, N."""
         return len(self.rewards)
 
     @property
     def observation_size(self) -> int:
-        """O."""
+        """How many numbers an observation has, O."""
         return int(self.observations.shape[1])
 
     @property
     def action_size(self) -> int:
-        """A."""
+        """How many numbers an action has, A."""
         return int(self.actions.shape[1])
 
     @property
@@ -220,14 +243,11 @@ class Trajectories:
         Raises:
             DataError: nothing is selected, a mask has the wrong length, or an episode does not exist.
         """
-        numbers = episode_numbers(np.asarray(episodes), self.num_episodes)
+        numbers = _episode_numbers(np.asarray(episodes), self.num_episodes)
         lengths = self.lengths[numbers]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         rows = np.repeat(self.offsets[numbers] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        kept = {name: array[rows] for name, array in self._arrays().items() if name in _PER_ROW}
-        return Trajectories(
-            **kept, offsets=offsets, action_low=self.action_low, action_high=self.action_high, info=self.info
-        )
+        return replace(self, **{name: array[rows] for name, array in self._rows().items()}, offsets=offsets)
 
     def episode(self, number: int) -> dict[str, np.ndarray]:
         """The rows of one episode by field name: read-only views, no copies.
@@ -239,7 +259,7 @@ class Trajectories:
             raise IndexError(f"episode {number} does not exist: there are {self.num_episodes}.")
         number %= self.num_episodes
         rows = slice(self.offsets[number], self.offsets[number + 1])
-        return {name: array[rows] for name, array in self._arrays().items() if name in _PER_ROW}
+        return {name: array[rows] for name, array in self._rows().items()}
 
     def fingerprint(self) -> str:
         """BLAKE2b (hex) of all arrays with their names and shapes; `info` does not enter."""
@@ -262,6 +282,10 @@ class Trajectories:
         values = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "info"}
         return {name: value for name, value in values.items() if value is not None}
 
+    def _rows(self) -> dict[str, np.ndarray]:
+        """Those with one row per transition."""
+        return {name: array for name, array in self._arrays().items() if name in _PER_ROW}
+
     @cached_property
     def _fingerprint(self) -> str:
         digest = hashlib.blake2b(digest_size=32)
@@ -276,3 +300,75 @@ def _read_only(array: np.ndarray) -> np.ndarray:
     view = np.ascontiguousarray(array).view()
     view.flags.writeable = False
     return view
+
+
+def _checked(values: Mapping[str, Values]) -> dict[str, np.ndarray]:
+    """The columns of one row per transition, by field name."""
+    kinds = {"rewards": as_vector, "costs": as_vector, **dict.fromkeys(_FLAGS, as_flags)}
+    wanted = [name for name, array in values.items() if array is not None or name != "next_observations"]
+    columns = {name: kinds.get(name, as_matrix)(name, values[name]) for name in wanted}
+    check_fit(columns)
+    return columns
+
+
+def _episode_columns(number: int, episode: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The checked columns of one episode, its flags as one boolean per row."""
+    given = ", ".join(map(str, episode)) or "none"
+    for name in _REQUIRED:
+        if name not in episode:
+            raise DataError(f"episode {number} has no {name} (its keys: {given}); add it.")
+    for name in episode:
+        if name not in _PER_ROW:
+            known = ", ".join(_PER_ROW)
+            raise DataError(f"episode {number} has the unknown key {name}; the known ones are {known}.")
+    try:
+        columns = _checked({name: episode.get(name) for name in _PER_ROW if name not in _FLAGS})
+        for name in _FLAGS:
+            flag = episode.get(name, False)
+            if np.ndim(flag) == 0:  # of the last row
+                flag = np.append(np.zeros(len(columns["rewards"]) - 1, np.bool_), as_flags(name, [flag]))
+            columns[name] = as_flags(name, flag)
+        check_fit(columns)
+    except DataError as error:
+        raise DataError(f"episode {number}: {error}") from error
+    return columns
+
+
+def _check_alike(number: int, part: Mapping[str, np.ndarray], first: Mapping[str, np.ndarray]) -> None:
+    """Raise DataError unless an episode has the same fields and sizes as episode 0."""
+    for name in sorted(set(part) ^ set(first)):
+        raise DataError(f"only one of episodes 0 and {number} has {name}; pass it for all episodes or for none.")
+    for name in part:
+        if part[name].shape[1:] != first[name].shape[1:]:
+            raise DataError(
+                f"{name} of episode {number} has {part[name].shape[1]} columns but that of episode 0 has "
+                f"{first[name].shape[1]}; log the same features in every episode."
+            )
+
+
+def _episode_numbers(selection: np.ndarray, num_episodes: int) -> Int64[np.ndarray, " selected"]:
+    """Episode numbers, not negative, out of a boolean mask or of integers.
+
+    Raises:
+        DataError: nothing is selected, a mask has the wrong length, or an episode does not exist.
+    """
+    if selection.ndim != 1 or (selection.size and selection.dtype.kind not in "biu"):
+        raise DataError(
+            f"the selection has dtype {selection.dtype} and shape {selection.shape}; "
+            f"pass a boolean mask of shape ({num_episodes},) or integer episode numbers."
+        )
+    if selection.dtype.kind == "b":
+        if len(selection) != num_episodes:
+            raise DataError(
+                f"the mask has {len(selection)} entries but there are {num_episodes} episodes; pass one each."
+            )
+        selection = np.flatnonzero(selection)
+    if len(selection) == 0:
+        raise DataError(f"no episode is selected out of {num_episodes}; loosen the selection.")
+    numbers = selection.astype(np.int64)
+    outside = (numbers < -num_episodes) | (numbers >= num_episodes)
+    if outside.any():
+        raise DataError(
+            f"episode {numbers[outside][0]} does not exist: there are {num_episodes}; pass lower numbers."
+        )
+    return numbers % num_episodes

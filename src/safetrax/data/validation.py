@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32
 
 from safetrax.catalogue import Task, get_task
-from safetrax.data.formats.found import feature_names
+from safetrax.data.columns import CHUNK_ROWS, chunks
+from safetrax.data.formats.arrays import feature_names
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 
-_CHUNK_ROWS = 65_536  # temporaries stay at some MB, whatever the size of the data set
 _ACTION_TOLERANCE = 1e-3
 _RESET_BUG_SHARE = 0.01
 
@@ -30,9 +29,21 @@ _NARROW = 1e4
 _LEVELS = 32  # more integers than these are no choices
 _ALONE = 1e6  # times the only other value
 
-_Odd = set[tuple[str, int]]  # columns of which something has been said
+_OVERFLOW = (
+    "; squares of such numbers overflow float32, so remove or repair those episodes if it stands for a missing "
+    "reading, or choose a larger unit if it was measured."
+)
+_SENTINEL = ", far outside its other values; if it stands for a missing reading, remove or repair those episodes."
+_SPIKED = (
+    ", more than {times:g} times as far from its median as any other value; if that is no measurement, remove or "
+    "repair those episodes."
+)
 
 _VALUES = ("observations", "actions", "rewards", "costs", "next_observations")
+
+_Odd = set[tuple[str, int]]  # columns of which something has been said
+_IsBad = Callable[[np.ndarray], np.ndarray]  # which numbers of a column are bad
+_Find = Callable[["_Array", int], _IsBad | None]
 
 
 @dataclass(frozen=True)
@@ -59,14 +70,15 @@ def validate(trajectories: Trajectories, task: str | Task | None = None) -> list
         TaskError: there is no such task.
     """
     known = _resolve(trajectories, task)
-    errors = [*_non_finite(trajectories), *_negative_costs(trajectories), *_empty_box(trajectories)]
-    columns = {name: _Columns.of(array) for name, array in _finite_values(trajectories)}
-    odd: _Odd = set()
-    errors += _overflowing(trajectories, columns, odd)
+    every = [_Array(name, array) for name in _VALUES if (array := getattr(trajectories, name)) is not None]
+    errors = [*_non_finite(trajectories, every), *_negative_costs(trajectories), *_empty_box(trajectories)]
+    arrays, odd = [array for array in every if not array.not_finite], _Odd()
+    odd_columns = partial(_odd_columns, trajectories, arrays, odd)
+    errors += odd_columns("is", _overflow, _OVERFLOW, once=False)
     warnings = [
-        *_sentinels(trajectories, columns, odd),
-        *_spikes(trajectories, columns, odd),
-        *_unequal_scales(trajectories, columns, odd, known),
+        *odd_columns("is exactly", _sentinel, _SENTINEL),
+        *odd_columns("jumps to", _spike, _SPIKED),
+        *_unequal_scales(trajectories, arrays, odd, known),
         *_discrete_actions(trajectories),
         *_outside_box(trajectories),
         *_reset_observations(trajectories),
@@ -110,53 +122,42 @@ def _resolve(trajectories: Trajectories, task: str | Task | None) -> Task | None
     return get_task(name) if name else None
 
 
-def _chunks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    for first in range(0, len(array), _CHUNK_ROWS):
-        yield first, array[first : first + _CHUNK_ROWS]
-
-
-def _rows_where(array: np.ndarray, is_bad: Callable[[np.ndarray], np.ndarray]) -> tuple[int, int]:
+def _rows_where(array: np.ndarray, is_bad: _IsBad) -> tuple[int, int]:
     """The first row in which any entry is bad (-1 if none), and the number of such rows."""
     first, count = -1, 0
-    for start, chunk in _chunks(array):
-        bad = is_bad(chunk)
+    for chunk in chunks(len(array)):
+        bad = is_bad(array[chunk])
         rows = np.flatnonzero(bad.any(axis=1) if bad.ndim == 2 else bad)
         if len(rows) and first < 0:
-            first = start + int(rows[0])
+            first = chunk.start + int(rows[0])
         count += len(rows)
     return first, count
 
 
-def _place(trajectories: Trajectories, row: int) -> str:
+def _where(trajectories: Trajectories, row: int, count: int, what: str = "") -> str:
+    """Where it is first, what more there is to say of that place, and in how many rows it is so."""
     episode = int(np.searchsorted(trajectories.offsets, row, side="right")) - 1
-    return f"row {row} (episode {episode})"
+    return f"in row {row} (episode {episode}){what}, {_rows(count)} in all"
 
 
 def _rows(count: int) -> str:
     return f"{count} row{'s' * (count != 1)}"
 
 
-def _non_finite(trajectories: Trajectories) -> Iterator[str]:
-    for name in _VALUES:
-        array = getattr(trajectories, name)
-        if array is None:
-            continue
-        row, count = _rows_where(array, lambda chunk: ~np.isfinite(chunk))
-        if count:
-            entries = np.atleast_1d(array[row])
-            value = entries[~np.isfinite(entries)][0]
-            yield (
-                f"{name} holds {value} in {_place(trajectories, row)}, {_rows(count)} in all; "
-                "remove or repair those episodes."
-            )
+def _non_finite(trajectories: Trajectories, arrays: Sequence[_Array]) -> Iterator[str]:
+    for array in arrays:
+        if array.not_finite:
+            entries = array.values[array.first]
+            where = _where(trajectories, array.first, array.not_finite)
+            yield f"{array.name} holds {entries[~np.isfinite(entries)][0]} {where}; remove or repair those episodes."
 
 
 def _negative_costs(trajectories: Trajectories) -> Iterator[str]:
     row, count = _rows_where(trajectories.costs, lambda chunk: chunk < 0)
     if count:
         yield (
-            f"costs is {trajectories.costs[row]:g} in {_place(trajectories, row)}, {_rows(count)} in all; "
-            "a cost must be 0 or more, so check the sign and the column."
+            f"costs is {trajectories.costs[row]:g} {_where(trajectories, row, count)}; a cost must be 0 or more, so "
+            "check the sign and the column."
         )
 
 
@@ -180,9 +181,9 @@ def _outside_box(trajectories: Trajectories) -> Iterator[str]:
     row, count = _rows_where(trajectories.actions, lambda chunk: excess(chunk) > _ACTION_TOLERANCE)
     if count:
         a = int(np.argmax(excess(trajectories.actions[row])))
+        where = _where(trajectories, row, count, f", action {a}, outside [{low[a]:g}, {high[a]:g}]")
         yield (
-            f"actions is {trajectories.actions[row, a]:g} in {_place(trajectories, row)}, action {a}, "
-            f"outside [{low[a]:g}, {high[a]:g}], {_rows(count)} in all; they will be clipped unless you pass "
+            f"actions is {trajectories.actions[row, a]:g} {where}; they will be clipped unless you pass "
             "action_low and action_high."
         )
 
@@ -250,45 +251,47 @@ def _too_long(trajectories: Trajectories, task: Task) -> Iterator[str]:
 # Numbers out of all proportion
 
 
-@dataclass(frozen=True)
-class _Columns:
-    """The ends of every column of an array, and those of what a sample of it has strictly between."""
+class _Array:
+    """An array as a matrix, which rows of it are not finite (the first one, and how many), the ends of its columns,
+    and those of what a sample of it has strictly between."""
 
-    low: Float32[np.ndarray, " K"]
-    high: Float32[np.ndarray, " K"]
-    inner_low: Float32[np.ndarray, " K"]
-    inner_high: Float32[np.ndarray, " K"]
-
-    @staticmethod
-    def of(array: np.ndarray) -> _Columns:
-        low = np.min([chunk.min(axis=0) for _, chunk in _chunks(array)], axis=0)
-        high = np.max([chunk.max(axis=0) for _, chunk in _chunks(array)], axis=0)
-        sample = _sample(array)
-        between = (sample > low) & (sample < high)
-        return _Columns(
-            low,
-            high,
-            np.min(sample, axis=0, where=between, initial=np.inf),
-            np.max(sample, axis=0, where=between, initial=-np.inf),
-        )
+    def __init__(self, name: str, array: np.ndarray) -> None:
+        self.name = name
+        self.kind = name.removeprefix("next_")  # both kinds of observations have the same columns
+        self.values = array.reshape(len(array), -1)
+        self.first, self.not_finite = _rows_where(self.values, lambda chunk: ~np.isfinite(chunk))
+        self.low, self.high = self.values.min(axis=0), self.values.max(axis=0)
+        sample = _sample(self.values)
+        between = (sample > self.low) & (sample < self.high)
+        self.inner_low = np.min(sample, axis=0, where=between, initial=np.inf)
+        self.inner_high = np.max(sample, axis=0, where=between, initial=-np.inf)
 
 
-def _finite_values(trajectories: Trajectories) -> Iterator[tuple[str, np.ndarray]]:
-    """The arrays by name, each as a matrix, but those that hold numbers which are not finite."""
-    for name in _VALUES:
-        array = getattr(trajectories, name)
-        if array is not None and _rows_where(array, lambda chunk: ~np.isfinite(chunk))[1] == 0:
-            yield name, array.reshape(len(array), -1)
+def _odd_columns(
+    trajectories: Trajectories,
+    arrays: Sequence[_Array],
+    odd: _Odd,
+    verb: str,
+    find: _Find,
+    remedy: str,
+    *,
+    once: bool = True,
+) -> Iterator[str]:
+    """A sentence for every array with columns that `find` finds something bad in.
 
-
-def _column(trajectories: Trajectories, name: str, number: int) -> np.ndarray:
-    array: np.ndarray = getattr(trajectories, name)
-    return array if array.ndim == 1 else array[:, number]
-
-
-def _kind(name: str) -> str:
-    """Both kinds of observations have the same columns."""
-    return name.removeprefix("next_")
+    With `once`, columns of which something has been said are left out.
+    """
+    for array in arrays:
+        numbers = [n for n in range(array.values.shape[1]) if not (once and (array.kind, n) in odd)]
+        found = {number: bad for number in numbers if (bad := find(array, number)) is not None}
+        odd |= {(array.kind, number) for number in found}
+        if found:
+            number, is_bad = next(iter(found.items()))
+            column = array.values[:, number]
+            row, count = _rows_where(column, is_bad)
+            where = _where(trajectories, row, count, _feature(trajectories, array.name, number))
+            after = remedy.format(times=_FARTHEST.get(array.name, _SPIKE))
+            yield f"{array.name} {verb} {column[row]:g} {where}{_so_in(found)}{after}"
 
 
 def _feature(trajectories: Trajectories, name: str, number: int) -> str:
@@ -304,103 +307,49 @@ def _so_in(numbers: Collection[int]) -> str:
     return f" (so in {len(numbers)} columns)" if len(numbers) > 1 else ""
 
 
-def _found(
-    trajectories: Trajectories,
-    name: str,
-    numbers: Sequence[int],
-    verb: str,
-    is_bad: Callable[[np.ndarray], np.ndarray],
-) -> str:
-    """How a sentence about columns begins: the first one, its first bad value, and how many there are."""
-    number = numbers[0]
-    column = _column(trajectories, name, number)
-    row, count = _rows_where(column, is_bad)
-    place, feature = _place(trajectories, row), _feature(trajectories, name, number)
-    return f"{name} {verb} {column[row]:g} in {place}{feature}, {_rows(count)} in all{_so_in(numbers)}"
-
-
-def _overflowing(trajectories: Trajectories, columns: Mapping[str, _Columns], odd: _Odd) -> Iterator[str]:
+def _overflow(array: _Array, number: int) -> _IsBad | None:
     """A sum of squares over the log must stay finite in float32, in which everything is computed."""
-    bound = float(np.sqrt(np.finfo(np.float32).max / trajectories.num_transitions))
-    for name, found in columns.items():
-        bad = [n for n in range(len(found.low)) if max(-found.low[n], found.high[n]) > bound]
-        odd |= {(_kind(name), n) for n in bad}
-        if bad:
-            yield (
-                f"{_found(trajectories, name, bad, 'is', lambda chunk: np.abs(chunk) > bound)}; squares of such "
-                "numbers overflow float32, so remove or repair those episodes if it stands for a missing reading, or "
-                "choose a larger unit if it was measured."
-            )
+    bound = float(np.sqrt(np.finfo(np.float32).max / len(array.values)))
+    if max(-array.low[number], array.high[number]) > bound:
+        return lambda chunk: np.abs(chunk) > bound
+    return None
 
 
-def _sentinels(trajectories: Trajectories, columns: Mapping[str, _Columns], odd: _Odd) -> Iterator[str]:
+def _sentinel(array: _Array, number: int) -> _IsBad | None:
     """A value that is exactly repeated far outside of all others, as -9999 for "no reading" is."""
-    for name, found in columns.items():
-        fresh = {}
-        for number in range(len(found.low)):
-            value = _sentinel(_column(trajectories, name, number), found, number, _FARTHEST.get(name, _FAR))
-            if value is not None and (_kind(name), number) not in odd:
-                fresh[number] = value
-        odd |= {(_kind(name), number) for number in fresh}
-        if fresh:
-            value = next(iter(fresh.values()))
-            head = _found(trajectories, name, [*fresh], "is exactly", partial(np.equal, np.float32(value)))
-            yield (
-                f"{head}, far outside its other values; if it stands for a missing reading, remove or repair those "
-                "episodes."
-            )
-
-
-def _sentinel(column: np.ndarray, found: _Columns, number: int, factor: float) -> float | None:
-    low, high = float(found.low[number]), float(found.high[number])
-    inner_low, inner_high = float(found.inner_low[number]), float(found.inner_high[number])
+    ends = (array.low, array.high, array.inner_low, array.inner_high)
+    low, high, inner_low, inner_high = (float(each[number]) for each in ends)
     between = inner_low <= inner_high  # else there are but two values
     spread = inner_high - inner_low if between else 0.0
     for value, near in ((high, inner_high if between else low), (low, inner_low if between else high)):
         gap = abs(value - near)
         nines = abs(value) >= 99 and set(f"{abs(value):g}") == {"9"} and gap > spread
-        if nines or gap > (factor * spread if spread else _ALONE * max(abs(near), 1.0)):
-            _, count = _rows_where(column, partial(np.equal, np.float32(value)))
-            if 1 < count < len(column) / 2:
-                return value
+        far = _FARTHEST.get(array.name, _FAR) * spread if spread else _ALONE * max(abs(near), 1.0)
+        is_bad = partial(np.equal, np.float32(value))
+        if (nines or gap > far) and 1 < _rows_where(array.values[:, number], is_bad)[1] < len(array.values) / 2:
+            return is_bad
     return None
 
 
-def _spikes(trajectories: Trajectories, columns: Mapping[str, _Columns], odd: _Odd) -> Iterator[str]:
+def _spike(array: _Array, number: int) -> _IsBad | None:
     """A few values whose distance from the median is many times the next smaller one."""
-    if trajectories.num_transitions * _SPIKE_SHARE < 1:
-        return
-    for name, found in columns.items():
-        if name == "actions":  # they have a box
-            continue
-        factor = _FARTHEST.get(name, _SPIKE)
-        fresh = {}
-        for number in range(len(found.low)):
-            sample = _sample(_column(trajectories, name, number)).astype(np.float64)
-            median = float(np.median(sample))
-            distances = np.abs(np.append(sample, [found.low[number], found.high[number]]) - median)
-            top = np.sort(distances)[-(int(len(sample) * _SPIKE_SHARE) + 2) :]
-            jumps = np.flatnonzero(top[1:] > factor * top[:-1])
-            if top[0] > 0 and len(jumps) and (_kind(name), number) not in odd:
-                fresh[number] = (median, float(top[jumps[0] + 1]))
-        odd |= {(_kind(name), number) for number in fresh}
-        if fresh:
-            head = _found(trajectories, name, [*fresh], "jumps to", partial(_beyond, *next(iter(fresh.values()))))
-            yield (
-                f"{head}, more than {factor:g} times as far from its median as any other value; if that is no "
-                "measurement, remove or repair those episodes."
-            )
-
-
-def _beyond(median: float, distance: float, chunk: np.ndarray) -> np.ndarray:
-    return np.abs(chunk.astype(np.float64) - median) >= distance
+    if len(array.values) * _SPIKE_SHARE < 1 or array.name == "actions":  # they have a box
+        return None
+    sample = _sample(array.values[:, number]).astype(np.float64)
+    median = float(np.median(sample))
+    distances = np.abs(np.append(sample, [array.low[number], array.high[number]]) - median)
+    top = np.sort(distances)[-(int(len(sample) * _SPIKE_SHARE) + 2) :]
+    jumps = np.flatnonzero(top[1:] > _FARTHEST.get(array.name, _SPIKE) * top[:-1])
+    if top[0] == 0 or not len(jumps):
+        return None
+    return lambda chunk: np.abs(chunk.astype(np.float64) - median) >= top[jumps[0] + 1]
 
 
 def _unequal_scales(
-    trajectories: Trajectories, columns: Mapping[str, _Columns], odd: _Odd, task: Task | None
+    trajectories: Trajectories, arrays: Sequence[_Array], odd: _Odd, task: Task | None
 ) -> Iterator[str]:
     """Features of an observation that never vary, or by far more or less than the others do."""
-    found = columns.get("observations")
+    found = next((array for array in arrays if array.name == "observations"), None)
     if found is None:
         return
     numbers = [n for n in range(len(found.low)) if ("observations", n) not in odd]
@@ -440,7 +389,7 @@ def _unequal_scales(
 
 def _sample(array: np.ndarray) -> np.ndarray:
     """At most so many rows as a chunk has, evenly spaced."""
-    return array[:: -(-len(array) // _CHUNK_ROWS)]
+    return array[:: -(-len(array) // CHUNK_ROWS)]
 
 
 def _discrete_actions(trajectories: Trajectories) -> Iterator[str]:

@@ -16,7 +16,7 @@ from safetrax.catalogue import get_task
 from safetrax.data import load
 from safetrax.data.demo_data import DEMO, demo_path
 from safetrax.data.download.records import read_record, sha256_of
-from safetrax.data.formats.found import naming
+from safetrax.data.formats.damage import naming
 from safetrax.data.formats.hdf5 import read_hdf5
 from safetrax.data.formats.meter import Meter
 from safetrax.data.places import dataset_path

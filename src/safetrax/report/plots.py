@@ -62,7 +62,7 @@ def cost_return_scatter(
         trajectories: the data set.
         cost_limits: one panel each.
         path: the figure's file.
-        ratio: length of a segment, see `safetrax.data.segments.label_segments`.
+        ratio: length of a segment, see `safetrax.data.segments.label_windows`.
         top: share of the safe segments that is desirable.
         bottom: share of the safe segments that is undesirable.
         include_short: also use episodes shorter than a segment.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetrax.data.formats.found import DamagedError, first_bytes, what_is_it
+from safetrax.data.formats.damage import DamagedError, first_bytes, what_is_it
 from safetrax.errors import DataError
 
 _KEYS = ("observations", "actions", "rewards", "costs", "terminals", "timeouts")

@@ -13,14 +13,14 @@ from jaxtyping import Bool, Int64
 from safetrax.catalogue import Task, get_task
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
-from safetrax.settings import require, settings_of
+from safetrax.settings import settings_of
 
 DSRL_SEED = 1234
-"""Seed of the generator that DSRL's environments own."""
+"""Seed of the generator that DSRL's environments own, a PCG64 as numpy's default one is."""
 
 
 @dataclass(frozen=True)
-class State:
+class FilterState:
     """What one filter hands to the next within a call of `apply_filters`.
 
     Attributes:
@@ -55,7 +55,7 @@ class Filter:
         """All settings, JSON-ready."""
         return settings_of(self)
 
-    def step(self, state: State) -> State:
+    def step(self, state: FilterState) -> FilterState:
         """What the filter does, for `apply_filters`."""
         raise NotImplementedError
 
@@ -86,17 +86,17 @@ class Selection(Filter):
         """How to keep some, for the sentence that says that none is left."""
         raise NotImplementedError
 
-    def step(self, state: State) -> State:
+    def step(self, state: FilterState) -> FilterState:
         """Keep `episodes`."""
         return self._keep(state, self.episodes(state.data))
 
-    def _keep(self, state: State, numbers: np.ndarray) -> State:
+    def _keep(self, state: FilterState, numbers: np.ndarray) -> FilterState:
         count = state.data.num_episodes
         if len(numbers) == 0:
             raise DataError(f"the filter {self} keeps none of the {count} episodes: {self.advice(state.data)}")
         if np.array_equal(numbers, np.arange(count)):
             return state
-        return State(state.data.select(numbers), state.outliers[numbers])
+        return FilterState(state.data.select(numbers), state.outliers[numbers])
 
 
 def apply_filters(data: Trajectories, filters: Iterable[Filter]) -> Trajectories:
@@ -129,7 +129,7 @@ def filter_steps(data: Trajectories, filters: Iterable[Filter]) -> Iterator[Traj
         DataError: a filter would leave no episode, or needs something that the data do not have.
         TaskError: the data name an unknown task.
     """
-    state = State(data, np.zeros(data.num_episodes, np.bool_))
+    state = FilterState(data, np.zeros(data.num_episodes, np.bool_))
     for entry in filters:
         before, state = state.data, entry.step(state)
         record = {
@@ -141,15 +141,6 @@ def filter_steps(data: Trajectories, filters: Iterable[Filter]) -> Iterator[Traj
         info = {**state.data.info, "filters": [*state.data.info.get("filters", ()), record]}
         state = dataclasses.replace(state, data=dataclasses.replace(state.data, info=info))
         yield state.data
-
-
-def require_seed(seed: int) -> None:
-    """Check a seed.
-
-    Raises:
-        ConfigError: it is negative.
-    """
-    require(seed >= 0, "seed", seed, "not be negative")
 
 
 def require_task(entry: Filter, data: Trajectories, need: str, instead: str) -> Task:
@@ -169,11 +160,6 @@ def require_task(entry: Filter, data: Trajectories, need: str, instead: str) -> 
     if not name:
         raise DataError(f"the filter {entry} needs {need}, but the data set names no task; {instead}.")
     return get_task(name)
-
-
-def generator(seed: int) -> np.random.Generator:
-    """The generator of a filter's chance: PCG64, as in DSRL's code."""
-    return np.random.Generator(np.random.PCG64(seed))
 
 
 def _text(value: Any) -> str:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from safetrax.data.filters.base import DSRL_SEED, Filter, State, generator, require_seed, require_task
-from safetrax.data.filters.ranges import require_finite
+from safetrax.data.columns import chunks
+from safetrax.data.filters.base import DSRL_SEED, Filter, FilterState, require_task
 from safetrax.data.segments import check_cost_limits
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 from safetrax.settings import require
-
-_CHUNK_ROWS = 65_536  # temporaries stay at some MB, whatever the size of the data set
 
 
 @dataclass(frozen=True)
@@ -50,12 +47,14 @@ class Outliers(Filter):
         require(0 < self.share <= 1, "share", self.share, "lie in (0, 1]")
         check_cost_limits((self.cost_limit,))
         require(self.cost_limit >= 1, "cost_limit", self.cost_limit, "be at least 1, for outliers cost less")
-        require_finite(reward_factor=self.reward_factor, cost_max=self.cost_max, return_max=self.return_max)
-        require_seed(self.seed)
+        for name in ("reward_factor", "cost_max", "return_max"):
+            value = getattr(self, name)
+            require(value is None or math.isfinite(value), name, value, "be finite")
+        require(self.seed >= 0, "seed", self.seed, "not be negative")
 
-    def step(self, state: State) -> State:
+    def step(self, state: FilterState) -> FilterState:
         """Change costs and rewards of the chosen ones, and remember which they are."""
-        data, rng = state.data, generator(self.seed)
+        data, rng = state.data, np.random.default_rng(self.seed)
         count = max(int(data.num_episodes * self.share + 1e-9), 1)
         candidates = self._candidates(data)
         if len(candidates) < count:
@@ -76,7 +75,7 @@ class Outliers(Filter):
                 rewards[rows] *= self.reward_factor
         outliers = state.outliers.copy()
         outliers[chosen] = True
-        return State(replace(data, costs=costs, rewards=rewards), outliers)
+        return FilterState(replace(data, costs=costs, rewards=rewards), outliers)
 
     def _candidates(self, data: Trajectories) -> Int64[np.ndarray, " candidates"]:
         cost_max, return_max = self.cost_max, self.return_max
@@ -96,7 +95,7 @@ class Noise(Filter):
     *all* numbers in the data set's observations together. Next observations get noise of their own, relative to their
     own standard deviation, so that the successor of a step and the observation of the next one differ.
 
-    Deviations: none by itself; after `Outliers`, DSRL goes on with that generator, here each has its `seed`.
+    Deviations: none by itself; after `Outliers`, DSRL goes on with that here each has its `seed`.
     """
 
     name: ClassVar[str] = "noise"
@@ -107,22 +106,22 @@ class Noise(Filter):
 
     def __post_init__(self) -> None:
         require(math.isfinite(self.scale) and self.scale > 0, "scale", self.scale, "be positive")
-        require_seed(self.seed)
+        require(self.seed >= 0, "seed", self.seed, "not be negative")
 
-    def step(self, state: State) -> State:
+    def step(self, state: FilterState) -> FilterState:
         """Replace the observations."""
-        rng, data = generator(self.seed), state.data
+        rng, data = np.random.default_rng(self.seed), state.data
         observations, after = self._noisy(data.observations, rng), data.next_observations
         noisy = replace(
             data,
             observations=observations,
             next_observations=None if after is None else self._noisy(after, rng),
         )
-        return State(noisy, state.outliers)
+        return FilterState(noisy, state.outliers)
 
     def _noisy(self, array: Float32[np.ndarray, "N O"], rng: np.random.Generator) -> Float32[np.ndarray, "N O"]:
         deviation, noisy = _deviation(array), array.copy()
-        for rows in _chunks(len(noisy)):
+        for rows in chunks(len(noisy)):
             noisy[rows] += self.scale * rng.normal(0.0, deviation, noisy[rows].shape)
         return noisy
 
@@ -130,9 +129,5 @@ class Noise(Filter):
 def _deviation(array: Float32[np.ndarray, "N O"]) -> float:
     """Standard deviation of all numbers, in float64."""
     mean = array.mean(dtype=np.float64)
-    total = sum(float(np.square(array[rows] - mean, dtype=np.float64).sum()) for rows in _chunks(len(array)))
+    total = sum(float(np.square(array[rows] - mean, dtype=np.float64).sum()) for rows in chunks(len(array)))
     return math.sqrt(total / array.size)
-
-
-def _chunks(rows: int) -> Iterable[slice]:
-    return (slice(first, first + _CHUNK_ROWS) for first in range(0, rows, _CHUNK_ROWS))

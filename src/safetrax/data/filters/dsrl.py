@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from safetrax.data.filters.base import DSRL_SEED, Filter, apply_filters
 from safetrax.data.filters.corruption import Noise, Outliers
 from safetrax.data.filters.density import Density
-from safetrax.data.filters.regions import Epsilon, Inpaint
+from safetrax.data.filters.removals import Epsilon, Inpaint
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError
 

@@ -9,7 +9,7 @@ from safetrax.data.filters.base import Filter
 from safetrax.data.filters.corruption import Noise, Outliers
 from safetrax.data.filters.density import Density, Thin
 from safetrax.data.filters.frontier import Frontier
-from safetrax.data.filters.regions import Epsilon, Inpaint
+from safetrax.data.filters.removals import Epsilon, Inpaint
 from safetrax.data.filters.selections import Boundary, QualityMix, Risky, Safe, TopK
 from safetrax.errors import ConfigError
 from safetrax.settings import require_types

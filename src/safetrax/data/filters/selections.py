@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from jaxtyping import Int64
 
-from safetrax.data.filters.base import Selection, generator, require_seed
+from safetrax.data.filters.base import Selection
 from safetrax.data.segments import ROUNDING, check_cost_limits, within_limit
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
@@ -20,15 +20,19 @@ from safetrax.settings import require
 
 
 @dataclass(frozen=True)
-class Safe(Selection):
-    """Keep the episodes within a cost limit, C <= cost_limit: BC-Safe's."""
-
-    name: ClassVar[str] = "safe"
+class _AtLimit(Selection):
     cost_limit: float
     """Cost of an episode, at least 0."""
 
     def __post_init__(self) -> None:
         check_cost_limits((self.cost_limit,))
+
+
+@dataclass(frozen=True)
+class Safe(_AtLimit):
+    """Keep the episodes within a cost limit, C <= cost_limit: BC-Safe's."""
+
+    name: ClassVar[str] = "safe"
 
     def episodes(self, data: Trajectories) -> Int64[np.ndarray, " kept"]:
         """The safe ones."""
@@ -40,15 +44,10 @@ class Safe(Selection):
 
 
 @dataclass(frozen=True)
-class Risky(Selection):
+class Risky(_AtLimit):
     """Keep the episodes far beyond a cost limit, C >= 2 cost_limit: BC-Risky's."""
 
     name: ClassVar[str] = "risky"
-    cost_limit: float
-    """Cost of an episode, at least 0."""
-
-    def __post_init__(self) -> None:
-        check_cost_limits((self.cost_limit,))
 
     def episodes(self, data: Trajectories) -> Int64[np.ndarray, " kept"]:
         """The risky ones."""
@@ -60,15 +59,13 @@ class Risky(Selection):
 
 
 @dataclass(frozen=True)
-class Boundary(Selection):
+class Boundary(_AtLimit):
     """Keep the episodes near a cost limit, 0.5 cost_limit < C <= 1.5 cost_limit: BC-Boundary's."""
 
     name: ClassVar[str] = "boundary"
-    cost_limit: float
-    """Cost of an episode, positive."""
 
     def __post_init__(self) -> None:
-        check_cost_limits((self.cost_limit,))
+        super().__post_init__()
         require(self.cost_limit > 0, "cost_limit", self.cost_limit, "be positive, for the boundary has a width")
 
     def episodes(self, data: Trajectories) -> Int64[np.ndarray, " kept"]:
@@ -150,7 +147,7 @@ class QualityMix(Selection):
         check_cost_limits((self.cost_limit,))
         number = self.safe_episodes
         require(number is None or number >= 1, "safe_episodes", number, "be at least 1")
-        require_seed(self.seed)
+        require(self.seed >= 0, "seed", self.seed, "not be negative")
 
     def episodes(self, data: Trajectories) -> Int64[np.ndarray, " kept"]:
         """Safe ones once, unsafe ones as often as the ratio asks."""
@@ -159,7 +156,7 @@ class QualityMix(Selection):
         for kind, found, change in (("safe", safe, "raise"), ("unsafe", unsafe, "lower")):
             if len(found) == 0:
                 raise DataError(f"the filter {self} finds no {kind} episode to mix; {change} its cost_limit.")
-        rng = generator(self.seed)
+        rng = np.random.default_rng(self.seed)
         if self.safe_episodes is not None:
             if self.safe_episodes > len(safe):
                 raise DataError(

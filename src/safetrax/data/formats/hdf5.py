@@ -1,4 +1,4 @@
-"""HDF5 files in DSRL's format; `keys.py` says what is in them.
+"""HDF5 files in DSRL's format; `arrays.py` says what is in them.
 
 The action box and the names of the features, if known, are attributes of the file. Every HDF5 file that the library
 reads is opened here: one that would have HDF5 read further files is refused, for their bytes are in no recorded hash.
@@ -19,25 +19,17 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from safetrax.data.formats.found import (
-    NAMES,
-    DamagedError,
-    Found,
-    empty_matrix,
-    feature_names,
-    naming,
-    parsing,
-    plain_text,
-)
-from safetrax.data.formats.keys import (
+from safetrax.data.formats.arrays import (
     BOX,
-    FLAGS,
-    MATRICES,
+    NAMES,
+    Found,
     check_arrays,
-    check_unpacked,
+    empty_column,
+    feature_names,
     find_keys,
     keyed_arrays,
 )
+from safetrax.data.formats.damage import DamagedError, check_unpacked, naming, parsing, plain_text
 from safetrax.data.formats.meter import Meter
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
@@ -48,60 +40,30 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = 16 * 2**20  # of the file's dtype; much smaller blocks cost time, much larger ones memory
 _ATTRIBUTE_BYTES = 1 << 20
-# what h5py raises about damaged tables of contents, besides OSError
-FAULTS = (
-    RuntimeError,
-    KeyError,
-    ValueError,
-    TypeError,
-    OverflowError,
-    SystemError,
-    AttributeError,
-    NotImplementedError,
-)
-_WHOLE = "where all of it is there, write the arrays themselves into one file (h5py: new[key] = old[key][()])"
 
 
 def read_hdf5(path: Path, fields: Collection[str], *, meter: Meter) -> Found:
     """Read the arrays that are needed, block by block, straight into their final form.
 
-    Args:
-        path: the file.
-        fields: of `Trajectories`, see `find_keys`.
-        meter: is told how far it is.
-
     Raises:
         DataError: the file is damaged or names other files, or an array is missing or malformed.
     """
     with open_hdf5(path) as file:
-        with parsing(*FAULTS):
+        with parsing():
             present = list(file)
             groups = [key for key in present if isinstance(file.get(key), h5py.Group)]
         _check_flat(path, file, groups)
         keys = find_keys(present, fields)
         datasets = {field: _dataset(file, key) for field, key in keys.items()}
-        with parsing(*FAULTS):
-            dtypes = {field: dataset.dtype for field, dataset in datasets.items()}
-            shapes = {field: dataset.shape for field, dataset in datasets.items()}
-        check_arrays(keys, dtypes, shapes)
+        check_arrays(keys, datasets, meter)
         check_stored(path, datasets.values())
-        for dataset in datasets.values():
-            meter.expect(dataset.size * 4)
         columns = {field: _read(field, dataset, meter) for field, dataset in datasets.items()}
-        for flag in FLAGS:
-            if flag in fields:
-                columns.setdefault(flag, np.zeros(len(columns["rewards"]), np.bool_))
-        low, high, task, *names = (_attribute(file, name) for name in (*BOX, "task", *NAMES))
+        facts = {name: _attribute(file, name) for name in (*BOX, "task", *NAMES)}
         return Found(
             columns=columns,
-            action_low=low,
-            action_high=high,
-            task=None if task is None else plain_text(task),
-            names={
-                name: [plain_text(entry) for entry in np.ravel(entries)]
-                for name, entries in zip(NAMES, names, strict=True)
-                if entries is not None
-            },
+            **{name: facts[name] for name in BOX},
+            task=None if facts["task"] is None else plain_text(facts["task"]),
+            names={name: list(map(plain_text, np.ravel(facts[name]))) for name in NAMES if facts[name] is not None},
         )
 
 
@@ -175,7 +137,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         DataError: it is no HDF5 file, damaged, being written, or would have HDF5 read other files.
     """
     with naming(path), _shared(path):
-        with parsing(*FAULTS):
+        with parsing():
             if not h5py.is_hdf5(path):
                 raise DataError("this is not an HDF5 file; check that it is the data set itself.")
             try:
@@ -190,7 +152,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
 def all_arrays(file: h5py.File) -> list[h5py.Dataset]:
     """Every array of a file, whatever group it is in."""
     found: list[tuple[bytes, int]] = []
-    with parsing(*FAULTS):
+    with parsing():
         # an error inside the callback would be lost
         h5py.h5o.visit(file.id, lambda name, info: found.append((name, info.type)), info=True)
         return [h5py.Dataset(h5py.h5d.open(file.id, name)) for name, kind in found if kind == h5py.h5o.TYPE_DATASET]
@@ -204,11 +166,17 @@ def check_stored(path: Path, datasets: Iterable[h5py.Dataset]) -> None:
     """
     total = 0
     for dataset in datasets:
-        with parsing(*FAULTS):
+        with parsing():
             name, chunks, stored = _name(dataset), dataset.chunks, dataset.id.get_storage_size()
             size = dataset.size * dataset.dtype.itemsize
-            wanted, there = (1, int(stored > 0)) if chunks is None else _chunks(dataset)
-            packed = chunks is not None and _filters(dataset)
+            wanted, there = 1, int(stored > 0)
+            packed: list[tuple[int, str]] = []  # number and name of what has to be undone
+            if chunks is not None:
+                blocks = (-(-length // chunk) for length, chunk in zip(dataset.shape, chunks, strict=True))
+                wanted, there = math.prod(blocks), dataset.id.get_num_chunks()
+                properties = dataset.id.get_create_plist()
+                filters = (properties.get_filter(i) for i in range(properties.get_nfilters()))
+                packed = [(code, plain_text(name)) for code, _, _, name in filters]
         if size and there < wanted:
             raise DataError(
                 f"{name} was never written as a whole ({there} of {wanted} blocks), and the rest would read as a "
@@ -216,7 +184,7 @@ def check_stored(path: Path, datasets: Iterable[h5py.Dataset]) -> None:
             )
         if chunks is None and size > stored:
             raise DamagedError(f"the file is damaged ({name} should have {size} bytes, but has {stored}).")
-        for code, filter_name in packed or ():
+        for code, filter_name in packed:
             if not h5py.h5z.filter_avail(code):
                 raise DataError(
                     f"{name} is packed with the filter {filter_name or code}, which is not installed; import "
@@ -246,21 +214,26 @@ def _shared(path: Path) -> Iterator[None]:
 def _check_alone(file: h5py.File) -> None:
     """Raise DataError if HDF5 would read other files: their bytes are in no hash, and they may be anybody's."""
     found: list[tuple[bytes, int]] = []
-    remedy = f"which is not followed; {_WHOLE}."
-    with parsing(*FAULTS):
+    with parsing():
         file.id.links.visit(lambda name, info: found.append((name, info.type)), info=True)
         for name, kind in found:
             if kind not in (h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT):
                 other = file.id.links.get_val(name)[0] if kind == h5py.h5l.TYPE_EXTERNAL else "another file"
-                raise DataError(f"{plain_text(name)} is a link to {plain_text(other)}, {remedy}")
+                raise _refers(plain_text(name), "a link to", other)
         for dataset in all_arrays(file):
             properties = dataset.id.get_create_plist()
             if properties.get_layout() == h5py.h5d.VIRTUAL:
                 first = properties.get_virtual_filename(0) if properties.get_virtual_count() else "other files"
-                raise DataError(f"{_name(dataset)} is a virtual array of rows in {plain_text(first)}, {remedy}")
+                raise _refers(_name(dataset), "a virtual array of rows in", first)
             if properties.get_external_count():
-                other = properties.get_external(0)[0]
-                raise DataError(f"{_name(dataset)} is stored in {plain_text(other)}, {remedy}")
+                raise _refers(_name(dataset), "stored in", properties.get_external(0)[0])
+
+
+def _refers(name: str, how: str, other: str | bytes) -> DataError:
+    return DataError(
+        f"{name} is {how} {plain_text(other)}, which is not followed; where all of it is there, write the arrays "
+        "themselves into one file (h5py: new[key] = old[key][()])."
+    )
 
 
 def _check_flat(path: Path, file: h5py.File, groups: Collection[str]) -> None:
@@ -283,7 +256,7 @@ def _name(dataset: h5py.Dataset) -> str:
 
 
 def _dataset(file: h5py.File, key: str) -> h5py.Dataset:
-    with parsing(*FAULTS):
+    with parsing():
         link, dataset = file.get(key, getlink=True), file.get(key)
         if isinstance(link, h5py.SoftLink) and dataset is None:
             raise DataError(
@@ -307,7 +280,7 @@ def _dataset(file: h5py.File, key: str) -> h5py.Dataset:
 
 def _attribute(file: h5py.File, name: str) -> Any:
     """What the file says of itself under that name, None if nothing."""
-    with parsing(*FAULTS):
+    with parsing():
         if name not in file.attrs:
             return None
         size = file.attrs.get_id(name).get_storage_size()
@@ -316,35 +289,18 @@ def _attribute(file: h5py.File, name: str) -> Any:
         return file.attrs[name]
 
 
-def _chunks(dataset: h5py.Dataset) -> tuple[int, int]:
-    """How many chunks an array needs, and how many were written."""
-    needed = math.prod(-(-length // chunk) for length, chunk in zip(dataset.shape, dataset.chunks, strict=True))
-    return needed, dataset.id.get_num_chunks()
-
-
-def _filters(dataset: h5py.Dataset) -> list[tuple[int, str]]:
-    """Number and name of what has to be undone to read an array."""
-    properties = dataset.id.get_create_plist()
-    filters = (properties.get_filter(i) for i in range(properties.get_nfilters()))
-    return [(code, plain_text(name)) for code, _, _, name in filters]
-
-
 def _read(field: str, dataset: h5py.Dataset, meter: Meter) -> np.ndarray:
     """One column. HDF5 converts to float32 on the way, so nothing but the result and a block is in memory."""
-    shape = dataset.shape
-    with parsing(*FAULTS):
-        if field in FLAGS:
-            meter.advance(dataset.size * 4)
-            return np.asarray(dataset[()])
-        out = empty_matrix(shape[0], shape[1]) if field in MATRICES else np.empty(shape, dtype=np.float32)
+    with parsing():
+        out = empty_column(field, dataset.shape, dataset.dtype)
         convertible = dataset.id.get_type().get_class() in (h5py.h5t.INTEGER, h5py.h5t.FLOAT)
-    for block in _blocks(shape, dataset.chunks, dataset.dtype.itemsize):
-        with parsing(*FAULTS):
+    for block in _blocks(dataset.shape, dataset.chunks, dataset.dtype.itemsize):
+        with parsing():
             if convertible:
                 dataset.read_direct(out, block, block)
             else:  # booleans and other enumerations
                 out[block] = dataset[block]
-        meter.advance(out[block].nbytes)
+        meter.advance(4 * out[block].size)
     return out
 
 

@@ -8,28 +8,32 @@ step's. The action box is that of the action space.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import math
+import operator
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from safetrax.catalogue import get_task
-from safetrax.data.formats.found import Found, empty_matrix, naming, package, parsing
+from safetrax.data.columns import chunks
+from safetrax.data.formats.arrays import FLAGS, Found, empty_column
+from safetrax.data.formats.damage import check_unpacked, naming, one_line, package, parsing
 from safetrax.data.formats.hdf5 import all_arrays, check_stored, open_hdf5
-from safetrax.data.formats.keys import check_unpacked
 from safetrax.data.formats.meter import Meter
 from safetrax.data.trajectories import Trajectories
-from safetrax.errors import ConfigError, DataError, RunError, TaskError
+from safetrax.errors import ConfigError, DataError, TaskError
+from safetrax.files import explain_os_errors
 
 PREFIX = "minari:"
 """What the name of a data set in Minari's local folder begins with, for `load`."""
 
 _METADATA = "metadata.json"
-_ROWS = 65_536  # compared at once
 
 
 def minari_folder(name: str) -> Path:
@@ -80,7 +84,7 @@ def read_minari(folder: Path, *, next_observations: bool, meter: Meter) -> Found
             ]
         if any(not 0 <= length <= size for length in lengths):
             raise DataError(f"an episode has {min(lengths)} to {max(lengths)} steps; write the data set again.")
-        return _Reader(dataset, lengths, next_observations, meter).read(size)
+        return _read(dataset, lengths, next_observations=next_observations, file_size=size, meter=meter)
 
 
 def to_minari(trajectories: Trajectories, dataset_id: str, *, env_id: str | None = None, **metadata: Any) -> Path:
@@ -113,18 +117,17 @@ def to_minari(trajectories: Trajectories, dataset_id: str, *, env_id: str | None
         )
     size, box = trajectories.observation_size, gymnasium.spaces.Box
     try:
-        minari.create_dataset_from_buffers(
-            dataset_id,
-            _buffers(trajectories),
-            env=env_id,
-            observation_space=box(-np.inf, np.inf, (size,), np.float32),
-            action_space=box(trajectories.action_low, trajectories.action_high, dtype=np.float32),
-            **metadata,
-        )
-    except BaseException as error:
+        with explain_os_errors(folder):
+            minari.create_dataset_from_buffers(
+                dataset_id,
+                _buffers(trajectories),
+                env=env_id,
+                observation_space=box(-np.inf, np.inf, (size,), np.float32),
+                action_space=box(trajectories.action_low, trajectories.action_high, dtype=np.float32),
+                **metadata,
+            )
+    except BaseException:
         shutil.rmtree(folder, ignore_errors=True)  # half a data set
-        if isinstance(error, OSError):
-            raise RunError(f"cannot write {folder}: {error.strerror or error}.") from error
         raise
     return folder
 
@@ -137,119 +140,108 @@ def _check_episodes(metadata: Path, size: int) -> None:
             raise ValueError(f"total_episodes is {episodes}")
     except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise DataError(
-            f"{metadata.name} cannot be used ({_one_line(error)}); download or write the data set again."
+            f"{metadata.name} cannot be used ({one_line(error)}); download or write the data set again."
         ) from error
 
 
-class _Reader:
-    """Fills the columns with the episodes of one data set."""
-
-    def __init__(self, dataset: Any, lengths: list[int], next_observations: bool, meter: Meter) -> None:
-        self._dataset, self._meter = dataset, meter
-        self._spaces = {"observations": dataset.observation_space, "actions": dataset.action_space}
-        self._offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        self._next = next_observations
-
-    def read(self, file_size: int) -> Found:
-        rows = int(self._offsets[-1])
-        if not rows:
-            raise DataError("the data set has no steps; record some episodes.")
-        sizes = {name: _size(name, space) for name, space in self._spaces.items()}
-        check_unpacked(4 * rows * sum(sizes.values()), file_size)
-        columns = {name: empty_matrix(rows, size) for name, size in sizes.items()}
-        if self._next:
-            columns["next_observations"] = empty_matrix(rows, sizes["observations"])
-        columns |= {name: np.empty(rows, np.float32) for name in ("rewards", "costs")}
-        columns |= {name: np.empty(rows, np.bool_) for name in ("terminated", "truncated")}
-        size = sum(column.nbytes for column in columns.values())
-        self._meter.expect(size)
+def _read(dataset: Any, lengths: list[int], *, next_observations: bool, file_size: int, meter: Meter) -> Found:
+    """Fill the columns with one episode after the other."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    rows = int(offsets[-1])
+    if not rows:
+        raise DataError("the data set has no steps; record some episodes.")
+    spaces = {"observations": dataset.observation_space, "actions": dataset.action_space}
+    boxes = {name: _boxes(name, space) for name, space in spaces.items()}
+    sizes = {name: sum(math.prod(box.shape) for _, box in found) for name, found in boxes.items()}
+    check_unpacked(4 * rows * sum(sizes.values()), file_size)
+    if next_observations:
+        sizes["next_observations"] = sizes["observations"]
+    shapes: dict[str, tuple[int, ...]] = {name: (rows, size) for name, size in sizes.items()}
+    shapes |= dict.fromkeys(("rewards", "costs", *FLAGS), (rows,))
+    columns = {name: empty_column(name, shape, np.dtype(np.bool_)) for name, shape in shapes.items()}
+    total = sum(column.nbytes for column in columns.values())
+    meter.expect(total)
+    with _minari():
+        episodes = dataset.iterate_episodes()
+    for number, steps in enumerate(lengths):
+        first = int(offsets[number])
         with _minari():
-            episodes = self._dataset.iterate_episodes()
-        for number in range(len(self._offsets) - 1):
-            first, last = map(int, self._offsets[number : number + 2])
-            with _minari():
-                episode = next(episodes)
-            with naming(f"episode {number}"), np.errstate(over="ignore"):
-                for name, values in self._episode(episode, last - first).items():
-                    if name not in columns:
-                        continue
-                    if values.shape[1:] != columns[name].shape[1:]:
-                        raise DataError(
-                            f"{name} have {values.shape[-1]} numbers per step, but their space has "
-                            f"{columns[name].shape[-1]}; write the data set again."
-                        )
-                    columns[name][first:last] = values
-            self._meter.advance(size * (last - first) // rows)
-        low, high = (_flat(self._spaces["actions"], side) for side in ("low", "high"))
-        return Found(
-            columns=columns,
-            offsets=self._offsets[np.concatenate([[True], np.diff(self._offsets) > 0])],
-            action_low=low,
-            action_high=high,
-            task=_task(self._dataset),
-        )
+            episode = next(episodes)
+        with naming(f"episode {number}"), np.errstate(over="ignore"):
+            for name, values in _episode(episode, boxes, steps).items():
+                if name not in columns:
+                    continue
+                if values.shape[1:] != columns[name].shape[1:]:
+                    raise DataError(
+                        f"{name} have {values.shape[-1]} numbers per step, but their space has "
+                        f"{columns[name].shape[-1]}; write the data set again."
+                    )
+                columns[name][first : first + steps] = values
+        meter.advance(total * steps // rows)
+    low, high = (
+        np.concatenate([np.ravel(getattr(box, side)).astype(np.float32) for _, box in boxes["actions"]])
+        for side in ("low", "high")
+    )
+    return Found(
+        columns=columns,
+        offsets=np.unique(offsets),  # without empty episodes
+        action_low=low,
+        action_high=high,
+        task=_task(dataset),
+    )
 
-    def _episode(self, episode: Any, steps: int) -> dict[str, np.ndarray]:
-        observations = _rows(self._spaces["observations"], episode.observations)
-        infos = episode.infos if isinstance(episode.infos, dict) else {}
-        if "cost" not in infos:
-            raise DataError(
-                f"infos has no cost (it has {', '.join(infos) or 'nothing'}); record it with record_infos=True, or "
-                "build the data set with Trajectories.from_episodes."
-            )
-        costs = _numbers(infos["cost"]).reshape(-1)
-        columns = {
-            "actions": _rows(self._spaces["actions"], episode.actions),
-            "rewards": _numbers(episode.rewards).reshape(-1),
-            "costs": costs[1:] if len(costs) == steps + 1 else costs,
-            "terminated": _numbers(episode.terminations).astype(np.bool_).reshape(-1),
-            "truncated": _numbers(episode.truncations).astype(np.bool_).reshape(-1),
-        }
-        if len(observations) != steps + 1:
-            raise DataError(f"there are {len(observations)} observations, but {steps} steps need {steps + 1}.")
-        for name, values in columns.items():
-            if len(values) != steps:
-                raise DataError(f"{name} has {len(values)} entries, but there are {steps} steps.")
-        return {**columns, "observations": observations[:-1], "next_observations": observations[1:]}
+
+def _episode(episode: Any, boxes: Mapping[str, Any], steps: int) -> dict[str, np.ndarray]:
+    observations = _rows(boxes["observations"], episode.observations)
+    infos = episode.infos if isinstance(episode.infos, dict) else {}
+    if "cost" not in infos:
+        raise DataError(
+            f"infos has no cost (it has {', '.join(infos) or 'nothing'}); record it with record_infos=True, or "
+            "build the data set with Trajectories.from_episodes."
+        )
+    costs = _numbers(infos["cost"]).reshape(-1)
+    columns = {
+        "actions": _rows(boxes["actions"], episode.actions),
+        "rewards": _numbers(episode.rewards).reshape(-1),
+        "costs": costs[1:] if len(costs) == steps + 1 else costs,
+        "terminated": _numbers(episode.terminations).astype(np.bool_).reshape(-1),
+        "truncated": _numbers(episode.truncations).astype(np.bool_).reshape(-1),
+    }
+    if len(observations) != steps + 1:
+        raise DataError(f"there are {len(observations)} observations, but {steps} steps need {steps + 1}.")
+    for name, values in columns.items():
+        if len(values) != steps:
+            raise DataError(f"{name} has {len(values)} entries, but there are {steps} steps.")
+    return {**columns, "observations": observations[:-1], "next_observations": observations[1:]}
 
 
 def _inner(folder: Path) -> Path:
     return folder if (folder / _METADATA).is_file() else folder / "data"
 
 
-def _parts(space: Any) -> list[tuple[Any, Any]] | None:
-    """Key and space of every part of a composite space, in Gymnasium's order of flattening; None: it has none."""
+def _boxes(name: str, space: Any, at: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...], Any]]:
+    """The boxes that a space is made of, in Gymnasium's order of flattening, each after the keys that lead to it."""
     spaces = getattr(space, "spaces", None)
-    if spaces is None:
-        return None
-    return list(spaces.items()) if hasattr(spaces, "items") else list(enumerate(spaces))
-
-
-def _size(name: str, space: Any) -> int:
-    """Numbers in one flat row."""
-    parts = _parts(space)
-    if parts is not None:
-        return sum(_size(name, part) for _, part in parts)
+    if spaces is not None:
+        parts = spaces.items() if hasattr(spaces, "items") else enumerate(spaces)
+        return [box for key, part in parts for box in _boxes(name, part, (*at, key))]
     if type(space).__name__ != "Box":
         raise DataError(
             f"{name} come from the space {space}, but only boxes, and dictionaries and tuples of boxes, can be read; "
             "convert them to numbers with Trajectories.from_episodes."
         )
-    return int(np.prod(space.shape))
+    return [(at, space)]
 
 
-def _rows(space: Any, values: Any) -> np.ndarray:
+def _rows(boxes: list[tuple[tuple[Any, ...], Any]], values: Any) -> np.ndarray:
     """One flat row per step, as gymnasium.spaces.flatten would make it."""
-    parts = _parts(space)
-    with parsing(ValueError, TypeError, KeyError, IndexError):
-        if parts is None:
-            array = _numbers(values)
-            return array.reshape(len(array), -1)
-        return np.concatenate([_rows(part, values[key]) for key, part in parts], axis=1)
+    with parsing():
+        parts = [_numbers(functools.reduce(operator.getitem, at, values)) for at, _ in boxes]
+        return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
 
 
 def _numbers(values: Any) -> np.ndarray:
-    with parsing(ValueError, TypeError):  # of unequal lengths
+    with parsing():  # of unequal lengths
         array = np.asarray(values)
         if array.dtype.kind not in "biuf":
             raise DataError(f"it holds entries of type {array.dtype}, which are no numbers; convert them to float32.")
@@ -265,15 +257,7 @@ def _minari() -> Iterator[None]:
         remedy = "if it is damaged, download or write it again"
         if "lock file" in str(error):  # Minari insists on locks
             remedy = "set the environment variable HDF5_USE_FILE_LOCKING to FALSE"
-        raise DataError(f"Minari cannot read it ({_one_line(error)}); {remedy}.") from error
-
-
-def _flat(space: Any, side: str) -> np.ndarray:
-    """The lower or the upper end of a space, flat."""
-    parts = _parts(space)
-    if parts is None:
-        return np.asarray(getattr(space, side), np.float32).reshape(-1)
-    return np.concatenate([_flat(part, side) for _, part in parts])
+        raise DataError(f"Minari cannot read it ({one_line(error)}); {remedy}.") from error
 
 
 def _task(dataset: Any) -> str | None:
@@ -288,14 +272,14 @@ def _check_following(trajectories: Trajectories) -> None:
     if after is None:
         return
     ends = trajectories.terminated | trajectories.truncated
-    for first in range(0, len(after) - 1, _ROWS):
-        last = min(first + _ROWS, len(after) - 1)
-        same = after[first:last].view(np.int32) == trajectories.observations[first + 1 : last + 1].view(np.int32)
-        odd = ~same.all(axis=1) & ~ends[first:last]
+    following = trajectories.observations[1:]
+    for rows in chunks(len(following)):
+        same = after[rows].view(np.int32) == following[rows].view(np.int32)
+        odd = ~same.all(axis=1) & ~ends[rows]
         if odd.any():
             raise DataError(
-                f"next_observations of row {first + int(np.argmax(odd))} are not the observations of the next row, "
-                "though the episode goes on there; Minari cannot hold both, so write HDF5, NPZ or Parquet."
+                f"next_observations of row {rows.start + int(np.argmax(odd))} are not the observations of the next "
+                "row, though the episode goes on there; Minari cannot hold both, so write HDF5, NPZ or Parquet."
             )
 
 
@@ -332,7 +316,3 @@ def _buffers(trajectories: Trajectories) -> Iterator[Any]:
             # as Minari's collector has it, beginning with the reset; its Arrow format cannot read back flat arrays
             infos={"cost": [np.float32(0), *episode["costs"]]},
         )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

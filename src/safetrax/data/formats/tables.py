@@ -1,6 +1,7 @@
 """Tables with named columns, in and out: pandas data frames, Parquet and CSV files, folders of them.
 
-Whatever the table is, `arrow.py` gives its columns, `layout.py` says what they hold, `sheet.py` orders their rows.
+`table_sources.py` gives the columns of any of them as Arrow arrays, `table_columns.py` says what each column holds,
+`table_cells.py` reads the cells, and `table_rows.py` puts the rows in order.
 """
 
 from __future__ import annotations
@@ -18,11 +19,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from safetrax.data.columns import Values
-from safetrax.data.formats.found import NAMES, Found, feature_names, first_bytes, naming, package, parsing, what_is_it
-from safetrax.data.formats.keys import BOX, check_unpacked
-from safetrax.data.formats.layout import find_layout, numbered
+from safetrax.data.formats.arrays import BOX, NAMES, Found, feature_names
+from safetrax.data.formats.damage import (
+    check_unpacked,
+    first_bytes,
+    naming,
+    one_line,
+    package,
+    parsing,
+    what_is_it,
+)
 from safetrax.data.formats.meter import Meter
-from safetrax.data.formats.sheet import PLACE, Sheet
+from safetrax.data.formats.table_columns import METADATA, find_layout, numbered
+from safetrax.data.formats.table_rows import PLACE, Rows
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 from safetrax.files import atomic_path
@@ -30,7 +39,7 @@ from safetrax.files import atomic_path
 if TYPE_CHECKING:
     import pandas as pd
 
-    from safetrax.data.formats.arrow import Source
+    from safetrax.data.formats.table_sources import TableSource
 
 CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 _SUFFIXES = (*CSV_SUFFIXES, ".parquet")
@@ -82,6 +91,9 @@ def from_pandas(
         DataError: a column is missing or ambiguous, or holds an empty cell or a text; rows cannot be put in order;
             pyarrow is not installed.
     """
+    package("pyarrow", extra="pandas", purpose="a data frame")
+    from safetrax.data.formats.table_sources import FrameSource
+
     given = {
         "observations": observations,
         "actions": actions,
@@ -93,16 +105,13 @@ def from_pandas(
         "truncated": truncated,
         "next_observations": None if isinstance(next_observations, bool) else next_observations,
     }
-    package("pyarrow", extra="pandas", purpose="a data frame")
-    from safetrax.data.formats.arrow import FrameSource
-
     source = FrameSource(frame)
     named = {role: columns for role, columns in given.items() if columns is not None}
     layout = find_layout(source.names, named, next_observations=next_observations is not False)
-    sheet = Sheet(layout, source.rows, source.widths(layout.used))
+    rows = Rows(layout, source.rows, source.widths(layout.used))
     for first, part in source.parts(layout.numbers, layout.labels):
-        sheet.put(first, part)
-    return sheet.found(action_low, action_high).trajectories(info)
+        rows.put(first, part)
+    return rows.found(action_low, action_high).trajectories(info)
 
 
 def to_pandas(
@@ -154,7 +163,7 @@ def write_parquet(
     parquet = package("pyarrow.parquet", extra="pandas", purpose="writing Parquet files")
     names = _column_names(trajectories, observation_names, action_names)
     box = json.dumps({name: [float(bound) for bound in getattr(trajectories, name)] for name in BOX})
-    schema = arrow.table(_block(trajectories, names, 0, 1)).schema.with_metadata({b"safetrax": box.encode()})
+    schema = arrow.table(_block(trajectories, names, 0, 1)).schema.with_metadata({METADATA: box.encode()})
     with (
         atomic_path(Path(path)) as temporary,
         parquet.ParquetWriter(temporary, schema, use_dictionary=["episode"], compression="zstd") as writer,
@@ -190,41 +199,40 @@ def read_tables(path: Path, given: Mapping[str, Any], *, next_observations: bool
         raise DataError(
             f"{path} holds {kinds[0]} and {kinds[1]} files; put those of one log into a folder of its own."
         )
-    sources: list[Source] = []
+    sources: dict[Path, TableSource] = {}
     for file in files:
         with _reading(file):
-            sources.append(_open(file))
-            if sources[-1].box != sources[0].box:
+            sources[file] = _open(file)
+            if sources[file].box != sources[files[0]].box:
                 raise DataError(
                     f"its action box is not that of {files[0]}; load both, and put the actions into one box."
                 )
-    sheet: Sheet | None = None
-    rows = 0
-    pairs = list(zip(files, sources, strict=True))
-    for file, source in [pair for pair in pairs if pair[1].rows] or pairs[:1]:
+    rows: Rows | None = None
+    before = 0
+    for file in [file for file in files if sources[file].rows] or files[:1]:
+        source, folders = sources[file], _folders(file, path)
         with _reading(file):
-            folders = _folders(file, path)
             layout = find_layout(source.names, given, next_observations=next_observations, folders=tuple(folders))
             widths = source.widths(layout.used)
-            if sheet is None:
-                sheet = Sheet(layout, sum(source.rows for source in sources), widths)
-                check_unpacked(sheet.nbytes, sum(each.stat().st_size for each in files))
-                meter.expect(sheet.nbytes)
-            if different := sheet.differs(layout, widths):
+            if rows is None:
+                rows = Rows(layout, sum(each.rows for each in sources.values()), widths)
+                check_unpacked(rows.nbytes, sum(each.stat().st_size for each in files))
+                meter.expect(rows.nbytes)
+            if different := rows.differs(layout, widths):
                 raise DataError(
                     f"its columns are not those of {files[0]} ({different} differs); log the same in every file, or "
                     "load them one by one and join them by Trajectories.concatenate."
                 )
             if "episode" in given and layout.folders:
-                sheet.mark(rows, source.rows, {f"{key}=": folders[key] for key in layout.folders})
+                rows.mark(before, source.rows, {f"{key}=": folders[key] for key in layout.folders})
             elif len(files) > 1 or layout.folders:
-                sheet.mark(rows, source.rows, {PLACE: str(file.parent if layout.folders else file)})
+                rows.mark(before, source.rows, {PLACE: str(file.parent if layout.folders else file)})
             for first, part in source.parts(layout.numbers, layout.labels):
-                meter.advance(sheet.put(first, part, before=rows, text=source.text))
-            rows += source.rows
-    assert sheet is not None  # there is a file
+                meter.advance(rows.put(first, part, before=before, text=source.text))
+            before += source.rows
+    assert rows is not None  # there is a file
     with _reading(path):
-        return sheet.found(*(sources[0].box.get(name) for name in BOX))
+        return rows.found(*(sources[files[0]].box.get(name) for name in BOX))
 
 
 def sidecar_path(path: Path) -> Path:
@@ -260,9 +268,8 @@ def _kind(path: Path) -> str:
     return "CSV" if path.name.lower().endswith(CSV_SUFFIXES) else "Parquet"
 
 
-def _open(path: Path) -> Source:
-    from safetrax.data.formats.arrow import ParquetSource
-    from safetrax.data.formats.csv_files import CsvSource
+def _open(path: Path) -> TableSource:
+    from safetrax.data.formats.table_sources import CsvSource, ParquetSource
 
     words = what_is_it(start := first_bytes(path))
     if words and not (_kind(path) == "CSV" and start.startswith(b"\x1f\x8b")):
@@ -275,15 +282,15 @@ def _reading(path: Path) -> Iterator[None]:
     """Whatever is wrong with a file is a DataError that names it."""
     import pyarrow
 
-    with naming(path), parsing(pyarrow.ArrowException, EOFError, zlib.error, ValueError, RecursionError):
+    with naming(path), parsing((pyarrow.ArrowException, EOFError, zlib.error, ValueError, RecursionError)):
         try:
             yield
         except (pyarrow.ArrowException, csv.Error, UnicodeError) as error:
             if _kind(path) != "CSV":
                 raise
-            reason = " ".join(str(error).split()).rstrip(".")[:200]
             raise DataError(
-                f"it cannot be parsed as CSV ({reason}); write one row per transition under a header, in UTF-8."
+                f"it cannot be parsed as CSV ({one_line(error)}); write one row per transition under a header, in "
+                "UTF-8."
             ) from error
 
 
@@ -318,17 +325,14 @@ def _block(data: Trajectories, names: tuple[list[str], list[str]], first: int, l
     numbers = np.arange(first, min(last, data.num_transitions))
     episode = np.searchsorted(data.offsets, numbers, side="right") - 1
     columns = {"episode": episode, "step": numbers - data.offsets[episode]}
-    columns |= _split(names[0], data.observations[rows])
-    columns |= _split(names[1], data.actions[rows])
+    columns |= zip(names[0], data.observations[rows].T.copy(), strict=True)
+    columns |= zip(names[1], data.actions[rows].T.copy(), strict=True)
     columns |= {"reward": data.rewards[rows], "cost": data.costs[rows]}
     columns |= {"terminated": data.terminated[rows], "truncated": data.truncated[rows]}
     if data.next_observations is not None:
-        columns |= _split([f"next_{name}" for name in names[0]], data.next_observations[rows])
+        after = [f"next_{name}" for name in names[0]]
+        columns |= zip(after, data.next_observations[rows].T.copy(), strict=True)
     return columns
-
-
-def _split(names: Sequence[str], matrix: np.ndarray) -> dict[str, np.ndarray]:
-    return {name: np.ascontiguousarray(matrix[:, i]) for i, name in enumerate(names)}
 
 
 def _checked(entry: str, names: Sequence[str] | None, size: int) -> list[str]:

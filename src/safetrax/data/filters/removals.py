@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Float, Int64
 
-from safetrax.data.filters.base import Selection, State, require_task
-from safetrax.data.filters.ranges import Range, fraction_between, require_range
-from safetrax.data.segments import check_cost_limits, within_limit
+from safetrax.data.filters.base import FilterState, Selection, require_task
+from safetrax.data.segments import ROUNDING, check_cost_limits, within_limit
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 from safetrax.settings import require
+
+Range = tuple[float, float]
+"""A setting: lower and higher end of costs or returns."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +54,17 @@ class Inpaint(Selection):
         kept = np.arange(data.num_episodes)
         for p, q, u, v in self.ranges:
             costs, returns = data.cost_returns[kept], data.returns[kept]
-            looked_at = fraction_between(costs, p, q, low, high)
+            looked_at = _fraction_between(costs, p, q, low, high)
             if looked_at.any():
-                worst, best = returns[looked_at].min(), returns[looked_at].max()
-                kept = kept[~(looked_at & fraction_between(returns, u, v, float(worst), float(best)))]
+                worst, best = float(returns[looked_at].min()), float(returns[looked_at].max())
+                kept = kept[~(looked_at & _fraction_between(returns, u, v, worst, best))]
         return kept
 
     def advice(self, data: Trajectories) -> str:
         """Smaller rectangles."""
         return "its ranges cover them all; choose smaller ones."
 
-    def step(self, state: State) -> State:
+    def step(self, state: FilterState) -> FilterState:
         """Keep `episodes`, and the outliers."""
         kept = state.outliers.copy()
         kept[self.episodes(state.data)] = True
@@ -108,3 +110,28 @@ class Epsilon(Selection):
     def advice(self, data: Trajectories) -> str:
         """A smaller epsilon."""
         return f"their returns differ by {np.ptp(data.returns):.6g} only; choose an epsilon nearer to 0."
+
+
+def between(values: Float[np.ndarray, " E"], low: float, high: float) -> Bool[np.ndarray, " E"]:
+    """Whether each value is in [low, high], forgiving float32 rounding, as the benchmark's references have it."""
+    slack = ROUNDING * (1 + max(abs(low), abs(high)))
+    return np.asarray((values >= low - slack) & (values <= high + slack))
+
+
+def _fraction_between(
+    values: Float[np.ndarray, " E"], first: float, last: float, low: float, high: float
+) -> Bool[np.ndarray, " E"]:
+    """Whether each value is between two fractions of [low, high], ends included."""
+    span = high - low
+    return between(values, low + first * span, low + last * span)
+
+
+def require_range(name: str, value: Range | None) -> None:
+    """Check a setting that is a range, or None.
+
+    Raises:
+        ConfigError: it does not go from a lower to a higher finite number.
+    """
+    if value is not None:
+        low, high = value
+        require(math.isfinite(low) and math.isfinite(high) and low < high, name, value, "go from low to high")

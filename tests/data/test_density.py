@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safetrax.data.thinning import grid_cells, thin
+from safetrax.data.filters.density import grid_cells, thin
 from safetrax.errors import ConfigError, DataError
 
 

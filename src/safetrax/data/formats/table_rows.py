@@ -1,10 +1,10 @@
-"""The columns of a table, gathered part by part into the arrays of a data set, and their rows put in order."""
+"""The rows of a table, gathered part by part into the arrays of a data set, and put in order."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -12,23 +12,22 @@ import numpy as np
 from jaxtyping import Bool, Int, Int32, Int64
 
 from safetrax.data.columns import Values
-from safetrax.data.formats.found import Found, empty_matrix
-from safetrax.data.formats.layout import Layout
+from safetrax.data.formats.arrays import FLAGS, MATRICES, Found, empty_matrix
+from safetrax.data.formats.table_columns import Layout
 from safetrax.errors import DataError
 
-_MATRICES = ("observations", "actions", "next_observations")
 _VECTORS = {"reward": "rewards", "cost": "costs", "terminated": "terminated", "truncated": "truncated"}
 _COLUMNS_AT_ONCE = 8  # that are put in order with one copy
 _HALF_DAY = 12 * 3600
-CLOCK = {"time32[s]": 1, "time32[ms]": 10**3, "time64[us]": 10**6, "time64[ns]": 10**9}
-"""Kinds of moments that begin anew at midnight, and how many of their units are a second."""
+_CLOCK = {"time32[s]": 1, "time32[ms]": 10**3, "time64[us]": 10**6, "time64[ns]": 10**9}
+# kinds of moments that begin anew at midnight, and how many of their units are a second
 PLACE = ""
 """The label of where a row was read; no column is called so."""
 _APART = 'put the files of each run into a folder run=NAME, and name both: columns={"episode": ["run", "episode"]}'
 
 
-class Sheet:
-    """The columns of a known number of rows.
+class Rows:
+    """A known number of rows.
 
     Args:
         layout: which columns hold what.
@@ -38,24 +37,23 @@ class Sheet:
 
     def __init__(self, layout: Layout, rows: int, widths: Mapping[str, int]) -> None:
         self.layout, self._rows, self._widths = layout, rows, widths
-        self._matrices: dict[str, np.ndarray] = {}
-        self._at: dict[str, tuple[np.ndarray, slice]] = {}  # where the numbers of a column go
-        for field in _MATRICES:
-            columns = getattr(layout, field) or ()
-            ends = np.cumsum([widths[name] for name in columns], dtype=int)
-            if len(columns):
-                matrix = self._matrices[field] = empty_matrix(rows, int(ends[-1]))
-                for name, end in zip(columns, ends, strict=True):
-                    self._at[name] = matrix, slice(end - widths[name], end)
-        self._vectors: dict[str, np.ndarray] = {}
-        for role, field in _VECTORS.items():
-            if (name := getattr(layout, role)) is not None:
-                if widths[name] != 1:
+        self._arrays: dict[str, np.ndarray] = {}  # by field, to be filled
+        self._at: dict[str, np.ndarray] = {}  # where the numbers of a column go, (rows, width)
+        self._step = next(iter(layout.columns.get("step", ())), None)
+        for role, columns in layout.columns.items():
+            if role in MATRICES:
+                ends = np.cumsum([widths[name] for name in columns], dtype=int).tolist()
+                matrix = self._arrays[role] = empty_matrix(rows, ends[-1])
+                self._at |= {
+                    name: matrix[:, end - widths[name] : end] for name, end in zip(columns, ends, strict=True)
+                }
+            elif role in _VECTORS:
+                if (size := widths[columns[0]]) != 1:
                     raise DataError(
-                        f"column {name} holds lists of {widths[name]} numbers; {role} is one number per row."
+                        f"column {columns[0]} holds lists of {size} numbers; {role} is one number per row."
                     )
-                vector = self._vectors[field] = np.zeros(rows, np.float32)
-                self._at[name] = vector[:, None], slice(0, 1)
+                vector = self._arrays[_VECTORS[role]] = np.zeros(rows, np.float32)
+                self._at[columns[0]] = vector[:, None]
         self._codes: dict[str, np.ndarray] = {}  # of the label of every row, by column
         self._labels: dict[str, dict[Hashable, int]] = {}
         self._moments: list[np.ndarray] = []
@@ -64,11 +62,11 @@ class Sheet:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays that training reads."""
-        return sum(array.nbytes for array in (*self._matrices.values(), *self._vectors.values()))
+        return sum(array.nbytes for array in self._arrays.values())
 
     def differs(self, layout: Layout, widths: Mapping[str, int]) -> str | None:
         """A column, or key of folders, that is not the same in another file."""
-        mine, other = (set(plan.used) - set(plan.runs) | set(plan.folders) for plan in (self.layout, layout))
+        mine, other = (set(each.used) - set(each.runs) | set(each.folders) for each in (self.layout, layout))
         wide = (name for name, size in widths.items() if self._widths.get(name, size) != size)
         return next(iter(sorted(mine ^ other)), next(wide, None))
 
@@ -84,17 +82,17 @@ class Sheet:
         Raises:
             DataError: a cell is missing, or is not what the column should hold.
         """
-        from safetrax.data.formats.cells import labels, moments, numbers
+        from safetrax.data.formats.table_cells import labels, moments, numbers
 
-        layout, filled = self.layout, 0
+        filled = 0
         for name, cells in part.items():
             rows = slice(before + first, before + first + len(cells))
             if name in self._at:
-                array, place = self._at[name]
+                place = self._at[name][rows]
                 with np.errstate(over="ignore"):  # becomes inf, which validate() names with its row
-                    array[rows, place] = numbers(cells, name, first, size=self._widths[name], text=text)
-                filled += array[rows, place].nbytes
-            elif name == layout.step:
+                    place[...] = numbers(cells, name, first, size=self._widths[name], text=text)
+                filled += place.nbytes
+            elif name == self._step:
                 kind, found = moments(cells, name, first)
                 if self._kind not in ("", kind):
                     raise DataError(
@@ -103,8 +101,7 @@ class Sheet:
                 self._kind = kind
                 self._moments.append(found)
             else:
-                codes, entries = labels(cells, name, first, optional=name in layout.runs)
-                self._mark(name, rows, codes, entries)
+                self._mark(name, rows, *labels(cells, name, first, optional=name in self.layout.runs))
         return filled
 
     def mark(self, first: int, rows: int, labels: Mapping[str, str]) -> None:
@@ -120,7 +117,7 @@ class Sheet:
         """
         if not self._rows:
             raise DataError("the table has no rows; log at least one transition.")
-        flags = [self._vectors[field] != 0 for field in ("terminated", "truncated") if field in self._vectors]
+        flags = [self._arrays[field] != 0 for field in FLAGS if field in self._arrays]
         offsets: np.ndarray | None
         if self.layout.episode or self.layout.folders or (PLACE in self._labels and not flags):
             offsets = self._by_labels()
@@ -131,17 +128,15 @@ class Sheet:
                 "no column says which episode a row belongs to, or where episodes end; add a column episode (or "
                 "terminated and truncated), or name the column or the level of the index that does."
             )
-        empty = np.zeros(self._rows, np.bool_)
-        ends = {field: self._vectors.get(field, empty) for field in ("terminated", "truncated")}
         return Found(
-            columns={**self._matrices, **self._vectors, **ends},
+            columns=self._arrays,
             offsets=offsets,
             action_low=action_low,
             action_high=action_high,
             names=self.layout.names(self._widths),
         )
 
-    def _mark(self, name: str, rows: slice, codes: np.ndarray, entries: list[Any]) -> None:
+    def _mark(self, name: str, rows: slice, codes: np.ndarray, entries: Sequence[Hashable]) -> None:
         known = self._labels.setdefault(name, {})
         array = self._codes.setdefault(name, np.zeros(self._rows, np.int32))
         array[rows] = np.array([known.setdefault(entry, len(known)) for entry in entries], np.int32)[codes]
@@ -156,10 +151,9 @@ class Sheet:
             moments = np.concatenate(self._moments)
             back = ~ends[:-1] & (moments[1:] <= moments[:-1])
             if back.any():
-                row = int(np.argmax(back)) + 1
                 raise DataError(
-                    f"{self.layout.step} does not rise in row {row}, and no column says which episode a row belongs "
-                    "to; add a column episode, or sort the rows."
+                    f"{self._step} does not rise in row {int(np.argmax(back)) + 1}, and no column says which "
+                    "episode a row belongs to; add a column episode, or sort the rows."
                 )
         return None if places is None else np.concatenate([[0], np.flatnonzero(ends) + 1]).astype(np.int64)
 
@@ -170,68 +164,68 @@ class Sheet:
         episode = _numbered([codes for name, codes in self._codes.items() if name not in self.layout.runs])
         self._check_runs(episode)
         order = self._order(episode)
-        starts = np.concatenate([[0], np.flatnonzero(np.diff(episode if order is None else episode[order])) + 1])
+        starts = _changes(episode if order is None else episode[order])
         first = starts if order is None else order[starts]
         self._check_files(first, self._moments[0][first] if self._moments else None)
         if order is not None:
-            for array in self._vectors.values():
-                array[...] = array[order]
-            for matrix in self._matrices.values():  # a few columns at a time, which costs less memory than all
-                for i in range(0, matrix.shape[1], _COLUMNS_AT_ONCE):
-                    matrix[:, i : i + _COLUMNS_AT_ONCE] = matrix[order, i : i + _COLUMNS_AT_ONCE]
+            for array in self._arrays.values():
+                for i in range(0, array[0].size, _COLUMNS_AT_ONCE):  # which costs less memory than all at once
+                    columns = array[..., i : i + _COLUMNS_AT_ONCE] if array.ndim > 1 else array
+                    columns[...] = columns[order]
         return np.append(starts, self._rows).astype(np.int64)
 
     def _order(self, episode: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"] | None:
         """The rows in the order that they should have; None: they have it."""
         if not self._moments:
-            row = _comeback(episode)
-            if row is not None:
+            begins = _changes(episode)
+            _, first = np.unique(episode[begins], return_index=True)
+            again = np.delete(begins, first)  # where one goes on although another began in between
+            if len(again):
+                row = int(again[0])
                 raise DataError(
                     f"episode {self._name(row)} comes back in row {row}, after episode {self._name(row - 1)} began; "
                     "sort the rows by episode, name the column that orders them (step), or, if another column tells "
                     'those two apart, name both (episode=["run", "episode"]).'
                 )
             return None
-        self._moments = [np.concatenate(self._moments)]
-        moments = self._moments[0]
+        moments = np.concatenate(self._moments)
+        self._moments = [moments]
         if np.all((np.diff(episode) > 0) | ((np.diff(episode) == 0) & (moments[1:] > moments[:-1]))):
             return None
         order = np.lexsort((moments, episode))
         same = np.diff(episode[order]) == 0
         twice = same & (np.diff(moments[order]) == 0)
         if twice.any():
-            first, second = sorted(order[int(np.argmax(twice)) :][:2].tolist())
+            one, two = sorted(order[int(np.argmax(twice)) :][:2].tolist())
             raise DataError(
-                f"episode {self._name(first)} has {self.layout.step} {moments[first]} twice, in rows {first} and "
-                f"{second}; give every episode a name of its own (two columns may tell them apart together: "
+                f"episode {self._name(one)} has {self._step} {moments[one]} twice, in rows {one} and {two}; "
+                "give every episode a name of its own (two columns may tell them apart together: "
                 'episode=["run", "episode"]), and every row a step.'
             )
-        if self._kind in CLOCK and np.any(np.diff(order)[same] < 0):  # within an episode
+        if self._kind in _CLOCK and np.any(np.diff(order)[same] < 0):  # within an episode
             begin = order[np.concatenate([[True], ~same])]
             span = moments[order[np.concatenate([~same, [True]])]] - moments[begin]
-            if (long := span >= _HALF_DAY * CLOCK[self._kind]).any():
-                name = self._name(int(begin[np.argmax(long)]))
+            if (long := span >= _HALF_DAY * _CLOCK[self._kind]).any():
                 raise DataError(
-                    f"episode {name} has times of day 12 hours apart or more, which do not tell what is after "
-                    "midnight; log the date, too, or sort the rows and leave the column out."
+                    f"episode {self._name(int(begin[np.argmax(long)]))} has times of day 12 hours apart or more, "
+                    "which do not tell what is after midnight; log the date, too, or sort the rows and leave the "
+                    "column out."
                 )
         return np.asarray(order)
 
     def _check_runs(self, episode: Int[np.ndarray, " N"]) -> None:
         """Refuse an episode that goes on in another run, which its number alone does not tell."""
         _, first = np.unique(episode, return_index=True)
-        for column in self.layout.runs:
-            codes = self._codes.get(column)
-            if codes is None:
-                continue
+        for column in filter(self._codes.__contains__, self.layout.runs):
+            codes = self._codes[column]
             other = codes != codes[first][episode]
             if other.any():
                 row = int(np.argmax(other))
                 names = [*self.layout.episode, *self.layout.folders]
-                both = ", ".join(f'"{name}"' for name in (column, *names))
+                both, alone = (json.dumps(each, ensure_ascii=False) for each in ([column, *names], names))
                 raise DataError(
                     f"column {column} changes within episode {self._name(row)}, in row {row}; if it tells episodes "
-                    f'apart, name all: columns={{"episode": [{both}]}}, else only {{"episode": {json.dumps(names)}}}.'
+                    f'apart, name all: columns={{"episode": {both}}}, else only {{"episode": {alone}}}.'
                 )
 
     def _check_files(self, first: Int[np.ndarray, " E"], begin: np.ndarray | None) -> None:
@@ -246,7 +240,7 @@ class Sheet:
             return
         label = _numbered([self._codes[name] for name in self.layout.episode])
         if begin is None:
-            begins = np.flatnonzero(np.diff(places)) + 1  # of files
+            begins = _changes(places)[1:]  # of files
             lone = np.bincount(places[first]) == 1
             single = lone[places[begins]] & lone[places[begins - 1]]
             unclear = begins[(label[begins] == label[begins - 1]) & ~single]
@@ -269,6 +263,11 @@ class Sheet:
         return ", ".join(self._entry(name, row) for name in names or [PLACE])
 
 
+def _changes(values: Int[np.ndarray, " N"]) -> Int[np.ndarray, " changes"]:
+    """The rows in which another value begins, the first one included."""
+    return np.concatenate([[0], np.flatnonzero(np.diff(values)) + 1])
+
+
 def _numbered(codes: list[np.ndarray]) -> Int32[np.ndarray, " N"]:
     """A number for every row, from 0 in the order in which they appear, equal where all codes are."""
     if len(codes) == 1:
@@ -278,14 +277,6 @@ def _numbered(codes: list[np.ndarray]) -> Int32[np.ndarray, " N"]:
         _, joined = np.unique(joined * (int(code.max()) + 1) + code, return_inverse=True)
     _, first = np.unique(joined, return_index=True)
     return np.argsort(np.argsort(first)).astype(np.int32)[joined]
-
-
-def _comeback(episode: Int[np.ndarray, " N"]) -> int | None:
-    """The first row that goes on with an episode although another one began in between."""
-    begins = np.concatenate([[0], np.flatnonzero(np.diff(episode)) + 1])
-    _, first = np.unique(episode[begins], return_index=True)
-    again = np.setdiff1d(np.arange(len(begins)), first)
-    return int(begins[again[0]]) if len(again) else None
 
 
 def _check_spellings(labels: Iterable[Hashable]) -> None:

@@ -9,17 +9,21 @@ refused, never left out in silence.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-from safetrax.data.formats.found import NAMES
+from safetrax.data.formats.arrays import NAMES, listed
 from safetrax.errors import DataError
 
-_PREFIXES = {
+METADATA = b"safetrax"
+"""The entry of a Parquet file's own metadata that holds the action box, as JSON."""
+
+_FEATURES = {
     "observations": ("observation", "observations", "obs"),
     "actions": ("action", "actions"),
     "next_observations": ("next_observation", "next_observations", "next_obs", "new_obs"),
@@ -39,43 +43,39 @@ _RUNS = (
     *("session", "worker", "env", "rollout", "trajectory", "recording"),
 )
 _SLIP = 0.85  # likeness of words but for a slip of the pen
-_SHOWN = 24  # columns that an error lists
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Layout:
-    """The columns of a table by what they hold; None: there is none.
+    """The columns of a table by what they hold.
 
-    `episode` are the columns that tell episodes apart together; `folders` the `key=` of folders that do so, too;
-    `runs` columns that might have to.
+    Attributes:
+        columns: by role, those that there are; several columns of features, and several may tell episodes apart.
+        folders: the `key=` of folders that tell episodes apart, too.
+        runs: columns that might have to.
     """
 
-    observations: tuple[str, ...]
-    actions: tuple[str, ...]
-    reward: str
-    cost: str
-    episode: tuple[str, ...] = ()
-    step: str | None = None
-    terminated: str | None = None
-    truncated: str | None = None
-    next_observations: tuple[str, ...] | None = None
-    folders: tuple[str, ...] = ()
+    columns: Mapping[str, tuple[str, ...]]
+    folders: tuple[str, ...]
     runs: tuple[str, ...] = ()
 
     def names(self, widths: Mapping[str, int]) -> dict[str, list[str]]:
         """What the features are called, if they have more than numbers; `widths` has the size of every column."""
         found = {
-            entry: _feature_names(getattr(self, role), _PREFIXES[role], widths)
+            entry: _feature_names(self.columns[role], _FEATURES[role], widths)
             for entry, role in zip(NAMES, ("observations", "actions"), strict=True)
         }
         return {entry: names for entry, names in found.items() if names}
 
     @property
+    def episode(self) -> tuple[str, ...]:
+        """The columns that tell the episodes apart together."""
+        return self.columns.get("episode", ())
+
+    @property
     def numbers(self) -> tuple[str, ...]:
         """The columns of numbers, and the one that orders rows, which may hold times."""
-        singles = (self.reward, self.cost, self.terminated, self.truncated, self.step)
-        features = (*self.observations, *self.actions, *(self.next_observations or ()))
-        return (*features, *(name for name in singles if name))
+        return tuple(name for role, columns in self.columns.items() if role != "episode" for name in columns)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -109,40 +109,41 @@ def find_layout(
         DataError: a column is missing, ambiguous or used twice.
     """
     names = [name for name in table if name]
-    if len(set(names)) < len(names):
-        name = next(name for name in names if names.count(name) > 1)
+    if name := _twice(names):
         raise DataError(f"two columns are called {name!r}; rename one (a named level of an index is one, too).")
-    roles = [*_PREFIXES, *_SINGLES]
-    unknown = sorted(set(given) - set(roles))
-    if unknown:
+    roles = [*_FEATURES, *_SINGLES]
+    if unknown := sorted(set(given) - set(roles)):
         raise DataError(f"columns has the unknown entry {unknown[0]!r}; the known ones are {', '.join(roles)}.")
-    found: dict[str, Any] = {role: _many(role, names, given.get(role)) for role in ("observations", "actions")}
-    found |= {role: _one(role, names, given.get(role)) for role in _SINGLES if role != "episode"}
-    found["episode"], found["folders"] = _episode(names, folders, given.get("episode"))
-    if next_observations:
-        found["next_observations"] = _many("next_observations", names, given.get("next_observations"))
-    layout = Layout(**found)
-    used = layout.used
-    if len(set(used)) < len(used):
-        name = next(name for name in used if used.count(name) > 1)
+    found = {}
+    for role in roles:
+        if role == "episode":
+            found[role], keys = _episode(names, folders, given.get(role))
+        elif role != "next_observations" or next_observations:
+            found[role] = _columns(role, names, given.get(role))
+    layout = Layout({role: columns for role, columns in found.items() if columns}, keys)
+    used = set(layout.used)
+    if name := _twice(layout.used):
         raise DataError(f"the column {name!r} is used twice; give each role columns of its own.")
-    read = set(used)
-    _check_left_out(layout, [name for name in names if name not in read], given)
-    after = layout.next_observations
-    if after is not None and len(after) != len(layout.observations):
+    _check_left_out(layout, [name for name in names if name not in used], given)
+    now, after = (layout.columns.get(role, ()) for role in ("observations", "next_observations"))
+    if after and len(after) != len(now):
         raise DataError(
-            f"there are {len(after)} columns of next_observations but {len(layout.observations)} of observations; "
-            "log the same features."
+            f"there are {len(after)} columns of next_observations but {len(now)} of observations; log the same "
+            "features."
         )
     if isinstance(given.get("episode"), (list, tuple)):  # then it is meant
         return layout
     runs = (name for name in names if _key(name).removesuffix("id") in _RUNS and name not in used)
-    return Layout(**{**found, "runs": tuple(runs)})
+    return replace(layout, runs=tuple(runs))
 
 
 def numbered(names: Sequence[str]) -> bool:
     """Whether all names are whole numbers, so that they can be put in order."""
     return all(name.isdecimal() for name in names)
+
+
+def _twice(names: Sequence[str]) -> str | None:
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -151,65 +152,57 @@ def _key(name: str) -> str:
     return re.sub(r"[\W_]+", "", name).casefold()
 
 
-def _one(role: str, table: Sequence[str], given: object) -> str | None:
-    if given is not None:
-        return _existing(role, table, given)
-    usual = {_key(name) for name in _SINGLES[role]}
-    found = [name for name in table if _key(name) in usual]
-    if len(found) > 1:
-        raise _ambiguous(role, *found[:2])
-    if not found and role in _REQUIRED:
-        raise _missing(role, _SINGLES[role], table)
-    return found[0] if found else None
+def _is(name: str, words: Sequence[str]) -> bool:
+    """Whether a name is one of the words, in whatever spelling."""
+    return _key(name) in map(_key, words)
 
 
 def _episode(table: Sequence[str], folders: Sequence[str], given: object) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The columns, and the keys of folders, that tell the episodes apart."""
-    if isinstance(given, (list, tuple)):
-        if not given:
-            raise DataError("episode is empty; name at least one column.")
-        names = [name if name in folders else _existing("episode", table, name) for name in given]
-    elif given is not None:
-        names = [given if given in folders else _existing("episode", table, given)]
+    if given is None:
+        names = [*_columns("episode", table, None)]
+        names += [key for key in folders if _is(key, _SINGLES["episode"])]
     else:
-        usual = {_key(name) for name in _SINGLES["episode"]}
-        column = _one("episode", table, None)
-        names = [*([column] if column else []), *(key for key in folders if _key(key) in usual)]
+        entries: Sequence[Any] = given if isinstance(given, (list, tuple)) else [given]
+        names = [name if name in folders else _existing("episode", table, name) for name in entries]
+        if not names:
+            raise DataError("episode is empty; name at least one column.")
     columns = tuple(name for name in dict.fromkeys(names) if name in table)
     return columns, tuple(name for name in dict.fromkeys(names) if name in folders)
 
 
-def _many(role: str, table: Sequence[str], given: object) -> tuple[str, ...] | None:
-    if isinstance(given, str) and given.count("*") == 1:
-        before, after = given.split("*")
-        columns = [
-            name
-            for name in table
-            if name.startswith(before) and name.endswith(after) and len(name) > len(before) + len(after)
-        ]
-        if not columns:
-            raise DataError(f"{role}: no column is called {given}; the table has {_listed(table)}.")
-        return _in_order(columns, [name[len(before) : len(name) - len(after)] for name in columns])
-    if isinstance(given, str):
+def _columns(role: str, table: Sequence[str], given: object) -> tuple[str, ...]:
+    """The columns of a role; none where a log may do without them."""
+    if given is None and role in _FEATURES:
+        return _usual(role, table)
+    if given is None:
+        found = tuple(name for name in table if _is(name, _SINGLES[role]))
+        if len(found) > 1:
+            raise _ambiguous(role, *found[:2])
+        if not found and role in _REQUIRED:
+            raise _missing(role, _SINGLES[role], table)
+        return found
+    if role in _SINGLES:
         return (_existing(role, table, given),)
-    if given is not None:
-        if not isinstance(given, (list, tuple)) or not given:
-            raise DataError(f"{role} is {given!r}; name at least one column, or give a pattern such as {role[:3]}_*.")
-        return tuple(_existing(role, table, name) for name in given)
-    return _usual(role, table)
+    if isinstance(given, str) and given.count("*") == 1:
+        pattern = re.compile("(.+)".join(map(re.escape, given.split("*"))), re.DOTALL)
+        matches = [match for match in map(pattern.fullmatch, table) if match]
+        if not matches:
+            raise DataError(f"{role}: no column is called {given}; the table has {listed(table, 'columns')}.")
+        return _in_order([match[0] for match in matches], [match[1] for match in matches])
+    if not isinstance(given, (str, list, tuple)) or not len(given):
+        raise DataError(f"{role} is {given!r}; name at least one column, or give a pattern such as {role[:3]}_*.")
+    return tuple(_existing(role, table, name) for name in ([given] if isinstance(given, str) else given))
 
 
-def _usual(role: str, table: Sequence[str]) -> tuple[str, ...] | None:
-    """The columns of features by their usual names: `observation_*`, `observation.*`, or `observation` alone.
-
-    None where a log may do without them.
-    """
-    prefixes = _PREFIXES[role]
+def _usual(role: str, table: Sequence[str]) -> tuple[str, ...]:
+    """The columns of features by their usual names: `observation_*`, `observation.*`, or `observation` alone."""
+    prefixes = _FEATURES[role]
     groups = [[name for name in table if _suffix(name, prefix)] for prefix in prefixes]
-    groups += [[name] for name in table if _key(name) in map(_key, prefixes)]
+    groups += [[name] for name in table if _is(name, prefixes)]
     found = [columns for columns in groups if columns]
     if not found and role == "next_observations":
-        return None
+        return ()
     if not found:
         raise _missing(role, [f"{prefix}_*" for prefix in prefixes], table)
     if len(found) > 1:
@@ -235,22 +228,22 @@ def _usual(role: str, table: Sequence[str]) -> tuple[str, ...] | None:
 def _check_left_out(layout: Layout, left: Sequence[str], given: Mapping[str, Any]) -> None:
     """Refuse a column that is left out although it looks as if it belonged to a role that nobody named."""
     done = next((name for name in left if _key(name) in _EITHER_FLAG), None)
-    if done and not (layout.terminated or layout.truncated):
+    if done and not {"terminated", "truncated"} & set(layout.columns):
         raise DataError(
             f"column {done} may say that the environment ended the episode, or that a time limit did; say which: "
             f'columns={{"terminated": "{done}"}} or columns={{"truncated": "{done}"}}.'
         )
-    features = [prefix for prefixes in _PREFIXES.values() for prefix in prefixes]
+    features = [prefix for prefixes in _FEATURES.values() for prefix in prefixes]
     unknown = [name for name in left if not any(_suffix(name, prefix) for prefix in features)]
-    for role, prefixes in _PREFIXES.items():
-        if role not in given and getattr(layout, role):
+    for role, prefixes in _FEATURES.items():
+        if role not in given and role in layout.columns:
             begun = re.compile(rf"\W*(?:{'|'.join(prefixes)})[\W\d]", re.IGNORECASE)
             stems = ((name, re.sub(r"[\W_]*\d+\W*$|\..*$", "", name)) for name in unknown)
             slips = (name for name, stem in stems if begun.match(name) or (stem != name and _near(stem, prefixes)))
             if slip := next(slips, None):
                 raise DataError(f"column {slip!r} looks like one of the {role}; rename it, or {_named(role)}.")
     for role, words in _SINGLES.items():
-        if role in given or getattr(layout, role) or (role == "episode" and layout.folders):
+        if role in given or role in layout.columns or (role == "episode" and layout.folders):
             continue
         if slip := next((name for name in left if _near(name, words)), None):
             raise DataError(f"column {slip!r} looks like {role}; rename it, or {_named(role)}.")
@@ -269,9 +262,8 @@ def _ambiguous(role: str, one: str, other: str) -> DataError:
 
 def _suffix(name: str, prefix: str) -> str:
     """What follows `prefix_` or `prefix.`, or the number of `prefix[3]`, `prefix 3` and the like; else empty."""
-    number = re.fullmatch(rf"\W*{prefix}[_.\s\-\[(]*(\d+)\W*", name, re.IGNORECASE)
-    other = re.fullmatch(rf"\W*{prefix}[_.](.+)", name, re.IGNORECASE)
-    return (number or other or ["", ""])[1]
+    found = re.fullmatch(rf"\W*{prefix}(?:[_.\s\-\[(]*(\d+)\W*|[_.](.+))", name, re.IGNORECASE)
+    return found[1] or found[2] if found else ""
 
 
 def _in_order(columns: Sequence[str], suffixes: Sequence[str]) -> tuple[str, ...]:
@@ -288,7 +280,7 @@ def _feature_names(columns: Sequence[str], prefixes: Sequence[str], widths: Mapp
     counted = numbered(short) and list(map(int, short)) == list(range(len(short)))
     if counted and all(widths[name] == 1 for name in columns):
         return None
-    if len(columns) == 1 and _key(columns[0]) in map(_key, prefixes):
+    if len(columns) == 1 and _is(columns[0], prefixes):
         return None
     return [
         name if widths[column] == 1 else f"{name}_{i}"
@@ -299,22 +291,17 @@ def _feature_names(columns: Sequence[str], prefixes: Sequence[str], widths: Mapp
 
 def _existing(role: str, table: Sequence[str], name: object) -> str:
     if clean_name(name) not in table:
-        raise DataError(f"{role}: there is no column {name!r}; the table has {_listed(table)}.")
+        raise DataError(f"{role}: there is no column {name!r}; the table has {listed(table, 'columns')}.")
     return clean_name(name)
 
 
 def _missing(role: str, looked_for: Sequence[str], table: Sequence[str]) -> DataError:
     return DataError(
-        f"no column holds {role} (looked for {', '.join(looked_for)}); the table has {_listed(table)}; "
+        f"no column holds {role} (looked for {', '.join(looked_for)}); the table has {listed(table, 'columns')}; "
         f"{_named(role)}."
     )
 
 
 def _named(role: str) -> str:
-    example = '["..."]' if role in _PREFIXES else '"..."'
+    example = '["..."]' if role in _FEATURES else '"..."'
     return f'name it: load(path, columns={{"{role}": {example}}}) or from_pandas(frame, {role}={example})'
-
-
-def _listed(table: Sequence[str]) -> str:
-    more = len(table) - _SHOWN
-    return ", ".join(table[:_SHOWN]) + (f" and {more} more" if more > 0 else "") if table else "no columns"

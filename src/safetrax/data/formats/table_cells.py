@@ -6,6 +6,7 @@ Imports pyarrow, so it is imported by those who have found that it is there.
 from __future__ import annotations
 
 import contextlib
+from bisect import bisect_left
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -147,25 +148,23 @@ def _parsed(values: Any, parse: Callable[[Any], Any], column: str, first: int, w
     try:
         return parse(values)
     except pa.ArrowInvalid as error:
-        good, bad = 0, len(values)  # so many rows can be parsed, and so many cannot
-        while bad - good > 1:
-            middle = (good + bad) // 2
-            try:
-                parse(values[:middle])
-                good = middle
-            except pa.ArrowInvalid:
-                bad = middle
-        cell = values[good].as_py().strip()
+
+        def fails(row: int) -> bool:
+            with contextlib.suppress(pa.ArrowInvalid):
+                parse(values[: row + 1])
+                return False
+            return True
+
+        bad = bisect_left(range(len(values)), True, key=fails)
+        cell = values[bad].as_py().strip()
         if cell.casefold() in _MISSING:
-            raise empty_cell(column, first + good, cell) from error
+            raise empty_cell(column, first + bad, cell) from error
         remedy = (
             "write 1 or 0 for yes or no, a decimal point, and no sign between thousands, or leave the column out"
             if what == "number"
             else "write all rows of the column alike, as numbers or as 2024-05-01T12:00:00"
         )
-        raise DataError(
-            f"column {column} is {cell!r} in row {first + good}, which is no {what}; {remedy}."
-        ) from error
+        raise DataError(f"column {column} is {cell!r} in row {first + bad}, which is no {what}; {remedy}.") from error
 
 
 def _float_texts(values: Any) -> np.ndarray:
@@ -178,34 +177,23 @@ def _float_texts(values: Any) -> np.ndarray:
 
 
 def _moment_texts(values: Any) -> tuple[str, np.ndarray]:
-    values, zoned = pc.utf8_trim_whitespace(values), pa.timestamp("ns", "UTC")
-    for kind, steps in (
-        ("numbers", [pa.int64()]),
-        ("numbers", [pa.uint64()]),
-        ("numbers", [pa.float64()]),
-        ("times without a zone", [pa.timestamp("ns"), pa.int64()]),
-        ("times with a zone", [zoned, pa.int64()]),
-    ):
-        try:
-            cells = values
-            for step in steps:
-                cells = cells.cast(step)
-            if kind != "numbers" or not np.isnan(np.asarray(cells)).any():
-                return kind, np.asarray(cells)
-        except pa.ArrowInvalid:
-            continue
+    values = pc.utf8_trim_whitespace(values)
+    for kind in (pa.int64(), pa.uint64(), pa.float64(), pa.timestamp("ns"), pa.timestamp("ns", "UTC")):
+        with contextlib.suppress(pa.ArrowInvalid):
+            cells = values.cast(kind)
+            if types.is_timestamp(kind):
+                return f"times with{'' if kind.tz else 'out'} a zone", np.asarray(cells.cast(pa.int64()))
+            if not np.isnan(np.asarray(cells)).any():
+                return "numbers", np.asarray(cells)
     parts = pc.extract_regex(values, _CLOCK)
     if parts.null_count:
         raise pa.ArrowInvalid("neither numbers nor times")
-    whole = {
-        name: pc.if_else(pc.equal(cells, ""), "0", cells) for name, cells in zip("dhms", parts.flatten(), strict=True)
-    }
-    seconds = sum(
-        np.asarray(whole[name].cast(pa.int64())) * size for name, size in zip("dhm", (86400, 3600, 60), strict=True)
-    )
-    fraction = np.rint(np.asarray(whole["s"].cast(pa.float64())) * 1e9).astype(np.int64)
-    days = not np.asarray(pc.equal(parts.field("d"), "")).any()
-    return "durations" if days else "time64[ns]", seconds * 10**9 + fraction
+    *whole, fraction = (pc.if_else(pc.equal(cells, ""), "0", cells) for cells in parts.flatten())
+    sizes = (86400, 3600, 60)
+    seconds = sum(np.asarray(cells.cast(pa.int64())) * size for cells, size in zip(whole, sizes, strict=True))
+    nanoseconds = np.rint(np.asarray(fraction.cast(pa.float64())) * 1e9).astype(np.int64)
+    days = not pc.any(pc.equal(parts.field("d"), "")).as_py()
+    return "durations" if days else "time64[ns]", seconds * 10**9 + nanoseconds
 
 
 def _remedy(kind: Any) -> str:
