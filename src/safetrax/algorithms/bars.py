@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -29,22 +29,11 @@ from safetrax.data.trajectories import Trajectories
 from safetrax.losses.expectile import expectile_loss
 from safetrax.losses.regions import capped_exponential, straightened_exponential, tempered_value
 from safetrax.nets.denoiser import Denoiser
-from safetrax.nets.diffusion import SCHEDULES, ScheduleName
+from safetrax.nets.diffusion import ScheduleName
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP, xavier_uniform
 from safetrax.policies.diffusion import DiffusionActor, MostRewarding, MostRewardingWithin, Safest
-from safetrax.settings import require
-
-UnsafeName = Literal["escape", "regression", "literal"]
-UNSAFE: tuple[str, ...] = get_args(UnsafeName)
-BaselineName = Literal["value", "batch", "none"]
-BASELINES: tuple[str, ...] = get_args(BaselineName)
-TemperName = Literal["ratio", "penalty"]
-TEMPERS: tuple[str, ...] = get_args(TemperName)
-CandidateName = Literal["safest", "rewarding"]
-CANDIDATES: tuple[str, ...] = get_args(CandidateName)
-BootstrapName = Literal["average", "current"]
-BOOTSTRAPS: tuple[str, ...] = get_args(BootstrapName)
+from safetrax.settings import BelowOne, Count, Fraction, NonNegative, OpenFraction, Positive, Rate, Whole, require
 
 
 class BARSIndex(eqx.Module):
@@ -138,131 +127,88 @@ class BARS(Algorithm):
 
     raw_limit: bool = False
     """Compare discounted cost values with the episode's limit itself (as printed), not with its discounted share."""
-    continuation: float = 0.99
+    continuation: Rate = 0.99
     """alpha: an episode goes on with this probability, so that stage 1 discounts with alpha gamma."""
-    cost_expectile: float = 0.9
+    cost_expectile: OpenFraction = 0.9
     """V_c of stage 1 is the (1 - this) expectile of Q_c, tau."""
-    unsafe_loss: UnsafeName = "escape"
+    unsafe_loss: Literal["escape", "regression", "literal"] = "escape"
     """In unsafe states: "escape" minimises exp(+mu_2 A_c) of drawn actions, "regression" clones logged actions with
     weights exp(-mu_2 A_c), "literal" minimises exp(-mu_2 A_c) of drawn actions, as printed: it seeks cost."""
-    temper: TemperName = "ratio"
+    temper: Literal["ratio", "penalty"] = "ratio"
     """A_r where Q_c > delta: "ratio" is Q_r / Q_c (Eq. 7), "penalty" Q_r - |Q_r| (1 - 1/Q_c), which is never more."""
-    delta: float | None = None
+    delta: Positive | None = None
     """delta of Eq. 7. None: the limit, discounted unless `raw_limit`."""
-    least_delta: float = 1.0
+    least_delta: NonNegative = 1.0
     """delta is at least this: dividing by a Q_c below 1 would reward cost. 0: as printed."""
-    baseline: BaselineName = "value"
+    baseline: Literal["value", "batch", "none"] = "value"
     """Subtracted from A_r: "value" (V_r, a fifth critic), "batch" (the mean over the cloned), "none" (as printed)."""
     clone_unsafe_actions: bool = False
     """Weight 1 instead of 0 for unsafe actions in safe states: Eq. 9 as printed, against Algorithm 1."""
-    reward_temperature: float = 3.0
+    reward_temperature: NonNegative = 3.0
     """mu_1."""
-    cost_temperature: float = 5.0
+    cost_temperature: NonNegative = 5.0
     """mu_2."""
-    safe_weight: float = 1.0
+    safe_weight: NonNegative = 1.0
     """b_1, of the loss in safe states."""
-    unsafe_weight: float = 3.0
+    unsafe_weight: NonNegative = 3.0
     """b_2, of the loss in unsafe states."""
-    reward_weight_cap: float = 100.0
+    reward_weight_cap: Positive = 100.0
     """Greatest weight of a cloned action."""
-    cost_weight_cap: float = 150.0
+    cost_weight_cap: Positive = 150.0
     """Greatest exp(mu_2 A_c); beyond, the loss goes on in a straight line, so that its gradient stays."""
-    anchor_after: float = 0.5
+    anchor_after: Fraction = 0.5
     """Share of `updates` before the anchor, K_trust; 1: no anchor."""
-    anchor_weight: float = 1.0
+    anchor_weight: NonNegative = 1.0
     """Weight of the anchor within the loss in unsafe states."""
-    anchor_every: int = 5
+    anchor_every: Count = 5
     """Updates between two refreshments of what the policy is anchored to, k."""
-    bootstrap: BootstrapName = "average"
+    bootstrap: Literal["average", "current"] = "average"
     """Which policy draws a' of Eqs. 13 and 14: the moving average, or the current one."""
-    candidates: int = 16
+    candidates: Count = 16
     """Actions drawn per step when deployed, N."""
-    choice: CandidateName = "safest"
+    choice: Literal["safest", "rewarding"] = "safest"
     """Which of them is played: the one of least Q_c of stage 1 ("safest"), or, of those within the limit, the one of
     greatest Q_r ("rewarding")."""
-    diffusion_steps: int = 5
+    diffusion_steps: Count = 5
     """K."""
     schedule: ScheduleName = "vp"
     """Noise schedule, "vp" or "cosine"."""
-    width: int = 256
+    width: Count = 256
     """Units of the denoiser's residual blocks; their hidden layers have four times as many."""
-    blocks: int = 3
+    blocks: Whole = 3
     """Residual blocks."""
-    dropout: float = 0.1
+    dropout: BelowOne = 0.1
     """Share of a block's inputs dropped while cloning."""
-    ema_rate: float = 0.001
+    ema_rate: Rate = 0.001
     """Rate at which the deployed denoiser follows."""
-    hidden: tuple[int, ...] = (256, 256)
+    hidden: tuple[Count, ...] = (256, 256)
     """Units of each hidden layer of critics and values."""
-    discount: float = 0.99
+    discount: BelowOne = 0.99
     """gamma."""
     mask_ends: bool = True
     """Values end where an episode does; off: they go on, as printed."""
-    target_rate: float = 0.005
+    target_rate: Rate = 0.005
     """Rate at which target critics follow."""
-    learning_rate: float = 3e-4
+    learning_rate: Positive = 3e-4
     """Adam's step size for critics and values."""
-    policy_learning_rate: float = 3e-4
+    policy_learning_rate: Positive = 3e-4
     """Adam's step size for the denoiser."""
-    policy_batch_size: int = 1024
+    policy_batch_size: Count = 1024
     """Transitions per policy step, uniform with replacement."""
-    unsafe_batch_size: int = 256
+    unsafe_batch_size: Count = 256
     """Of these, how many in unsafe states actions are drawn for."""
-    critic_batch_size: int = 256
+    critic_batch_size: Count = 256
     """How many of the transitions the critics learn from."""
-    critic_updates: int = 1_000_000
+    critic_updates: Whole = 1_000_000
     """Updates of the first stage."""
-    updates: int = 1_000_000
+    updates: Whole = 1_000_000
     """Updates of the policy, with and without the anchor."""
 
     def __post_init__(self) -> None:
-        for name, allowed in (
-            ("unsafe_loss", UNSAFE),
-            ("temper", TEMPERS),
-            ("baseline", BASELINES),
-            ("choice", CANDIDATES),
-            ("schedule", SCHEDULES),
-            ("bootstrap", BOOTSTRAPS),
-        ):
-            require(getattr(self, name) in allowed, name, getattr(self, name), f"be one of {', '.join(allowed)}")
-        require(0 < self.cost_expectile < 1, "cost_expectile", self.cost_expectile, "lie in (0, 1)")
-        require(0 < self.continuation <= 1, "continuation", self.continuation, "lie in (0, 1]")
-        require(0 <= self.discount < 1, "discount", self.discount, "lie in [0, 1)")
-        require(0 <= self.dropout < 1, "dropout", self.dropout, "lie in [0, 1)")
-        require(0 <= self.anchor_after <= 1, "anchor_after", self.anchor_after, "lie in [0, 1]")
-        require(self.delta is None or self.delta > 0, "delta", self.delta, "be positive or none")
-        for name in ("target_rate", "ema_rate"):
-            require(0 < getattr(self, name) <= 1, name, getattr(self, name), "lie in (0, 1]")
+        super().__post_init__()
         for name in ("unsafe_batch_size", "critic_batch_size"):
-            require(
-                1 <= getattr(self, name) <= self.policy_batch_size,
-                name,
-                getattr(self, name),
-                "lie between 1 and policy_batch_size",
-            )
-        for name in (
-            "reward_temperature",
-            "cost_temperature",
-            "safe_weight",
-            "unsafe_weight",
-            "least_delta",
-            "anchor_weight",
-            "blocks",
-            "critic_updates",
-            "updates",
-        ):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "not be negative")
-        for name in (
-            "reward_weight_cap",
-            "cost_weight_cap",
-            "anchor_every",
-            "candidates",
-            "diffusion_steps",
-            "width",
-            "learning_rate",
-            "policy_learning_rate",
-        ):
-            require(getattr(self, name) > 0, name, getattr(self, name), "be positive")
+            size = getattr(self, name)
+            require(size <= self.policy_batch_size, name, size, "lie between 1 and policy_batch_size")
 
     @classmethod
     def preset(cls, suite: str, task: str | None = None) -> BARS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -26,7 +26,7 @@ from safetrax.errors import DataError
 from safetrax.nets.mlp import MLP, kaiming_uniform
 from safetrax.policies.actor import Actor
 from safetrax.policies.conditioned import ConditionedActor, with_cost
-from safetrax.settings import require
+from safetrax.settings import Count, Positive, Whole
 
 Mode = Literal["all", "safe", "risky", "boundary", "frontier", "conditioned"]
 
@@ -76,21 +76,14 @@ class BC(Algorithm):
     """Which episodes, C being an episode's cost. "all": every one. "safe": C within the limit. "risky": C at least
     twice the limit. "boundary": C above half the limit, at most one and a half limits. "frontier": near the most that
     was earned at each cost. "conditioned": every one, with C as an input that the limit replaces when deployed."""
-    hidden: tuple[int, ...] = (256, 256)
+    hidden: tuple[Count, ...] = (256, 256)
     """Units of each hidden layer."""
-    updates: int = 100_000
+    updates: Whole = 100_000
     """Gradient steps."""
-    batch_size: int = 512
+    batch_size: Count = 512
     """Transitions per batch, uniform with replacement."""
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
     """Adam's step size."""
-
-    def __post_init__(self) -> None:
-        modes = get_args(Mode)
-        require(self.mode in modes, "mode", self.mode, f"be one of {', '.join(modes)}")
-        require(self.updates >= 0, "updates", self.updates, "not be negative")
-        require(self.batch_size > 0, "batch_size", self.batch_size, "be positive")
-        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "be positive")
 
     @property
     def name(self) -> str:

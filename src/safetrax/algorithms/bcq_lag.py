@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
+from annotated_types import Ge, Le
 from jaxtyping import Array, Float, Key
 
 from safetrax.algorithms.base import Metrics, Spec
@@ -17,7 +18,7 @@ from safetrax.nets.cvae import clipped_normal
 from safetrax.nets.mlp import MLP
 from safetrax.policies.actor import Actor
 from safetrax.policies.perturbed import LATENT_BOUND, PerturbedActor, perturbed
-from safetrax.settings import require
+from safetrax.settings import Count
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,10 @@ class BCQLag(LagrangianCritics):
     `reward_critic_loss`, `cost_critic_loss` (summed over a critic's networks).
     """
 
-    perturbation: float = 0.05
+    perturbation: Annotated[float, Ge(0), Le(2)] = 0.05
     """Furthest that the policy moves a decoded action, as a share of half the action range, Phi."""
-    candidates: int = 1
+    candidates: Count = 1
     """Latents drawn per action when deployed. 1, as in OSRL: no choice. More: the best of those within the limit."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(0 <= self.perturbation <= 2, "perturbation", self.perturbation, "lie in [0, 2]")
-        require(self.candidates > 0, "candidates", self.candidates, "be positive")
 
     @property
     def name(self) -> str:

@@ -19,7 +19,7 @@ from safetrax.nets.cvae import clipped_normal
 from safetrax.nets.gaussian import SquashedGaussian
 from safetrax.policies.actor import Actor
 from safetrax.policies.perturbed import LATENT_BOUND
-from safetrax.settings import require
+from safetrax.settings import Count, NonNegative, Positive, Whole
 
 _LOG_ALPHA_BOUND = 5.0
 
@@ -64,27 +64,18 @@ class BEARLag(LagrangianCritics):
     weight).
     """
 
-    updates: int = 300_000
+    updates: Whole = 300_000
     """Gradient steps of every network."""
-    mmd_samples: int = 10
+    mmd_samples: Count = 10
     """Actions per state, of the policy and of the CVAE, that are compared."""
-    mmd_threshold: float = 0.05
+    mmd_threshold: NonNegative = 0.05
     """Distance that the policy may keep from the CVAE."""
-    kernel_width: float = 50.0
+    kernel_width: Positive = 50.0
     """sigma of the Gaussian kernel exp(-r^2 / (2 sigma)); r is a distance of actions before tanh."""
-    alpha_learning_rate: float = 1e-3
+    alpha_learning_rate: NonNegative = 1e-3
     """Step size of alpha's logarithm."""
-    start_policy_updates: int = 0
+    start_policy_updates: Whole = 0
     """Updates before the reward counts; until then the policy follows the CVAE and the cost critic."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("mmd_samples", "kernel_width"):
-            value = getattr(self, name)
-            require(value > 0, name, value, "be positive")
-        for name in ("mmd_threshold", "alpha_learning_rate", "start_policy_updates"):
-            value = getattr(self, name)
-            require(value >= 0, name, value, "not be negative")
 
     @property
     def name(self) -> str:

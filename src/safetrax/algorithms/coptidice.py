@@ -18,7 +18,6 @@ from safetrax.algorithms.policies import ActionBounds
 from safetrax.data.store import TRANSITION_FIELDS, Field, Store, TransitionIndex, Transitions
 from safetrax.data.trajectories import Trajectories
 from safetrax.losses.dice import (
-    DIVERGENCES,
     DivergenceName,
     advantage,
     flow_residual,
@@ -30,7 +29,7 @@ from safetrax.losses.likelihood import gaussian_log_prob, squashed_log_prob, uns
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.gaussian import SquashedGaussian
 from safetrax.policies.actor import Actor
-from safetrax.settings import require
+from safetrax.settings import BelowOne, Count, NonNegative, Positive, Whole
 
 _ZERO = 1e-3  # a weight below it takes no part in the cloning
 _GREAT = 5.0  # scaled reward per unit of cost: beyond it, rewards hardly matter
@@ -109,52 +108,34 @@ class COptiDICE(Algorithm):
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
     losses = ("policy_loss", "reward_critic_loss", "cost_critic_loss")
 
-    hidden: tuple[int, ...] = (256, 256)
+    hidden: tuple[Count, ...] = (256, 256)
     """Units of each hidden layer, of the policy and of the values."""
-    updates: int = 100_000
+    updates: Whole = 100_000
     """Gradient steps."""
-    batch_size: int = 512
+    batch_size: Count = 512
     """Transitions per batch, uniform with replacement."""
-    discount: float = 0.99
+    discount: BelowOne = 0.99
     """gamma."""
-    reward_scale: float = 0.1
+    reward_scale: Positive = 0.1
     """Factor on rewards. Only its ratio to `alpha` and to the multiplier's unit matters."""
     divergence: DivergenceName = "soft-chi2"
     """f, by which the weights' distance from 1 is measured."""
-    alpha: float = 0.5
+    alpha: Positive = 0.5
     """Strength of the divergence, in scaled rewards: the larger, the closer to plain cloning."""
-    cost_divergence: float = 0.01
+    cost_divergence: NonNegative = 0.01
     """epsilon, the divergence that the cost's upper bound allows for, in nats; 0: no upper bound, E[w c] itself."""
-    critics: int = 2
+    critics: Count = 2
     """Networks per value function, of which the least value counts."""
-    policy_learning_rate: float = 1e-4
+    policy_learning_rate: Positive = 1e-4
     """Adam's step size of the policy."""
-    critic_learning_rate: float = 1e-4
+    critic_learning_rate: Positive = 1e-4
     """Adam's step size of nu and chi."""
-    multiplier_learning_rate: float = 1e-4
+    multiplier_learning_rate: Positive = 1e-4
     """Adam's step size of lambda and tau, before their softplus."""
-    cloning_noise: float = 0.1
+    cloning_noise: NonNegative = 0.1
     """Noise on cloned observations and actions, in standard deviations of each dimension over the data."""
     osrl_compat: bool = False
     """Reproduce OSRL's flaws, see above: its published results are near those of no constraint."""
-
-    def __post_init__(self) -> None:
-        require(self.divergence in DIVERGENCES, "divergence", self.divergence, f"be one of {DIVERGENCES}")
-        require(0 <= self.discount < 1, "discount", self.discount, "lie in [0, 1)")
-        for name in ("updates", "cost_divergence", "cloning_noise"):
-            value = getattr(self, name)
-            require(value >= 0, name, value, "not be negative")
-        for name in (
-            "batch_size",
-            "reward_scale",
-            "alpha",
-            "critics",
-            "policy_learning_rate",
-            "critic_learning_rate",
-            "multiplier_learning_rate",
-        ):
-            value = getattr(self, name)
-            require(value > 0, name, value, "be positive")
 
     @property
     def name(self) -> str:

@@ -24,7 +24,7 @@ from safetrax.nets.cvae import CVAE
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.gaussian import SquashedGaussian
 from safetrax.policies.actor import Actor
-from safetrax.settings import require
+from safetrax.settings import BelowOne, Count, Fraction, NonNegative, Positive, Rate, Whole
 
 _LOG_ALPHA_BOUND = 5.0
 
@@ -100,66 +100,45 @@ class CPQ(Algorithm):
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
     losses = ("policy_loss", "reward_critic_loss", "cost_critic_loss")
 
-    hidden: tuple[int, ...] = (256, 256)
+    hidden: tuple[Count, ...] = (256, 256)
     """Units of each hidden layer, of the policy and of the critics."""
-    cvae_hidden: int = 400
+    cvae_hidden: Count = 400
     """Units of each of the CVAE's two hidden layers."""
-    updates: int = 100_000
+    updates: Whole = 100_000
     """Gradient steps."""
-    batch_size: int = 512
+    batch_size: Count = 512
     """Transitions per batch, uniform with replacement."""
-    discount: float = 0.99
+    discount: Fraction = 0.99
     """gamma."""
-    reward_scale: float = 0.1
+    reward_scale: Positive = 0.1
     """Factor on rewards."""
     reward_shift: float = 0.0
     """Added to every reward before scaling. Choose it so that none is negative: to earn nothing is the penalty."""
-    critics: int = 2
+    critics: Count = 2
     """Networks per critic, of which the least value counts."""
-    samples: int = 10
+    samples: Count = 10
     """Draws of the policy per state for the penalty."""
-    ood_quantile: float = 0.75
+    ood_quantile: BelowOne = 0.75
     """Draws with a divergence above this quantile of the batch's count as outside of the data."""
-    ood_factor: float = 1.5
+    ood_factor: NonNegative = 1.5
     """How many thresholds the flagged draws' cost values are raised to; the penalty's weight grows while their mean
     is less."""
-    kl_weight: float = 0.5
+    kl_weight: NonNegative = 0.5
     """Weight of the CVAE's divergence from its prior, beta."""
-    policy_learning_rate: float = 1e-4
+    policy_learning_rate: Positive = 1e-4
     """Adam's step size of the policy."""
-    critic_learning_rate: float = 1e-3
+    critic_learning_rate: Positive = 1e-3
     """Adam's step size of both critics."""
-    cvae_learning_rate: float = 1e-3
+    cvae_learning_rate: Positive = 1e-3
     """Adam's step size of the CVAE."""
-    alpha_learning_rate: float = 1e-4
+    alpha_learning_rate: Positive = 1e-4
     """Step size of the penalty's weight, on its logarithm."""
-    target_rate: float = 0.005
+    target_rate: Rate = 0.005
     """Rate at which target networks follow, tau."""
     cost_done: bool = False
     """Cost values end where an episode does. False: costs go on after its last state (OSRL)."""
     osrl_compat: bool = False
     """Leave out what has no effect in OSRL: the penalty, and with it the CVAE."""
-
-    def __post_init__(self) -> None:
-        require(0 <= self.discount <= 1, "discount", self.discount, "lie in [0, 1]")
-        require(0 <= self.ood_quantile < 1, "ood_quantile", self.ood_quantile, "lie in [0, 1)")
-        require(0 < self.target_rate <= 1, "target_rate", self.target_rate, "lie in (0, 1]")
-        for name in ("updates", "ood_factor", "kl_weight"):
-            value = getattr(self, name)
-            require(value >= 0, name, value, "not be negative")
-        for name in (
-            "cvae_hidden",
-            "batch_size",
-            "reward_scale",
-            "critics",
-            "samples",
-            "policy_learning_rate",
-            "critic_learning_rate",
-            "cvae_learning_rate",
-            "alpha_learning_rate",
-        ):
-            value = getattr(self, name)
-            require(value > 0, name, value, "be positive")
 
     @property
     def name(self) -> str:

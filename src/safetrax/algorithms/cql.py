@@ -17,7 +17,7 @@ from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import Learner, Tracked
 from safetrax.algorithms.policies import ActionBounds
-from safetrax.algorithms.standardisation import ReturnRange, RewardIndex, require_return_range, value_warnings
+from safetrax.algorithms.standardisation import ReturnRange, RewardIndex, value_warnings
 from safetrax.data.store import TRANSITION_FIELDS, Field, Store, Transitions
 from safetrax.data.trajectories import Trajectories
 from safetrax.losses.conservative import conservative_gap
@@ -26,7 +26,7 @@ from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.gaussian import SquashedGaussian
 from safetrax.nets.mlp import MLP, Initialiser, kaiming_uniform
 from safetrax.policies.actor import Actor
-from safetrax.settings import require
+from safetrax.settings import Count, Fraction, NonNegative, Positive, Rate, Whole
 
 _LOG_STD_BOUNDS = (-20.0, 2.0)
 _OUTPUT_GAIN = 1e-2  # fresh policies hardly depend on the state, fresh critics are near zero
@@ -90,51 +90,33 @@ class CQL(Algorithm):
     losses = ("policy_loss", "reward_critic_loss")
     reference_std: ClassVar[float | None] = 1e-3
 
-    penalty_weight: float = 10.0
+    penalty_weight: NonNegative = 10.0
     """alpha of CQL: weight of the penalty against the squared error of each critic; 0: none."""
-    penalty_temperature: float = 1.0
+    penalty_temperature: Positive = 1.0
     """Of the soft maximum in the penalty."""
-    samples: int = 10
+    samples: Count = 10
     """Actions drawn for the penalty, each uniformly, from pi(s) and from pi(s')."""
     target_entropy: float = -1.0
     """Entropy of the policy, in nats per action dimension, that the temperature is tuned for."""
     return_range: ReturnRange = "horizon"
     """Rewards are multiplied so that the logged episodes' returns span it. "horizon": as many as an episode of the
     task has steps, or the longest of the log where the task is not known; None: rewards as they are."""
-    reward_scale: float = 1.0
+    reward_scale: Positive = 1.0
     """A further factor on rewards."""
-    hidden: tuple[int, ...] = (256, 256, 256)
+    hidden: tuple[Count, ...] = (256, 256, 256)
     """Units of each hidden layer of policy and critics."""
-    discount: float = 0.99
+    discount: Fraction = 0.99
     """gamma."""
-    target_rate: float = 0.005
+    target_rate: Rate = 0.005
     """tau: how far the target critics move towards the critics in each update."""
-    policy_learning_rate: float = 3e-5
+    policy_learning_rate: Positive = 3e-5
     """Adam's step size for the policy and the temperature."""
-    critic_learning_rate: float = 3e-4
+    critic_learning_rate: Positive = 3e-4
     """Adam's step size for the critics."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Transitions per batch, uniform with replacement."""
-    updates: int = 1_000_000
+    updates: Whole = 1_000_000
     """Gradient steps."""
-
-    def __post_init__(self) -> None:
-        for name in ("penalty_weight", "updates"):
-            value = getattr(self, name)
-            require(value >= 0, name, value, "not be negative")
-        for name in (
-            "penalty_temperature",
-            "samples",
-            "reward_scale",
-            "policy_learning_rate",
-            "critic_learning_rate",
-            "batch_size",
-        ):
-            value = getattr(self, name)
-            require(value > 0, name, value, "be positive")
-        require_return_range(self.return_range)
-        require(0 <= self.discount <= 1, "discount", self.discount, "lie in [0, 1]")
-        require(0 < self.target_rate <= 1, "target_rate", self.target_rate, "lie in (0, 1]")
 
     @property
     def uses_cost_limit(self) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from annotated_types import Ge
 from jaxtyping import Array, Float, Key
 
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
@@ -23,16 +24,11 @@ from safetrax.data.trajectories import Trajectories
 from safetrax.losses.expectile import expectile_loss
 from safetrax.losses.feasibility import constraint_value, feasibility_target, feasibility_weights
 from safetrax.nets.denoiser import Denoiser
-from safetrax.nets.diffusion import SCHEDULES, ScheduleName
+from safetrax.nets.diffusion import ScheduleName
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP, xavier_uniform
 from safetrax.policies.diffusion import DiffusionActor, MostRewarding, Safest
-from safetrax.settings import require
-
-ConstraintName = Literal["feasibility", "cost"]
-CONSTRAINTS: tuple[str, ...] = get_args(ConstraintName)
-CandidateName = Literal["safest", "rewarding"]
-CANDIDATES: tuple[str, ...] = get_args(CandidateName)
+from safetrax.settings import BelowOne, Count, NonNegative, OpenFraction, Positive, Rate, Whole, require
 
 
 class FISORIndex(eqx.Module):
@@ -98,98 +94,66 @@ class FISOR(Algorithm):
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
     losses = ("policy_loss", "reward_critic_loss", "cost_critic_loss")
 
-    constraint: ConstraintName = "feasibility"
+    constraint: Literal["feasibility", "cost"] = "feasibility"
     """What is learnt of costs: "feasibility" (whether they can be avoided) or "cost" (how much there will be)."""
-    violation: float = 25.0
+    violation: Positive = 25.0
     """Constraint value of a step with a cost; a step without has -1."""
-    cost_temperature: float = 5.0
+    cost_temperature: NonNegative = 5.0
     """Inverse temperature of the weights in infeasible states."""
-    reward_temperature: float = 3.0
+    reward_temperature: NonNegative = 3.0
     """Inverse temperature of the weights in feasible states."""
-    cost_weight_cap: float = 150.0
+    cost_weight_cap: Positive = 150.0
     """Greatest weight in infeasible states."""
-    cost_weight_floor: float = 0.0
+    cost_weight_floor: NonNegative = 0.0
     """Least weight in infeasible states."""
-    reward_weight_cap: float = 100.0
+    reward_weight_cap: Positive = 100.0
     """Greatest weight in feasible states."""
-    reward_expectile: float = 0.9
+    reward_expectile: OpenFraction = 0.9
     """V_r is this expectile of Q_r."""
-    cost_expectile: float = 0.9
+    cost_expectile: OpenFraction = 0.9
     """V_h is the (1 - this) expectile of Q_h."""
-    candidates: int = 16
+    candidates: Count = 16
     """Actions drawn per step when deployed, N."""
-    choice: CandidateName = "safest"
+    choice: Literal["safest", "rewarding"] = "safest"
     """Which of them is played: the one of least Q_h ("safest") or of greatest Q_r ("rewarding")."""
-    diffusion_steps: int = 5
+    diffusion_steps: Count = 5
     """K."""
     schedule: ScheduleName = "vp"
     """Noise schedule, "vp" or "cosine"."""
-    width: int = 256
+    width: Count = 256
     """Units of the denoiser's residual blocks; their hidden layers have four times as many."""
-    blocks: int = 3
+    blocks: Whole = 3
     """Residual blocks."""
-    dropout: float = 0.1
+    dropout: BelowOne = 0.1
     """Share of a block's inputs dropped in training."""
-    ema_rate: float = 0.001
+    ema_rate: Rate = 0.001
     """Rate at which the deployed denoiser follows."""
-    hidden: tuple[int, ...] = (256, 256)
+    hidden: tuple[Count, ...] = (256, 256)
     """Units of each hidden layer of critics and values."""
-    discount: float = 0.99
+    discount: BelowOne = 0.99
     """gamma."""
-    target_rate: float = 0.005
+    target_rate: Rate = 0.005
     """Rate at which target critics follow."""
-    learning_rate: float = 3e-4
+    learning_rate: Positive = 3e-4
     """Adam's step size for critics and values."""
-    policy_learning_rate: float = 3e-4
+    policy_learning_rate: Positive = 3e-4
     """Adam's first step size for the denoiser; it falls to zero along a half cosine."""
-    policy_decay: float = 1.5
+    policy_decay: Annotated[float, Ge(1)] = 1.5
     """Length of that cosine as a multiple of all policy steps: 1.5 ends at a quarter of the first step size."""
-    policy_batch_size: int = 1024
+    policy_batch_size: Count = 1024
     """Transitions per policy step, uniform with replacement."""
-    policy_steps: int = 2
+    policy_steps: Count = 2
     """Policy steps per update."""
-    critic_batch_size: int = 256
+    critic_batch_size: Count = 256
     """How many of the first policy step's transitions the critics learn from."""
-    updates: int = 1_000_000
+    updates: Whole = 1_000_000
     """Updates of everything."""
 
     def __post_init__(self) -> None:
-        require(self.constraint in CONSTRAINTS, "constraint", self.constraint, f"be one of {', '.join(CONSTRAINTS)}")
-        require(self.choice in CANDIDATES, "choice", self.choice, f"be one of {', '.join(CANDIDATES)}")
-        require(self.schedule in SCHEDULES, "schedule", self.schedule, f"be one of {', '.join(SCHEDULES)}")
-        for name in ("reward_expectile", "cost_expectile"):
-            require(0 < getattr(self, name) < 1, name, getattr(self, name), "lie in (0, 1)")
-        require(0 <= self.discount < 1, "discount", self.discount, "lie in [0, 1)")
-        require(0 <= self.dropout < 1, "dropout", self.dropout, "lie in [0, 1)")
-        for name in ("target_rate", "ema_rate"):
-            require(0 < getattr(self, name) <= 1, name, getattr(self, name), "lie in (0, 1]")
-        require(
-            0 <= self.cost_weight_floor <= self.cost_weight_cap,
-            "cost_weight_floor",
-            self.cost_weight_floor,
-            "lie between 0 and cost_weight_cap",
-        )
-        require(self.policy_decay >= 1, "policy_decay", self.policy_decay, "be at least 1")
-        require(
-            1 <= self.critic_batch_size <= self.policy_batch_size,
-            "critic_batch_size",
-            self.critic_batch_size,
-            "lie between 1 and policy_batch_size",
-        )
-        for name in ("cost_temperature", "reward_temperature", "updates", "blocks"):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "not be negative")
-        for name in (
-            "violation",
-            "cost_weight_cap",
-            "reward_weight_cap",
-            "candidates",
-            "diffusion_steps",
-            "width",
-            "learning_rate",
-            "policy_learning_rate",
-            "policy_steps",
-        ):
-            require(getattr(self, name) > 0, name, getattr(self, name), "be positive")
+        super().__post_init__()
+        low, high, batch = self.cost_weight_floor, self.cost_weight_cap, self.critic_batch_size
+        require(low <= high, "cost_weight_floor", low, "lie between 0 and cost_weight_cap")
+        require(batch <= self.policy_batch_size, "critic_batch_size", batch, "lie between 1 and policy_batch_size")
 
     @property
     def name(self) -> str:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from annotated_types import Lt
 from jaxtyping import Array, Float, Key
 
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import Learner, Tracked
 from safetrax.algorithms.policies import ActionBounds
-from safetrax.algorithms.standardisation import ReturnRange, RewardIndex, require_return_range, value_warnings
+from safetrax.algorithms.standardisation import ReturnRange, RewardIndex, value_warnings
 from safetrax.data.store import TRANSITION_FIELDS, Field, Store
 from safetrax.data.trajectories import Trajectories
 from safetrax.losses.expectile import expectile_loss
@@ -23,7 +24,7 @@ from safetrax.losses.likelihood import gaussian_log_prob
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP
 from safetrax.policies.actor import Actor
-from safetrax.settings import require
+from safetrax.settings import Count, Fraction, NonNegative, OpenFraction, Positive, Rate, Whole
 
 _LARGEST_LOG_STD = 2.0
 
@@ -80,48 +81,31 @@ class IQL(Algorithm):
     losses = ("policy_loss", "value_loss", "reward_critic_loss")
     reference_std: ClassVar[float | None] = 1e-3
 
-    expectile: float = 0.7
+    expectile: OpenFraction = 0.7
     """Which expectile of Q over logged actions V is; 0.5: their mean, towards 1: the best action's value."""
-    inverse_temperature: float = 3.0
+    inverse_temperature: NonNegative = 3.0
     """beta: the greater, the more the policy keeps to actions of high advantage; 0: behaviour cloning."""
-    weight_cap: float = 100.0
+    weight_cap: Positive = 100.0
     """Greatest weight of a transition in the policy's loss."""
     return_range: ReturnRange = "horizon"
     """Rewards are multiplied so that the logged episodes' returns span it. "horizon": as many as an episode of the
     task has steps, or the longest of the log where the task is not known; None: rewards as they are."""
     squashed_mean: bool = True
     """The policy's mean goes through tanh (CORL). False: it is free and clipped when deployed (JAX-CORL)."""
-    smallest_log_std: float = -20.0
+    smallest_log_std: Annotated[float, Lt(_LARGEST_LOG_STD)] = -20.0
     """Lower bound of the policy's log standard deviation (JAX-CORL: -5)."""
-    hidden: tuple[int, ...] = (256, 256)
+    hidden: tuple[Count, ...] = (256, 256)
     """Units of each hidden layer of policy, critics and value."""
-    discount: float = 0.99
+    discount: Fraction = 0.99
     """gamma."""
-    target_rate: float = 0.005
+    target_rate: Rate = 0.005
     """tau: how far the target critics move towards the critics in each update."""
-    learning_rate: float = 3e-4
+    learning_rate: Positive = 3e-4
     """Adam's step size; the policy's falls to zero along a half cosine over `updates`."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Transitions per batch, uniform with replacement."""
-    updates: int = 1_000_000
+    updates: Whole = 1_000_000
     """Gradient steps."""
-
-    def __post_init__(self) -> None:
-        require(0 < self.expectile < 1, "expectile", self.expectile, "lie in (0, 1)")
-        require(self.inverse_temperature >= 0, "inverse_temperature", self.inverse_temperature, "not be negative")
-        require_return_range(self.return_range)
-        require(
-            self.smallest_log_std < _LARGEST_LOG_STD,
-            "smallest_log_std",
-            self.smallest_log_std,
-            f"be less than {_LARGEST_LOG_STD:g}",
-        )
-        require(0 <= self.discount <= 1, "discount", self.discount, "lie in [0, 1]")
-        require(0 < self.target_rate <= 1, "target_rate", self.target_rate, "lie in (0, 1]")
-        for name in ("weight_cap", "learning_rate", "batch_size"):
-            value = getattr(self, name)
-            require(value > 0, name, value, "be positive")
-        require(self.updates >= 0, "updates", self.updates, "not be negative")
 
     @property
     def uses_cost_limit(self) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from annotated_types import MinLen
 from jaxtyping import Array, Bool, Float, Key
 
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
@@ -23,7 +24,7 @@ from safetrax.losses.latent import kl_to_standard_normal
 from safetrax.nets.cvae import CVAE
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP
-from safetrax.settings import require
+from safetrax.settings import Count, Fraction, NonNegative, Positive, Whole
 
 P = TypeVar("P", bound=eqx.Module)
 
@@ -136,55 +137,38 @@ class LagrangianCritics(Algorithm):
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
     losses = ("policy_loss", "reward_critic_loss", "cost_critic_loss")
 
-    updates: int = 100_000
+    updates: Whole = 100_000
     """Gradient steps of every network."""
-    batch_size: int = 512
+    batch_size: Count = 512
     """Transitions per batch, uniform with replacement."""
-    hidden: tuple[int, ...] = (256, 256)
+    hidden: Annotated[tuple[Count, ...], MinLen(1)] = (256, 256)
     """Units of each hidden layer of the policy and of each critic."""
-    cvae_hidden: int = 400
+    cvae_hidden: Count = 400
     """Units of each of the two hidden layers of the CVAE's encoder and decoder."""
-    discount: float = 0.99
+    discount: Fraction = 0.99
     """gamma, of rewards and of costs."""
-    target_rate: float = 0.005
+    target_rate: Fraction = 0.005
     """Share by which the targets move towards their networks at each update, tau."""
-    reward_scale: float = 0.1
+    reward_scale: Positive = 0.1
     """Rewards are multiplied by it; costs are not."""
-    samples: int = 10
+    samples: Count = 10
     """Actions per next state of which a critic's target takes the best, and of the cost the worst."""
-    min_weight: float = 0.75
+    min_weight: Fraction = 0.75
     """Weight of the smaller of the two groups' values in a target; the larger has the rest."""
-    group_size: int = 2
+    group_size: Count = 2
     """Networks in each of a critic's two groups, whose value is their least."""
-    kl_weight: float = 0.5
+    kl_weight: NonNegative = 0.5
     """Weight of the CVAE's divergence from the prior, beta."""
-    gains: tuple[float, float, float] = (0.1, 0.003, 0.001)
+    gains: tuple[NonNegative, NonNegative, NonNegative] = (0.1, 0.003, 0.001)
     """Proportional, integral and derivative gain of the Lagrange multiplier."""
     cost_done: bool = False
     """The end of an episode ends its cost return. As in OSRL it does not: costs go on beyond the episode."""
-    policy_learning_rate: float = 1e-3
+    policy_learning_rate: Positive = 1e-3
     """Adam's step size for the policy."""
-    critic_learning_rate: float = 1e-3
+    critic_learning_rate: Positive = 1e-3
     """Adam's step size for the critics."""
-    cvae_learning_rate: float = 1e-3
+    cvae_learning_rate: Positive = 1e-3
     """Adam's step size for the CVAE."""
-
-    def __post_init__(self) -> None:
-        require(len(self.hidden) > 0, "hidden", self.hidden, "name at least one layer")
-        for name in ("batch_size", "cvae_hidden", "samples", "group_size", "reward_scale"):
-            value = getattr(self, name)
-            require(value > 0, name, value, "be positive")
-        for name in ("policy_learning_rate", "critic_learning_rate", "cvae_learning_rate"):
-            value = getattr(self, name)
-            require(value > 0, name, value, "be positive")
-        for name in ("updates", "kl_weight"):
-            value = getattr(self, name)
-            require(value >= 0, name, value, "not be negative")
-        for name in ("discount", "target_rate", "min_weight"):
-            value = getattr(self, name)
-            require(0 <= value <= 1, name, value, "lie in [0, 1]")
-        valid = len(self.gains) == 3 and all(gain >= 0 for gain in self.gains)
-        require(valid, "gains", self.gains, "be three numbers, none negative")
 
     def index(self, trajectories: Trajectories, cost_limit: float) -> LagrangianIndex:
         """All transitions, and the discounted threshold for the longest episode's length."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from annotated_types import Ge, Gt, Le
 from jaxtyping import Array, Float, Key
 
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, Variant, keep_state
@@ -24,7 +26,7 @@ from safetrax.nets.cvae import CVAE, Decoder
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP
 from safetrax.policies.latent import LARGEST_RESTRICTION, LatentActor, LatentEncoder
-from safetrax.settings import require
+from safetrax.settings import BelowOne, Count, NonNegative, OpenFraction, Positive, Rate, Whole
 
 _SMALLEST = 1e-30  # instead of zero where one divides
 _VANISHING = 1e-3  # mean weight below which nothing to speak of is cloned
@@ -89,21 +91,21 @@ class LSPC(Algorithm):
     `cost_value_loss`, `cost_critic_loss`, `cvae_loss`, `policy_loss`.
     """
 
-    restriction: float = 0.25
+    restriction: Annotated[float, Gt(0), Le(LARGEST_RESTRICTION)] = 0.25
     """Bound on each number of the latent that LSPC-O decodes, epsilon. Larger: more return, more cost."""
-    prior_restriction: float = 0.25
+    prior_restriction: Annotated[float, Ge(0), Le(LARGEST_RESTRICTION)] = 0.25
     """The same for LSPC-S; not used in training."""
-    cost_temperature: float = 2.0
+    cost_temperature: NonNegative = 2.0
     """Inverse temperature of the cost weights, lambda. Larger: only the cheapest actions are cloned."""
-    reward_temperature: float = 2.0
+    reward_temperature: NonNegative = 2.0
     """Inverse temperature of the reward weights, zeta."""
-    cost_weight_cap: float = 200.0
+    cost_weight_cap: Positive = 200.0
     """Greatest weight by cost."""
-    reward_weight_cap: float = 200.0
+    reward_weight_cap: Positive = 200.0
     """Greatest weight by reward."""
-    cost_threshold: float | None = None
+    cost_threshold: Positive | None = None
     """Transitions with V_c or Q_c at or above it get no weight by cost, theta. None: all get theirs."""
-    expectile: float = 0.7
+    expectile: OpenFraction = 0.7
     """xi: V_r is this expectile of Q_r, V_c the (1 - xi) one of Q_c; 0.5 gives means (ablation, Figure 8)."""
     converse: bool = False
     """Swap the weights: the CVAE clones by reward, the encoder by cost (ablation, Figure 5)."""
@@ -111,65 +113,30 @@ class LSPC(Algorithm):
     """Deploy without noise: LSPC-S decodes z = 0, LSPC-O the mean of u."""
     clip_stops_gradient: bool = False
     """V_c does not learn where it is negative, for its clip at zero stops the gradient (code): it may never learn."""
-    discount: float = 0.99
+    discount: BelowOne = 0.99
     """gamma."""
-    target_rate: float = 0.005
+    target_rate: Rate = 0.005
     """Rate at which target critics follow, tau."""
-    reward_scale: float = 1.0
+    reward_scale: Positive = 1.0
     """Rewards are multiplied by it; `reward_temperature` sees the scaled ones."""
-    kl_weight: float = 0.5
+    kl_weight: NonNegative = 0.5
     """Weight of the CVAE's divergence from the prior, which is a mean over latent dimensions."""
-    latent: int = 32
+    latent: Count = 32
     """Dimensions of the latent space, L."""
-    hidden: tuple[int, ...] = (256, 256)
+    hidden: tuple[Count, ...] = (256, 256)
     """Units of each hidden layer of critics, values and encoder."""
-    cvae_hidden: int = 256
+    cvae_hidden: Count = 256
     """Units of the two hidden layers on either side of the CVAE."""
-    updates: int = 1_000_000
+    updates: Whole = 1_000_000
     """Gradient steps."""
-    batch_size: int = 1024
+    batch_size: Count = 1024
     """Transitions per batch, uniform with replacement."""
-    critic_learning_rate: float = 3e-4
+    critic_learning_rate: Positive = 3e-4
     """Adam's step size for the critics and values."""
-    cvae_learning_rate: float = 3e-4
+    cvae_learning_rate: Positive = 3e-4
     """Adam's step size for the CVAE."""
-    policy_learning_rate: float = 3e-4
+    policy_learning_rate: Positive = 3e-4
     """Adam's step size for the encoder."""
-
-    def __post_init__(self) -> None:
-        require(
-            0 < self.restriction <= LARGEST_RESTRICTION,
-            "restriction",
-            self.restriction,
-            f"lie in (0, {LARGEST_RESTRICTION:g}]",
-        )
-        require(
-            0 <= self.prior_restriction <= LARGEST_RESTRICTION,
-            "prior_restriction",
-            self.prior_restriction,
-            f"lie in [0, {LARGEST_RESTRICTION:g}]",
-        )
-        require(0 < self.expectile < 1, "expectile", self.expectile, "lie in (0, 1)")
-        require(0 <= self.discount < 1, "discount", self.discount, "lie in [0, 1)")
-        require(0 < self.target_rate <= 1, "target_rate", self.target_rate, "lie in (0, 1]")
-        if self.cost_threshold is not None:
-            require(self.cost_threshold > 0, "cost_threshold", self.cost_threshold, "be positive or none")
-        for name in ("cost_temperature", "reward_temperature", "kl_weight", "updates"):
-            value = getattr(self, name)
-            require(value >= 0, name, value, "not be negative")
-        for name in (
-            "cost_weight_cap",
-            "reward_weight_cap",
-            "reward_scale",
-            "latent",
-            "cvae_hidden",
-            "batch_size",
-            "critic_learning_rate",
-            "cvae_learning_rate",
-            "policy_learning_rate",
-        ):
-            value = getattr(self, name)
-            require(value > 0, name, value, "be positive")
 
     fields = TRANSITION_FIELDS
     losses = ("cvae_loss", "policy_loss", "reward_critic_loss", "cost_critic_loss")

@@ -16,9 +16,9 @@ from safetrax.catalogue import get_task
 from safetrax.data.store import Store, TransitionIndex
 from safetrax.data.trajectories import Trajectories
 from safetrax.policies.actor import Actor, Standardised
-from safetrax.settings import require
+from safetrax.settings import Positive
 
-ReturnRange = float | Literal["horizon"] | None
+ReturnRange = Positive | Literal["horizon"] | None
 
 _ROWS_AT_ONCE = 4096
 _LEAST_STD = 1e-6  # what varies less, or by less than the rounding of its mean, is constant
@@ -138,16 +138,6 @@ class RewardIndex(eqx.Module):
         """
         bound = self.value_bound * reward_scale
         return jnp.where(bound > 0, jnp.mean(jnp.abs(values)) / jnp.where(bound > 0, bound, 1.0), 0.0)
-
-
-def require_return_range(value: object) -> None:
-    """Check the setting `return_range` of IQL and CQL.
-
-    Raises:
-        ConfigError: it is no positive number, "horizon" or None.
-    """
-    valid = value in (None, "horizon") or (isinstance(value, (int, float)) and value > 0)
-    require(valid, "return_range", value, "be a positive number, horizon or none")
 
 
 def _horizon(trajectories: Trajectories) -> int:

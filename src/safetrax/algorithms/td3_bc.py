@@ -21,7 +21,7 @@ from safetrax.data.trajectories import Trajectories
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP, kaiming_uniform
 from safetrax.policies.actor import Actor
-from safetrax.settings import require
+from safetrax.settings import Count, Fraction, NonNegative, Positive, Rate, Whole
 
 _SMALLEST_VALUE = 1e-8  # of mean |Q|, where it divides
 
@@ -81,36 +81,26 @@ class TD3BC(Algorithm):
     losses = ("policy_loss", "reward_critic_loss")
     reference_std: ClassVar[float | None] = 1e-3
 
-    value_weight: float = 2.5
+    value_weight: NonNegative = 2.5
     """alpha: weight of the normalised value against the distance to the logged actions; 0: behaviour cloning."""
-    policy_delay: int = 2
+    policy_delay: Count = 2
     """The policy and all targets move in every such update."""
-    target_noise: float = 0.2
+    target_noise: NonNegative = 0.2
     """Standard deviation of the noise on the target policy's actions, in units of half the action range."""
-    noise_clip: float = 0.5
+    noise_clip: NonNegative = 0.5
     """Greatest size of that noise."""
-    hidden: tuple[int, ...] = (256, 256)
+    hidden: tuple[Count, ...] = (256, 256)
     """Units of each hidden layer of policy and critics."""
-    discount: float = 0.99
+    discount: Fraction = 0.99
     """gamma."""
-    target_rate: float = 0.005
+    target_rate: Rate = 0.005
     """tau: how far targets move whenever they do."""
-    learning_rate: float = 3e-4
+    learning_rate: Positive = 3e-4
     """Adam's step size."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Transitions per batch, uniform with replacement."""
-    updates: int = 1_000_000
+    updates: Whole = 1_000_000
     """Gradient steps of the critics."""
-
-    def __post_init__(self) -> None:
-        for name in ("value_weight", "target_noise", "noise_clip", "updates"):
-            value = getattr(self, name)
-            require(value >= 0, name, value, "not be negative")
-        for name in ("policy_delay", "learning_rate", "batch_size"):
-            value = getattr(self, name)
-            require(value > 0, name, value, "be positive")
-        require(0 <= self.discount <= 1, "discount", self.discount, "lie in [0, 1]")
-        require(0 < self.target_rate <= 1, "target_rate", self.target_rate, "lie in (0, 1]")
 
     @property
     def name(self) -> str:

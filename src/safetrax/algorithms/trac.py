@@ -38,7 +38,7 @@ from safetrax.losses.classification import (
 from safetrax.losses.likelihood import fixed_variance_log_prob
 from safetrax.nets.mlp import MLP, orthogonal
 from safetrax.policies.actor import Actor
-from safetrax.settings import require
+from safetrax.settings import BelowOne, Count, Fraction, NonNegative, Positive, Whole
 
 _ROWS_AT_ONCE = 8192  # of the pass that caches the reference's log-likelihoods
 
@@ -88,33 +88,33 @@ class TraC(Algorithm):
     segment_ratio: Ratio = "whole"
     """Segment length over the longest episode's, rho; shorter episodes are left out. "whole": every episode is a
     segment, as long as it is, up to 500 steps, and windows of 500 steps of longer ones; none is left out."""
-    top: float = 0.5
+    top: Fraction = 0.5
     """Share of the safe segments that is desirable, x."""
-    bottom: float = 0.0
+    bottom: Fraction = 0.0
     """Share of the safe segments that is undesirable, y."""
-    weight_floor: float = 0.7
+    weight_floor: Fraction = 0.7
     """Smallest weight of a segment, delta in Eqs. 2-3."""
-    eta: float = 0.25
+    eta: NonNegative = 0.25
     """Total weight of undesirable over that of desirable segments in a batch."""
-    temperature: float = 0.2
+    temperature: Positive = 0.2
     """alpha in Eqs. 6-7."""
-    discount: float = 0.99
+    discount: Fraction = 0.99
     """gamma in Eq. 7, counted from the segment's first step."""
-    hidden: tuple[int, ...] = (256, 256)
+    hidden: tuple[Count, ...] = (256, 256)
     """Units of each hidden layer."""
-    dropout: float = 0.25
+    dropout: BelowOne = 0.25
     """Share of hidden units dropped in the learner; the reference and the deployed policy drop none."""
-    batch_size: int = 96
+    batch_size: Count = 96
     """Segments per batch."""
-    pretrain_updates: int = 30_000
+    pretrain_updates: Whole = 30_000
     """Gradient steps of behaviour cloning; 0 leaves the reference at its random start (ablation, Table 3)."""
-    updates: int = 70_000
+    updates: Whole = 70_000
     """Gradient steps of trajectory classification."""
-    pretrain_learning_rate: float = 1e-4
+    pretrain_learning_rate: Positive = 1e-4
     """Adam's step size in the first stage."""
-    learning_rate: float = 1e-5
+    learning_rate: Positive = 1e-5
     """Adam's step size in the second stage, once warmed up. The paper says 1e-4, its code ends at 1e-5."""
-    warmup: int = 10_000
+    warmup: Whole = 10_000
     """Updates over which the second stage's rate grows linearly from zero; 0: none."""
     classes: Literal["both", "desirable", "undesirable"] = "both"
     """Which classes the second stage sees (ablation, Figure 6)."""
@@ -136,19 +136,9 @@ class TraC(Algorithm):
     """Logged actions are clipped to +-(1 - margin), the range that tanh reaches."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.segment_ratio != "whole":
             segment_length(self.segment_ratio, 1_000_000)
-        for name in ("top", "bottom", "weight_floor", "discount"):
-            value = getattr(self, name)
-            require(0 <= value <= 1, name, value, "lie in [0, 1]")
-        require(0 <= self.dropout < 1, "dropout", self.dropout, "lie in [0, 1)")
-        require(self.eta >= 0, "eta", self.eta, "not be negative")
-        for name in ("temperature", "batch_size", "pretrain_learning_rate", "learning_rate"):
-            value = getattr(self, name)
-            require(value > 0, name, value, "be positive")
-        for name in ("pretrain_updates", "updates", "warmup"):
-            value = getattr(self, name)
-            require(value >= 0, name, value, "not be negative")
 
     @classmethod
     def preset(cls, suite: str, task: str | None = None) -> TraC:
