@@ -7,12 +7,8 @@ import pytest
 
 from conftest import toy_episodes
 from safetrax.algorithms.iql import IQL
-from safetrax.algorithms.standardisation import (
-    RewardIndex,
-    Standardiser,
-    per_step_scale,
-    value_warnings,
-)
+from safetrax.algorithms.rewards import RewardIndex, per_step_scale, value_warnings
+from safetrax.algorithms.standardisation import Standardiser
 from safetrax.catalogue import get_task
 from safetrax.data.store import TRANSITION_FIELDS, Store
 from safetrax.data.trajectories import Trajectories

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -14,22 +13,18 @@ import optax
 from jaxtyping import Array, Bool, Float, Int32, Key
 
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
-from safetrax.algorithms.diagnosis import lasts
-from safetrax.algorithms.diffusion_learner import (
-    PolicyNetwork,
-    draw_actions,
-    noised_actions,
-    regression_loss,
-)
-from safetrax.algorithms.learners import Learner, Tracked, discounted_limit
-from safetrax.algorithms.policies import ActionBounds
-from safetrax.algorithms.standardisation import per_step_scale
+from safetrax.algorithms.critics import fit_critic, fit_value
+from safetrax.algorithms.diagnosis import History, lasts
+from safetrax.algorithms.diffusion_learner import draw_actions, noised_actions, regression_loss
+from safetrax.algorithms.learners import ActionBounds, Learner, Tracked
+from safetrax.algorithms.rewards import per_step_scale
 from safetrax.data.store import TRANSITION_FIELDS, Field, Store, TransitionIndex, Transitions
 from safetrax.data.trajectories import Trajectories
-from safetrax.losses.expectile import expectile_loss
-from safetrax.losses.regions import capped_exponential, straightened_exponential, tempered_value
+from safetrax.losses.regions import tempered_value
+from safetrax.losses.td import bellman_target, discounted_limit
+from safetrax.losses.weights import capped_exponential, straightened_exponential
 from safetrax.nets.denoiser import Denoiser
-from safetrax.nets.diffusion import ScheduleName
+from safetrax.nets.diffusion import NoiseSchedule, ScheduleName
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP, xavier_uniform
 from safetrax.policies.diffusion import DiffusionActor, MostRewarding, MostRewardingWithin, Safest
@@ -244,15 +239,17 @@ class BARS(Algorithm):
         def value(key: Key[Array, ""]) -> Learner[MLP]:
             return Learner.make(MLP.make(key, value_sizes, initialiser=xavier_uniform), self._optimiser())
 
-        policy = self._policy().init(keys[5], spec)
+        denoiser = Denoiser.make(
+            keys[5], observation, action, width=self.width, blocks=self.blocks, dropout_rate=self.dropout
+        )
         return BARSState(
             region_critic=critic(keys[0]),
             region_value=value(keys[1]),
             reward_critic=critic(keys[2]),
             reward_value=value(keys[3]),
             cost_critic=critic(keys[4]),
-            policy=policy,
-            previous=policy.network,
+            policy=Tracked.make(denoiser, self._policy_optimiser()),
+            previous=denoiser,
             anchored=jnp.zeros((), jnp.int32),
             region_limit=jnp.zeros(()),
             bounds=ActionBounds.of(spec),
@@ -274,9 +271,17 @@ class BARS(Algorithm):
         if self.choice == "rewarding":
             rewarding = MostRewarding(state.reward_critic.target)
             choice = MostRewardingWithin(rewarding, safest, state.region_limit)
-        return self._policy().actor(state.policy.target, choice, self.candidates, state.bounds)
+        return DiffusionActor(
+            denoiser=state.policy.target,
+            schedule=self._noise_schedule(),
+            choice=choice,
+            action_low=state.bounds.low,
+            action_high=state.bounds.high,
+            noise=jnp.float32(1),
+            candidates=self.candidates,
+        )
 
-    def diagnose(self, history: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
+    def diagnose(self, history: History) -> tuple[str, ...]:
         """Nothing safe, nothing cloned, or all alike."""
         sentences = []
         if lasts(history, "unsafe", lambda share: share > 0.99):
@@ -299,8 +304,7 @@ class BARS(Algorithm):
     # Stage 1
 
     def _begin(self, state: BARSState, store: Store, index: BARSIndex, key: Key[Array, ""]) -> BARSState:
-        begun: BARSState = eqx.tree_at(lambda s: s.region_limit, state, index.region_limit)
-        return begun
+        return replace(state, region_limit=index.region_limit)
 
     def _learn_regions(
         self, state: BARSState, store: Store, index: BARSIndex, key: Key[Array, ""]
@@ -309,31 +313,26 @@ class BARS(Algorithm):
         batch = store.transitions(index.transitions.sample(key, self.critic_batch_size))
         quality = state.region_critic.target.max(batch.observations, batch.actions)
 
-        def value_loss(network: MLP) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-            values = network(batch.observations)[:, 0]
-            loss = jnp.mean(expectile_loss(quality - values, 1 - self.cost_expectile))
-            return loss, (loss, values)
-
-        value, (value_error, values), _ = state.region_value.step(self._optimiser(), value_loss)
+        value, of_value = fit_value(
+            state.region_value, self._optimiser(), batch.observations, quality, 1 - self.cost_expectile
+        )
         following = value.network(batch.next_observations)[:, 0]
-        target = batch.costs + self.continuation * self._future(batch, following)
-        critic, critic_error = self._fit(state.region_critic, batch, target)
+        target = bellman_target(batch.costs, following, self.continuation * self.discount, self._ends(batch))
+        critic, of_critic = fit_critic(state.region_critic, self._optimiser(), batch, target)
         metrics = {
-            "cost_value": jnp.mean(values),
-            "unsafe": jnp.mean(values > index.region_limit),
-            "cost_value_loss": value_error,
-            "cost_critic_loss": critic_error,
+            "cost_value": jnp.mean(of_value.extra),
+            "unsafe": jnp.mean(of_value.extra > index.region_limit),
+            "cost_value_loss": of_value.loss,
+            "cost_critic_loss": of_critic.loss,
             "cost": jnp.mean(batch.costs),
         }
-        return eqx.tree_at(lambda s: (s.region_critic, s.region_value), state, (critic, value)), metrics
+        return replace(state, region_critic=critic.follow(self.target_rate), region_value=value), metrics
 
     # Stages 2 and 3
 
     def _anchor(self, state: BARSState, store: Store, index: BARSIndex, key: Key[Array, ""]) -> BARSState:
         """Anchor to the policy of now."""
-        fresh = (state.policy.network, jnp.zeros((), jnp.int32))
-        anchored: BARSState = eqx.tree_at(lambda s: (s.previous, s.anchored), state, fresh)
-        return anchored
+        return replace(state, previous=state.policy.network, anchored=jnp.zeros((), jnp.int32))
 
     def _improve(
         self, state: BARSState, store: Store, index: BARSIndex, key: Key[Array, ""], *, anchored: bool
@@ -350,26 +349,26 @@ class BARS(Algorithm):
             previous = jax.tree.map(
                 lambda old, new: jnp.where(renewed, new, old), state.previous, state.policy.network
             )
-            state = eqx.tree_at(lambda s: (s.previous, s.anchored), state, (previous, state.anchored + 1))
+            state = replace(state, previous=previous, anchored=state.anchored + 1)
 
-        schedule = self._policy().noise_schedule
+        schedule = self._noise_schedule()
 
         def loss(denoiser: Denoiser) -> tuple[jax.Array, Metrics]:
-            clone, _ = regression_loss(denoiser, schedule, batch, weight, clone_key)
+            clone = regression_loss(denoiser, schedule, batch, weight, clone_key)
             escape, parts = self._escape(denoiser, state, batch, regions, escape_key, anchored=anchored)
             return clone + self.unsafe_weight * escape, {"clone_loss": clone, **parts}
 
-        policy, policy_metrics, gradient = state.policy.step(self._policy().optimiser(), loss)
+        policy, fit = state.policy.step(self._policy_optimiser(), loss)
         metrics = {
             **metrics,
             **weight_metrics,
-            **policy_metrics,
+            **fit.extra,
             "unsafe": jnp.mean(regions.unsafe),
             "safe": jnp.mean(regions.safe),
             "ignored": jnp.mean(~regions.safe & ~regions.unsafe),
-            "policy_gradient": gradient,
+            "policy_gradient": fit.gradient,
         }
-        return eqx.tree_at(lambda s: s.policy, state, policy.follow(self.ema_rate)), metrics
+        return replace(state, policy=policy.follow(self.ema_rate)), metrics
 
     def regions(self, state: BARSState, batch: Transitions, index: BARSIndex) -> Regions:
         """Algorithm 1, lines 7 and 8: rows that are neither are left out."""
@@ -418,9 +417,8 @@ class BARS(Algorithm):
         nothing = jnp.zeros(())
         if self.unsafe_loss == "regression" and not anchored:  # that one is cloned
             return nothing, {"escape_loss": nothing, "anchor_loss": nothing, "escape_advantage": nothing}
-        rows = jnp.argsort(~regions.unsafe)[
-            : self.unsafe_batch_size
-        ]  # unsafe ones first; the batch is in random order
+        # unsafe ones first; the batch is in random order
+        rows = jnp.argsort(~regions.unsafe)[: self.unsafe_batch_size]
         mask, observations = regions.unsafe[rows], batch.observations[rows]
 
         def mean(x: Float[Array, " U"]) -> Float[Array, ""]:
@@ -428,7 +426,7 @@ class BARS(Algorithm):
             return jnp.mean(regions.unsafe) * jnp.sum(jnp.where(mask, x, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
 
         action_key, noise_key = jax.random.split(key)
-        schedule = self._policy().noise_schedule
+        schedule = self._noise_schedule()
         actions = draw_actions(denoiser, schedule, observations, action_key, batch.actions.shape[1])
         advantage = state.region_critic.target.max(observations, actions) - regions.value[rows]
         tempered = self.cost_temperature * advantage
@@ -456,62 +454,44 @@ class BARS(Algorithm):
         states = batch.next_observations
         if self.baseline == "value":  # an episode's first state follows none
             states = jnp.concatenate([states, batch.observations])
-        actions = draw_actions(policy, self._policy().noise_schedule, states, key, batch.actions.shape[1])
+        actions = draw_actions(policy, self._noise_schedule(), states, key, batch.actions.shape[1])
         reward, cost = state.reward_critic.target.min(states, actions), state.cost_critic.target.max(states, actions)
         next_reward, next_cost = (x[: batch.rewards.shape[0]] for x in (reward, cost))
 
-        reward_target = index.reward_scale * batch.rewards + self._future(batch, next_reward)
-        reward_critic, reward_error = self._fit(state.reward_critic, batch, reward_target)
-        cost_critic, cost_error = self._fit(state.cost_critic, batch, batch.costs + self._future(batch, next_cost))
+        adam, ends = self._optimiser(), self._ends(batch)
+        reward_target = bellman_target(index.reward_scale * batch.rewards, next_reward, self.discount, ends)
+        reward_critic, of_reward_critic = fit_critic(state.reward_critic, adam, batch, reward_target)
+        cost_target = bellman_target(batch.costs, next_cost, self.discount, ends)
+        cost_critic, of_cost_critic = fit_critic(state.cost_critic, adam, batch, cost_target)
         tempered = self._tempered(reward, cost, index)
-
-        def value_loss(network: MLP) -> tuple[jax.Array, jax.Array]:
-            loss = jnp.mean(jnp.square(network(states)[:, 0] - tempered))
-            return loss, loss
-
-        reward_value, value_error, _ = state.reward_value.step(self._optimiser(), value_loss)
-        state = eqx.tree_at(
-            lambda s: (s.reward_critic, s.cost_critic, s.reward_value),
+        reward_value, of_reward_value = state.reward_value.step(
+            adam, lambda network: (jnp.mean(jnp.square(network(states)[:, 0] - tempered)), None)
+        )
+        state = replace(
             state,
-            (reward_critic, cost_critic, reward_value),
+            reward_critic=reward_critic.follow(self.target_rate),
+            cost_critic=cost_critic.follow(self.target_rate),
+            reward_value=reward_value,
         )
         return state, {
             "reward_value": jnp.mean(next_reward),
             "policy_cost_value": jnp.mean(next_cost),
-            "reward_critic_loss": reward_error,
-            "policy_cost_critic_loss": cost_error,
-            "reward_value_loss": value_error,
+            "reward_critic_loss": of_reward_critic.loss,
+            "policy_cost_critic_loss": of_cost_critic.loss,
+            "reward_value_loss": of_reward_value.loss,
         }
 
     def _tempered(self, reward: Float[Array, "*b"], cost: Float[Array, "*b"], index: BARSIndex) -> Float[Array, "*b"]:
         return tempered_value(reward, cost, index.policy_limit, penalty=self.temper == "penalty")
 
-    def _fit(
-        self, critic: Tracked[Ensemble], batch: Transitions, target: Float[Array, " B"]
-    ) -> tuple[Tracked[Ensemble], Float[Array, ""]]:
-        """A step towards the target, and the target network's step; also gives the loss."""
+    def _ends(self, batch: Transitions) -> Bool[Array, " B"] | None:
+        return batch.done if self.mask_ends else None
 
-        def loss(network: Ensemble) -> tuple[jax.Array, jax.Array]:
-            value = jnp.mean(jnp.square(network(batch.observations, batch.actions) - target))
-            return value, value
+    def _noise_schedule(self) -> NoiseSchedule:
+        return NoiseSchedule.make(self.schedule, self.diffusion_steps)
 
-        critic, value, _ = critic.step(self._optimiser(), loss)
-        return critic.follow(self.target_rate), value
-
-    def _future(self, batch: Transitions, following: Float[Array, " B"]) -> Float[Array, " B"]:
-        """gamma times the value of what follows."""
-        return self.discount * (jnp.where(batch.done, 0.0, following) if self.mask_ends else following)
-
-    def _policy(self) -> PolicyNetwork:
-        return PolicyNetwork(
-            steps=self.diffusion_steps,
-            schedule=self.schedule,
-            width=self.width,
-            blocks=self.blocks,
-            dropout=self.dropout,
-            learning_rate=self.policy_learning_rate,
-            decay_steps=None,
-        )
+    def _policy_optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.policy_learning_rate)
 
     def _optimiser(self) -> optax.GradientTransformation:
         return optax.adam(self.learning_rate)

@@ -14,8 +14,7 @@ import optax
 from jaxtyping import Array, Float, Key
 
 from safetrax.algorithms.base import LITTLE, Algorithm, Metrics, Spec, Stage, Usage, Variant
-from safetrax.algorithms.learners import Learner
-from safetrax.algorithms.policies import ActionBounds, policy_network
+from safetrax.algorithms.learners import ActionBounds, Learner, policy_network
 from safetrax.algorithms.standardisation import Standardiser
 from safetrax.data.filters.base import Selection
 from safetrax.data.filters.frontier import Frontier
@@ -150,7 +149,7 @@ class BC(Algorithm):
             spec = replace(spec, observation_size=spec.observation_size + 1)
             costs = Standardiser(jnp.zeros(1), jnp.zeros(1)) if self.standardise else None
         network = policy_network(key, spec, self.hidden, dropout=0.0, initialiser=kaiming_uniform)
-        return BCState(Learner.make(network, self._optimiser()), ActionBounds.of(spec), costs)
+        return BCState(Learner.make(network, optax.adam(self.learning_rate)), ActionBounds.of(spec), costs)
 
     def stages(self) -> tuple[Stage, ...]:
         """One."""
@@ -184,9 +183,6 @@ class BC(Algorithm):
                 return Frontier()
         return None
 
-    def _optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.learning_rate)
-
     def _begin(self, state: BCState, store: Store, index: BCIndex, key: Key[Array, ""]) -> BCState:
         if state.costs is None:
             return state
@@ -204,12 +200,11 @@ class BC(Algorithm):
                 costs = state.costs(costs[:, None])[:, 0]
             observations = with_cost(observations, costs)
 
-        def loss(network: MLP) -> tuple[jax.Array, Metrics]:
-            value = jnp.mean(jnp.square(network(observations) - actions))
-            return value, {"loss": value}
+        def loss(network: MLP) -> tuple[jax.Array, None]:
+            return jnp.mean(jnp.square(network(observations) - actions)), None
 
-        learner, metrics, _ = state.learner.step(self._optimiser(), loss)
-        return BCState(learner, state.bounds, state.costs), metrics
+        learner, fit = state.learner.step(optax.adam(self.learning_rate), loss)
+        return BCState(learner, state.bounds, state.costs), {"loss": fit.loss}
 
 
 def _of_raw_cost(network: MLP, costs: Standardiser) -> MLP:

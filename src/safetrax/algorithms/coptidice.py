@@ -13,8 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Int32, Key
 
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage
 from safetrax.algorithms.diagnosis import History, diverges, lasts
-from safetrax.algorithms.learners import Learner, discounted_limit
-from safetrax.algorithms.policies import ActionBounds
+from safetrax.algorithms.learners import ActionBounds, Fit, Learner
 from safetrax.data.store import TRANSITION_FIELDS, Field, Store, TransitionIndex, Transitions
 from safetrax.data.trajectories import Trajectories
 from safetrax.losses.dice import (
@@ -26,6 +25,7 @@ from safetrax.losses.dice import (
     worst_case,
 )
 from safetrax.losses.likelihood import gaussian_log_prob, squashed_log_prob, unsquash
+from safetrax.losses.td import discounted_limit
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.gaussian import SquashedGaussian
 from safetrax.policies.actor import Actor
@@ -222,24 +222,23 @@ class COptiDICE(Algorithm):
         initial = starts_episode(store.offsets, rows) / index.initial_share
         multiplier = jax.nn.softplus(state.multiplier.network)
 
-        def nu_loss(network: Ensemble) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-            values, advantages = self._advantages(network, batch, multiplier)
+        def nu_loss(network: Ensemble) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            nu, advantages = self._advantages(network, batch, multiplier)
             weights = jax.lax.stop_gradient(occupancy_weights(advantages, self.alpha, self.divergence))
-            loss = value_loss(values, initial, advantages, weights, self.discount, self.alpha, self.divergence)
-            return loss, (loss, values, weights)
+            loss = value_loss(nu, initial, advantages, weights, self.discount, self.alpha, self.divergence)
+            return loss, (nu, weights)
 
-        values, (loss, nu, weights), _ = state.values.step(self._critic_optimiser(), nu_loss)
-        metrics = {"reward_value": jnp.mean(nu), "reward_critic_loss": loss}
-
+        values, of_values = state.values.step(self._critic_optimiser(), nu_loss)
+        nu, weights = of_values.extra
         cost_per_step = jnp.mean(weights * batch.costs)
         bound, cost, bound_metrics = self._step_bound(state.bound, batch, initial, weights)
-        multiplier_learner, _, _ = state.multiplier.step(
+        multiplier_learner, _ = state.multiplier.step(
             self._multiplier_optimiser(), lambda raw: (jax.nn.softplus(raw) * (index.threshold - cost), None)
         )
 
         _, advantages = self._advantages(values.network, batch, multiplier)
         weights = occupancy_weights(advantages, self.alpha, self.divergence)
-        policy, policy_loss, gradient = self._step_policy(state, batch, weights, noise_key)
+        policy, of_policy = self._step_policy(state, batch, weights, noise_key)
         return COptiDICEState(
             policy=policy,
             values=values,
@@ -249,16 +248,17 @@ class COptiDICE(Algorithm):
             action_noise=state.action_noise,
             bounds=state.bounds,
         ), {
-            **metrics,
             **bound_metrics,
+            "reward_value": jnp.mean(nu),
+            "reward_critic_loss": of_values.loss,
             "cost_value": cost,
             "cost_per_step": cost_per_step,
             "above_limit": (cost > index.threshold).astype(jnp.float32),
             "multiplier": multiplier,
             "mean_weight": jnp.mean(weights),
             "zero_weights": jnp.mean(weights < _ZERO),
-            "policy_loss": policy_loss,
-            "policy_gradient": gradient,
+            "policy_loss": of_policy.loss,
+            "policy_gradient": of_policy.gradient,
         }
 
     def _advantages(
@@ -286,24 +286,24 @@ class COptiDICE(Algorithm):
                 *_here_and_next(network, batch), initial, weights, batch.costs, batch.done, self.discount
             )
             omega, divergence = worst_case(residuals, tau)
-            loss = jnp.mean(omega * residuals)
-            return loss, (loss, omega, divergence)
+            return jnp.mean(omega * residuals), (omega, divergence)
 
-        values, (loss, omega, divergence), _ = bound.values.step(self._critic_optimiser(), chi_loss)
-        temperature, _, _ = bound.temperature.step(
+        values, fit = bound.values.step(self._critic_optimiser(), chi_loss)
+        omega, divergence = fit.extra
+        temperature, _ = bound.temperature.step(
             self._multiplier_optimiser(),
             lambda raw: (jax.nn.softplus(raw) * (self.cost_divergence - divergence), None),
         )
         return (
             UpperBound(values, temperature),
             jnp.mean(omega * weights * batch.costs),
-            {"cost_critic_loss": loss, "tau": tau, "divergence": divergence},
+            {"cost_critic_loss": fit.loss, "tau": tau, "divergence": divergence},
         )
 
     def _step_policy(
         self, state: COptiDICEState, batch: Transitions, weights: Float[Array, " B"], key: Key[Array, ""]
-    ) -> tuple[Learner[SquashedGaussian], Float[Array, ""], Float[Array, ""]]:
-        """One step of weighted cloning; also its loss and the gradient's norm."""
+    ) -> tuple[Learner[SquashedGaussian], Fit[None]]:
+        """One step of weighted cloning."""
         observation_key, action_key = jax.random.split(key)
 
         def noisy(key: jax.Array, x: jax.Array, std: jax.Array) -> jax.Array:
@@ -312,9 +312,8 @@ class COptiDICE(Algorithm):
         observations = noisy(observation_key, batch.observations, state.observation_noise)
         actions = noisy(action_key, batch.actions, state.action_noise)
 
-        def loss(network: SquashedGaussian) -> tuple[jax.Array, jax.Array]:
-            value = -jnp.mean(weights * self._log_prob(network, observations, actions))
-            return value, value
+        def loss(network: SquashedGaussian) -> tuple[jax.Array, None]:
+            return -jnp.mean(weights * self._log_prob(network, observations, actions)), None
 
         return state.policy.step(self._policy_optimiser(), loss)
 

@@ -13,13 +13,13 @@ import optax
 from jaxtyping import Array, Float, Int, Key
 
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
+from safetrax.algorithms.critics import ThresholdIndex, fit_critic, fit_cvae, over_samples
 from safetrax.algorithms.diagnosis import History, lasts
-from safetrax.algorithms.lagrangian_critics import over_samples, summed_errors
-from safetrax.algorithms.learners import Learner, Tracked, discounted_limit
-from safetrax.algorithms.policies import ActionBounds
-from safetrax.data.store import TRANSITION_FIELDS, Field, Store, TransitionIndex, Transitions
+from safetrax.algorithms.learners import ActionBounds, Learner, Tracked
+from safetrax.data.store import TRANSITION_FIELDS, Field, Store, Transitions
 from safetrax.data.trajectories import Trajectories
 from safetrax.losses.latent import kl_to_standard_normal
+from safetrax.losses.td import bellman_target, summed_errors
 from safetrax.nets.cvae import CVAE
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.gaussian import SquashedGaussian
@@ -27,18 +27,6 @@ from safetrax.policies.actor import Actor
 from safetrax.settings import BelowOne, Count, Fraction, NonNegative, Positive, Rate, Whole
 
 _LOG_ALPHA_BOUND = 5.0
-
-
-class CPQIndex(eqx.Module):
-    """What a run draws from.
-
-    Attributes:
-        transitions: all of them.
-        threshold: q_kappa, the discounted cost that is allowed.
-    """
-
-    transitions: TransitionIndex
-    threshold: Float[Array, ""]
 
 
 class Detector(eqx.Module):
@@ -150,12 +138,9 @@ class CPQ(Algorithm):
         """OSRL's schedule: twice as many updates on MetaDrive."""
         return cls(updates=200_000 if suite == "metadrive" else 100_000)
 
-    def index(self, trajectories: Trajectories, cost_limit: float) -> CPQIndex:
-        """All transitions, and the threshold for one limit."""
-        return CPQIndex(
-            transitions=TransitionIndex.all(trajectories),
-            threshold=discounted_limit(cost_limit, trajectories.max_length, self.discount),
-        )
+    def index(self, trajectories: Trajectories, cost_limit: float) -> ThresholdIndex:
+        """All transitions, and the discounted cost that is allowed, q_kappa."""
+        return ThresholdIndex.make(trajectories, cost_limit, self.discount)
 
     def init(self, key: Key[Array, ""], spec: Spec) -> CPQState:
         """PyTorch's default weights; alpha begins at 1, as in OSRL."""
@@ -209,28 +194,27 @@ class CPQ(Algorithm):
     # Training
 
     def _update(
-        self, state: CPQState, store: Store, index: CPQIndex, key: Key[Array, ""]
+        self, state: CPQState, store: Store, index: ThresholdIndex, key: Key[Array, ""]
     ) -> tuple[CPQState, Metrics]:
         draw_key, next_key, detector_key, policy_key = jax.random.split(key, 4)
         batch = store.transitions(index.transitions.sample(draw_key, self.batch_size))
 
         following = jnp.tanh(state.policy.network.draw(next_key, batch.next_observations)[0])
         reward_targets, cost_targets = self.targets(state, batch, following, index.threshold)
-        reward_critic, (reward_loss, reward_values), _ = state.reward_critic.step(
-            self._critic_optimiser(), lambda network: _bellman(network(*_inputs(batch)), reward_targets)
+        reward_critic, of_rewards = fit_critic(
+            state.reward_critic, self._critic_optimiser(), batch, reward_targets, summed_errors
         )
         cost_critic, detector, cost_metrics = self._step_costs(
             state, batch, cost_targets, index.threshold, detector_key
         )
 
-        def loss(network: SquashedGaussian) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        def loss(network: SquashedGaussian) -> tuple[jax.Array, jax.Array]:
             actions = jnp.tanh(network.draw(policy_key, batch.observations)[0])
-            value, active = policy_loss(
+            return policy_loss(
                 reward_critic.network, cost_critic.network, batch.observations, actions, index.threshold
             )
-            return value, (value, active)
 
-        policy, (value, active), gradient = state.policy.step(self._policy_optimiser(), loss)
+        policy, of_policy = state.policy.step(self._policy_optimiser(), loss)
         return CPQState(
             policy=policy,
             reward_critic=reward_critic.follow(self.target_rate),
@@ -238,12 +222,12 @@ class CPQ(Algorithm):
             detector=detector,
             bounds=state.bounds,
         ), {
-            "reward_value": jnp.mean(reward_values),
-            "reward_critic_loss": reward_loss,
+            "reward_value": jnp.mean(jnp.min(of_rewards.extra, axis=0)),
+            "reward_critic_loss": of_rewards.loss,
             **cost_metrics,
-            "policy_active": active,
-            "policy_loss": value,
-            "policy_gradient": gradient,
+            "policy_active": of_policy.extra,
+            "policy_loss": of_policy.loss,
+            "policy_gradient": of_policy.gradient,
         }
 
     def targets(
@@ -264,10 +248,10 @@ class CPQ(Algorithm):
         rewards = self.reward_scale * (batch.rewards + self.reward_shift)
         values = state.reward_critic.target.min(batch.next_observations, following)
         costs = state.cost_critic.target.min(batch.next_observations, following)
-        goes_on = ~batch.done if self.cost_done else jnp.ones_like(batch.done)
+        cost_ends = batch.done if self.cost_done else None
         return (
-            rewards + self.discount * ~batch.done * (costs <= threshold) * values,
-            batch.costs + self.discount * goes_on * costs,
+            bellman_target(rewards, (costs <= threshold) * values, self.discount, batch.done),
+            bellman_target(batch.costs, costs, self.discount, cost_ends),
         )
 
     def _step_costs(
@@ -280,20 +264,12 @@ class CPQ(Algorithm):
     ) -> tuple[Tracked[Ensemble], Detector | None, Metrics]:
         """One step of the cost critic, before it one of the CVAE, after it one of alpha."""
         if state.detector is None:
-            critic, (loss, values), _ = state.cost_critic.step(
-                self._critic_optimiser(), lambda network: _bellman(network(*_inputs(batch)), targets)
-            )
-            return critic, None, _cost_metrics(loss, values, threshold)
+            critic, plain = fit_critic(state.cost_critic, self._critic_optimiser(), batch, targets, summed_errors)
+            return critic, None, _cost_metrics(plain.loss, plain.extra, threshold)
 
         cvae_key, sample_key = jax.random.split(key)
-
-        def cvae_loss(network: CVAE) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-            decoded, mean, log_std = network.reconstruct(cvae_key, *_inputs(batch))
-            divergence = kl_to_standard_normal(mean, log_std)
-            value = jnp.mean(jnp.square(decoded - batch.actions)) + self.kl_weight * jnp.mean(divergence)
-            return value, (value, jnp.mean(divergence, axis=-1))
-
-        cvae, (cvae_value, logged_divergence), _ = state.detector.cvae.step(self._cvae_optimiser(), cvae_loss)
+        cvae, of_cvae = fit_cvae(state.detector.cvae, self._cvae_optimiser(), batch, cvae_key, self.kl_weight)
+        logged_divergence = jnp.mean(of_cvae.extra, axis=-1)
 
         draws = jnp.tanh(state.policy.network.draw(sample_key, batch.observations, self.samples))
         divergence = over_samples(
@@ -311,24 +287,24 @@ class CPQ(Algorithm):
         alpha = jnp.exp(state.detector.log_alpha)
         enough = self.ood_factor * threshold
 
-        def penalised(network: Ensemble) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        def penalised(network: Ensemble) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
             logged, raised = jnp.split(network(*inputs), [self.batch_size], axis=1)
-            error, (_, values) = _bellman(logged, targets)
-            flagged_costs = jnp.min(raised, axis=0)
+            error, flagged_costs = summed_errors(logged, targets), jnp.min(raised, axis=0)
             missing = jnp.mean(jax.nn.relu(enough - flagged_costs))
-            return error + alpha * missing, (error, values, jnp.mean(flagged_costs))
+            return error + alpha * missing, (error, logged, jnp.mean(flagged_costs))
 
-        critic, (error, values, flagged_cost), _ = state.cost_critic.step(self._critic_optimiser(), penalised)
+        critic, fit = state.cost_critic.step(self._critic_optimiser(), penalised)
+        error, logged, flagged_cost = fit.extra
         log_alpha = self.next_log_alpha(state.detector.log_alpha, flagged_cost, threshold)
         return (
             critic,
             Detector(cvae, log_alpha),
             {
-                **_cost_metrics(error, values, threshold),
+                **_cost_metrics(error, logged, threshold),
                 "alpha": alpha,
                 "flagged_cost": flagged_cost,
                 "out_of_distribution": jnp.mean(divergence > jnp.quantile(logged_divergence, self.ood_quantile)),
-                "cvae_loss": cvae_value,
+                "cvae_loss": of_cvae.loss,
             },
         )
 
@@ -377,19 +353,8 @@ def policy_loss(
     return -jnp.mean(active * reward_critic.min(observations, actions)), jnp.mean(active, dtype=jnp.float32)
 
 
-def _inputs(batch: Transitions) -> tuple[Float[Array, "B O"], Float[Array, "B A"]]:
-    return batch.observations, batch.actions
-
-
-def _bellman(
-    estimates: Float[Array, "K B"], targets: Float[Array, " B"]
-) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, " B"]]]:
-    """Mean squared errors, summed over the ensemble; again, and the least estimates."""
-    loss = summed_errors(estimates, targets)
-    return loss, (loss, jnp.min(estimates, axis=0))
-
-
-def _cost_metrics(loss: Float[Array, ""], values: Float[Array, " B"], threshold: Float[Array, ""]) -> Metrics:
+def _cost_metrics(loss: Float[Array, ""], estimates: Float[Array, "K B"], threshold: Float[Array, ""]) -> Metrics:
+    values = jnp.min(estimates, axis=0)
     return {
         "cost_value": jnp.mean(values),
         "above_limit": jnp.mean(values > threshold),

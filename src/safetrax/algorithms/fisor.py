@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 import equinox as eqx
@@ -14,17 +13,17 @@ from annotated_types import Ge
 from jaxtyping import Array, Float, Key
 
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
-from safetrax.algorithms.diagnosis import lasts
-from safetrax.algorithms.diffusion_learner import PolicyNetwork, regression_loss
-from safetrax.algorithms.learners import Learner, Tracked, discounted_limit
-from safetrax.algorithms.policies import ActionBounds
-from safetrax.algorithms.standardisation import per_step_scale
+from safetrax.algorithms.critics import fit_critic, fit_value
+from safetrax.algorithms.diagnosis import History, lasts
+from safetrax.algorithms.diffusion_learner import regression_loss
+from safetrax.algorithms.learners import ActionBounds, Learner, Tracked
+from safetrax.algorithms.rewards import per_step_scale
 from safetrax.data.store import TRANSITION_FIELDS, Field, Store, TransitionIndex, Transitions
 from safetrax.data.trajectories import Trajectories
-from safetrax.losses.expectile import expectile_loss
 from safetrax.losses.feasibility import constraint_value, feasibility_target, feasibility_weights
+from safetrax.losses.td import bellman_target, discounted_limit
 from safetrax.nets.denoiser import Denoiser
-from safetrax.nets.diffusion import ScheduleName
+from safetrax.nets.diffusion import NoiseSchedule, ScheduleName
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP, xavier_uniform
 from safetrax.policies.diffusion import DiffusionActor, MostRewarding, Safest
@@ -190,9 +189,12 @@ class FISOR(Algorithm):
         keys = jax.random.split(key, 5)
         observation, action = spec.observation_size, spec.action_size
         value_sizes, critic_sizes = (observation, *self.hidden, 1), (observation + action, *self.hidden)
-        adam = self._optimiser()
+        denoiser = Denoiser.make(
+            keys[0], observation, action, width=self.width, blocks=self.blocks, dropout_rate=self.dropout
+        )
+        adam = optax.adam(self.learning_rate)
         return FISORState(
-            policy=self._policy().init(keys[0], spec),
+            policy=Tracked.make(denoiser, self._policy_optimiser()),
             reward_critic=Tracked.make(Ensemble.make(keys[1], critic_sizes, 2, initialiser=xavier_uniform), adam),
             reward_value=Learner.make(MLP.make(keys[2], value_sizes, initialiser=xavier_uniform), adam),
             cost_critic=Tracked.make(Ensemble.make(keys[3], critic_sizes, 2, initialiser=xavier_uniform), adam),
@@ -208,14 +210,18 @@ class FISOR(Algorithm):
 
     def actor(self, state: FISORState) -> DiffusionActor:
         """The averaged denoiser and the target critics."""
-        choice: Safest | MostRewarding
-        if self.choice == "safest":
-            choice = Safest(state.cost_critic.target)
-        else:
-            choice = MostRewarding(state.reward_critic.target)
-        return self._policy().actor(state.policy.target, choice, self.candidates, state.bounds)
+        safest = self.choice == "safest"
+        return DiffusionActor(
+            denoiser=state.policy.target,
+            schedule=self._noise_schedule(),
+            choice=Safest(state.cost_critic.target) if safest else MostRewarding(state.reward_critic.target),
+            action_low=state.bounds.low,
+            action_high=state.bounds.high,
+            noise=jnp.float32(1),
+            candidates=self.candidates,
+        )
 
-    def diagnose(self, history: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
+    def diagnose(self, history: History) -> tuple[str, ...]:
         """Nothing feasible, nothing cloned, or all alike."""
         sentences = []
         if lasts(history, "infeasible", lambda share: share > 0.99):
@@ -266,10 +272,10 @@ class FISOR(Algorithm):
             cost_bounds=(self.cost_weight_floor, self.cost_weight_cap),
             reward_cap=self.reward_weight_cap,
         )
-        network = self._policy()
-        policy, loss, gradient = state.policy.step(
-            network.optimiser(),
-            lambda denoiser: regression_loss(denoiser, network.noise_schedule, batch, weight, key),
+        schedule = self._noise_schedule()
+        policy, fit = state.policy.step(
+            self._policy_optimiser(),
+            lambda denoiser: (regression_loss(denoiser, schedule, batch, weight, key), None),
         )
         infeasible = value > 0
         cap = jnp.where(infeasible, self.cost_weight_cap, self.reward_weight_cap)
@@ -278,77 +284,54 @@ class FISOR(Algorithm):
             "abandoned": jnp.mean(~infeasible & (action_value > 0)),
             "weight": jnp.mean(weight),
             "clipped": jnp.mean(weight >= cap),
-            "policy_loss": loss,
-            "policy_gradient": gradient,
+            "policy_loss": fit.loss,
+            "policy_gradient": fit.gradient,
         }
-        policy = policy.follow(self.ema_rate)
-        return eqx.tree_at(lambda s: s.policy, state, policy), metrics
+        return replace(state, policy=policy.follow(self.ema_rate)), metrics
 
     def _evaluate(self, state: FISORState, batch: Transitions, index: FISORIndex) -> tuple[FISORState, Metrics]:
         """One step of every critic and value, each with what came before it."""
-        adam, pairs = self._optimiser(), (batch.observations, batch.actions)
-
-        def value_loss(network: MLP, target: jax.Array, expectile: float) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-            values = network(batch.observations)[:, 0]
-            loss = jnp.mean(expectile_loss(target - values, expectile))
-            return loss, (loss, values)
-
-        def critic_loss(network: Ensemble, target: jax.Array) -> tuple[jax.Array, jax.Array]:
-            loss = jnp.mean(jnp.square(network(*pairs) - target))
-            return loss, loss
+        adam, pairs = optax.adam(self.learning_rate), (batch.observations, batch.actions)
 
         reward_q = state.reward_critic.target.min(*pairs)
-        reward_value, (reward_value_loss, reward_v), _ = state.reward_value.step(
-            adam, lambda network: value_loss(network, reward_q, self.reward_expectile)
+        reward_value, of_reward_value = fit_value(
+            state.reward_value, adam, batch.observations, reward_q, self.reward_expectile
         )
-        following = jnp.where(batch.done, 0.0, reward_value.network(batch.next_observations)[:, 0])
-        reward_target = index.reward_scale * batch.rewards + self.discount * following
-        reward_critic, reward_critic_loss, _ = state.reward_critic.step(
-            adam, lambda network: critic_loss(network, reward_target)
-        )
+        next_reward = reward_value.network(batch.next_observations)[:, 0]
+        reward_target = bellman_target(index.reward_scale * batch.rewards, next_reward, self.discount, batch.done)
+        reward_critic, of_reward_critic = fit_critic(state.reward_critic, adam, batch, reward_target)
 
         cost_q = state.cost_critic.target.max(*pairs)
-        cost_value, (cost_value_loss, cost_v), _ = state.cost_value.step(
-            adam, lambda network: value_loss(network, cost_q, 1 - self.cost_expectile)
+        cost_value, of_cost_value = fit_value(
+            state.cost_value, adam, batch.observations, cost_q, 1 - self.cost_expectile
         )
-        next_value = cost_value.network(batch.next_observations)[:, 0]
+        next_cost = cost_value.network(batch.next_observations)[:, 0]
         if self.constraint == "feasibility":
             constraint = constraint_value(batch.costs, self.violation)
-            cost_target = feasibility_target(constraint, next_value, batch.done, self.discount)
+            cost_target = feasibility_target(constraint, next_cost, batch.done, self.discount)
         else:
-            cost_target = batch.costs + self.discount * jnp.where(batch.done, 0.0, next_value)
-        cost_critic, cost_critic_loss, _ = state.cost_critic.step(
-            adam, lambda network: critic_loss(network, cost_target)
-        )
-        metrics = {
-            "reward_value": jnp.mean(reward_v),
-            "cost_value": jnp.mean(cost_v),
-            "reward_value_loss": reward_value_loss,
-            "reward_critic_loss": reward_critic_loss,
-            "cost_value_loss": cost_value_loss,
-            "cost_critic_loss": cost_critic_loss,
-            "cost": jnp.mean(batch.costs),
-        }
-        state = FISORState(
+            cost_target = bellman_target(batch.costs, next_cost, self.discount, batch.done)
+        cost_critic, of_cost_critic = fit_critic(state.cost_critic, adam, batch, cost_target)
+        return FISORState(
             policy=state.policy,
             reward_critic=reward_critic.follow(self.target_rate),
             reward_value=reward_value,
             cost_critic=cost_critic.follow(self.target_rate),
             cost_value=cost_value,
             bounds=state.bounds,
-        )
-        return state, metrics
+        ), {
+            "reward_value": jnp.mean(of_reward_value.extra),
+            "cost_value": jnp.mean(of_cost_value.extra),
+            "reward_value_loss": of_reward_value.loss,
+            "reward_critic_loss": of_reward_critic.loss,
+            "cost_value_loss": of_cost_value.loss,
+            "cost_critic_loss": of_cost_critic.loss,
+            "cost": jnp.mean(batch.costs),
+        }
 
-    def _policy(self) -> PolicyNetwork:
-        return PolicyNetwork(
-            steps=self.diffusion_steps,
-            schedule=self.schedule,
-            width=self.width,
-            blocks=self.blocks,
-            dropout=self.dropout,
-            learning_rate=self.policy_learning_rate,
-            decay_steps=round(self.policy_decay * max(self.updates * self.policy_steps, 1)),
-        )
+    def _noise_schedule(self) -> NoiseSchedule:
+        return NoiseSchedule.make(self.schedule, self.diffusion_steps)
 
-    def _optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.learning_rate)
+    def _policy_optimiser(self) -> optax.GradientTransformation:
+        decay = round(self.policy_decay * max(self.updates * self.policy_steps, 1))
+        return optax.adam(optax.cosine_decay_schedule(self.policy_learning_rate, decay))

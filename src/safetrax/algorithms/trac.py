@@ -13,8 +13,7 @@ from jaxtyping import Array, Float, Key, UInt32
 
 from safetrax.algorithms.base import LITTLE, Algorithm, Metrics, Spec, Stage, Usage, keep_state
 from safetrax.algorithms.diagnosis import History, lasts
-from safetrax.algorithms.learners import Learner
-from safetrax.algorithms.policies import ActionBounds, dropout_seed, policy_network
+from safetrax.algorithms.learners import ActionBounds, Learner, dropout_seed, policy_network
 from safetrax.data.segments import (
     DESIRABLE,
     UNDESIRABLE,
@@ -249,13 +248,12 @@ class TraC(Algorithm):
             rows = window_rows(batch.starts, length)
             mask = step_mask(batch.steps, length)
 
-        def loss(network: MLP) -> tuple[jax.Array, Metrics]:
+        def loss(network: MLP) -> tuple[jax.Array, None]:
             log_prob = self._log_prob(network, store, rows, dropout_seed(dropout_key))
-            value = -jnp.sum(jnp.where(mask, log_prob, 0.0)) / jnp.sum(mask)
-            return value, {"loss": value}
+            return -jnp.sum(jnp.where(mask, log_prob, 0.0)) / jnp.sum(mask), None
 
-        learner, metrics, _ = state.learner.step(optax.adam(self.pretrain_learning_rate), loss)
-        return TraCState(learner, state.bounds, None), metrics
+        learner, fit = state.learner.step(optax.adam(self.pretrain_learning_rate), loss)
+        return TraCState(learner, state.bounds, None), {"loss": fit.loss}
 
     # Between the stages
 
@@ -301,10 +299,10 @@ class TraC(Algorithm):
                 self.probability_floor,
             )
             distance = -jnp.sum(jnp.where(mask, log_prob, 0.0)) / jnp.sum(mask)
-            return value, {"loss": value, "distance": distance, **self._score_metrics(score, batch)}
+            return value, {"distance": distance, **self._score_metrics(score, batch)}
 
-        learner, metrics, _ = state.learner.step(self._optimiser(), loss)
-        return TraCState(learner, state.bounds, reference), metrics
+        learner, fit = state.learner.step(self._optimiser(), loss)
+        return TraCState(learner, state.bounds, reference), {"loss": fit.loss, **fit.extra}
 
     def _class_weights(self, batch: SegmentBatch, index: SegmentIndex) -> tuple[Float[Array, ""], Float[Array, ""]]:
         if self.classes != "both":
