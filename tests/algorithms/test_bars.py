@@ -341,10 +341,8 @@ def test_with_all_safe_and_no_temperature_it_is_plain_cloning():
     def plain(key):
         draw_key, _, clone_key, _ = jax.random.split(key, 4)
         batch = store.transitions(rows.sample(draw_key, 8))
-        schedule = TINY._policy().noise_schedule
-        return jax.grad(lambda d: regression_loss(d, schedule, batch, jnp.ones(8), clone_key)[0])(
-            state.policy.network
-        )
+        schedule = TINY._noise_schedule()
+        return jax.grad(lambda d: regression_loss(d, schedule, batch, jnp.ones(8), clone_key))(state.policy.network)
 
     with quick():
         expected = plain(new_key(3))
@@ -378,7 +376,7 @@ def descended(loss, denoiser: Denoiser, steps: int) -> np.ndarray:
             return (optax.apply_updates(denoiser, updates), state), None
 
         denoiser = jax.lax.scan(step, (denoiser, adam.init(denoiser)), keys)[0][0]
-        return draw_actions(denoiser, ESCAPING._policy().noise_schedule, jnp.ones((200, 1)), keys[0], 1)
+        return draw_actions(denoiser, ESCAPING._noise_schedule(), jnp.ones((200, 1)), keys[0], 1)
 
     with quick():
         return np.asarray(run(denoiser, jax.random.split(new_key(2), steps)))
@@ -404,7 +402,7 @@ def test_regression_in_unsafe_states_finds_the_cheapest_of_the_log():
     many, weight = jax.tree.map(lambda x: jnp.concatenate([x] * 16), (batch, weight))
 
     def loss(denoiser, key):
-        return regression_loss(denoiser, algorithm._policy().noise_schedule, many, weight, key)[0]
+        return regression_loss(denoiser, algorithm._noise_schedule(), many, weight, key)
 
     drawn = descended(loss, state.policy.network, 800)
     assert np.abs(np.median(drawn) - SAFE) < 0.1

@@ -10,14 +10,6 @@ from probes import START, fork, two_arms
 from conftest import toy_episodes
 from safetrax.algorithms.base import Spec
 from safetrax.algorithms.bcq_lag import BCQLag
-from safetrax.algorithms.lagrangian_critics import (
-    bootstrapped,
-    given,
-    group_values,
-    mixed_value,
-    over_samples,
-    summed_errors,
-)
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError
 from safetrax.nets.cvae import Decoder, clipped_normal
@@ -74,37 +66,6 @@ def test_parameter_counts():
     assert count == {"policy": 69_122, "reward_critic": 275_460, "cost_critic": 275_460, "cvae": 334_410}
     assert state.policy.network.activation == state.policy.network.output == "tanh"
     assert state.reward_critic.network.members[0].activation == "relu"
-
-
-def test_a_mixed_value_takes_three_quarters_of_the_smaller_group():
-    values = jnp.array([[1.0, 8.0], [4.0, 7.0], [3.0, 5.0], [2.0, 6.0]])
-    np.testing.assert_array_equal(group_values(values), [[1, 7], [2, 5]])
-    np.testing.assert_allclose(mixed_value(values, 0.75), [0.75 * 1 + 0.25 * 2, 0.75 * 5 + 0.25 * 7])
-
-
-def test_a_target_stops_where_the_return_ends():
-    received, following = jnp.array([1.0, 2.0]), jnp.array([10.0, 20.0])
-    np.testing.assert_allclose(bootstrapped(received, following, 0.9, jnp.array([True, False])), [1, 20])
-    np.testing.assert_allclose(bootstrapped(received, following, 0.9, None), [10, 20])
-
-
-def test_a_critics_loss_is_the_sum_of_its_networks_errors():
-    values = jnp.array([[1.0, 3.0], [0.0, 0.0]])
-    assert float(summed_errors(values, jnp.array([1.0, 1.0]))) == pytest.approx((0 + 4) / 2 + (1 + 1) / 2)
-
-
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_fixed_observations_change_nothing_but_the_order_of_sums(activation):
-    network = MLP.make(jax.random.key(0), (5, 8, 8, 2), output="tanh", activation=activation)
-    x = jax.random.normal(jax.random.key(1), (6, 5))
-    np.testing.assert_allclose(given(network, x[:, :3])(x[:, 3:]), network(x), atol=1e-6)
-
-
-def test_samples_side_by_side_give_what_they_give_in_turn(monkeypatch):
-    network, x = MLP.make(jax.random.key(0), (3, 8, 1)), jax.random.normal(jax.random.key(1), (4, 6, 3))
-    in_turn = over_samples(network, x)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    np.testing.assert_allclose(over_samples(network, x), in_turn, atol=1e-6)
 
 
 def test_targets_are_the_maximum_over_the_draws(problem):

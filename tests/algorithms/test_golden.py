@@ -18,9 +18,8 @@ import pytest
 from jaxtyping import Array, Key
 
 from safetrax.algorithms.base import Spec
-from safetrax.algorithms.learners import Learner, Tracked
+from safetrax.algorithms.learners import ActionBounds, Learner, Tracked
 from safetrax.algorithms.lspc import LSPC, LSPCState
-from safetrax.algorithms.policies import ActionBounds
 from safetrax.algorithms.trac import TraC, TraCState
 from safetrax.data.readers import load
 from safetrax.data.store import TRANSITION_FIELDS, SegmentBatch, SegmentIndex, Store

@@ -14,7 +14,7 @@ from probes import RISKY, SAFE, START, fork, two_arms
 from conftest import toy_episodes
 from safetrax.algorithms.base import Spec
 from safetrax.algorithms.learners import Learner, Tracked
-from safetrax.algorithms.lspc import LSPC, LSPCState, advantage_weights, effective_share
+from safetrax.algorithms.lspc import LSPC, LSPCState
 from safetrax.data.store import Transitions
 from safetrax.errors import ConfigError
 from safetrax.nets.cvae import Decoder
@@ -185,9 +185,7 @@ def test_a_negative_cost_value_learns_unless_its_clip_stops_the_gradient(stops):
     assert gradient(new.cost_value)[-1] == pytest.approx(0 if stops else -2.4, rel=1e-5)
 
 
-def test_weights_are_capped_without_overflow():
-    weights = advantage_weights(jnp.asarray([-1e4, 0.0, 1.0, 2.65, 1e4]), 2.0, 200.0)
-    np.testing.assert_allclose(weights, [0, 1, math.exp(2), 200, 200], rtol=1e-6)
+def test_weights_are_capped():
     algorithm = replace(TINY, cost_weight_cap=1.5, reward_weight_cap=1.2)
     _, metrics = learn(algorithm, fixed_point(algorithm), arms(RISKY, SAFE, SAFE, SAFE))
     assert metrics["clipped"] == 0.75
@@ -195,11 +193,7 @@ def test_weights_are_capped_without_overflow():
     assert metrics["weight"] == pytest.approx((WEIGHT_BY_COST[0] + 3 * 1.5) / 4, rel=1e-4)
 
 
-def test_how_many_rows_the_weights_amount_to_and_where_the_centre_is():
-    assert float(effective_share(jnp.asarray([2.0, 2.0, 2.0, 2.0]))) == pytest.approx(1)
-    assert float(effective_share(jnp.asarray([0.0, 5.0, 0.0, 0.0]))) == pytest.approx(0.25)
-    assert float(effective_share(jnp.asarray([3.0, 1.0]))) == pytest.approx(16 / 20)
-    assert float(effective_share(jnp.zeros(4))) == 0
+def test_where_the_centre_is():
     # a decoder of tanh(s): states 0 and 1, three quarters of the weight on state 0
     decoder = zero_but(fresh_state().cvae.network.decoder.network, [0.0])
     weights = (
@@ -275,22 +269,22 @@ def test_losses_by_hand():
     optimiser = optax.adam(1e-3)
 
     # sum of squared errors, and half the mean divergence over four dimensions; z_1 = 0.5 +- e^-4
-    _, loss = TINY._fit_cvae(Learner.make(cvae, optimiser), batch, weight, jax.random.key(0))
+    _, fit = TINY._fit_cvae(Learner.make(cvae, optimiser), batch, weight, jax.random.key(0))
     divergence = (math.exp(-8) - 1) / 2 + 4 + 0.25 / 8
     errors = [(arm - math.tanh(0.5)) ** 2 + 0.5 * divergence for arm in (RISKY, SAFE)]
-    assert float(loss) == pytest.approx((2 * errors[0] + errors[1]) / 2, rel=0.01)
+    assert float(fit.loss) == pytest.approx((2 * errors[0] + errors[1]) / 2, rel=0.01)
 
     # z_1 = epsilon tanh(0.3), with hardly any noise
     network = zero_but(state.encoder.network.network, [0.3, 0, 0, 0, -10, -10, -10, -10])
     learner = Learner.make(LatentEncoder(network), optimiser)
     epsilon, squashed = TINY.restriction, math.tanh(0.3)
     decoded = math.tanh(epsilon * squashed)
-    _, (loss, latent), norm = TINY._fit_encoder(learner, cvae.decoder, batch, weight, jax.random.key(0))
+    _, fit = TINY._fit_encoder(learner, cvae.decoder, batch, weight, jax.random.key(0))
     errors = [arm - decoded for arm in (RISKY, SAFE)]
-    assert float(loss) == pytest.approx((2 * errors[0] ** 2 + errors[1] ** 2) / 2, rel=1e-3)
-    assert float(latent) == pytest.approx(squashed / 4, rel=1e-3)
+    assert float(fit.loss) == pytest.approx((2 * errors[0] ** 2 + errors[1] ** 2) / 2, rel=1e-3)
+    assert float(fit.extra) == pytest.approx(squashed / 4, rel=1e-3)
     slope = epsilon * (1 - squashed**2) * (1 - decoded**2)
-    assert float(norm) == pytest.approx(abs(-(2 * errors[0] + errors[1]) * slope), rel=1e-3)
+    assert float(fit.gradient) == pytest.approx(abs(-(2 * errors[0] + errors[1]) * slope), rel=1e-3)
 
 
 def test_converse_swaps_the_weights():

@@ -73,7 +73,7 @@ def test_policy_loss_and_its_gradient_by_hand():
     # pi = 1/2 everywhere, Q = 2 a: lambda = 2.5, loss = (0.4^2 + 0.6^2) / 2 - 2.5
     policy, critic = linear([0.0], np.arctanh(0.5), "tanh"), linear([0.0, 2.0])
     batch = batch_of([0.1, -0.1], [0.0, 0.0], [False, False])
-    gradient, (loss, weight, distance) = jax.grad(LINEAR.policy_loss, has_aux=True)(policy, critic, batch)
+    (loss, (weight, distance)), gradient = jax.value_and_grad(LINEAR.policy_loss, has_aux=True)(policy, critic, batch)
     np.testing.assert_allclose([loss, weight, distance], [0.26 - 2.5, 2.5, 0.26], rtol=1e-5)
     # lambda passes no gradient: (2 * 0.5 - 2.5 * 2) tanh'
     np.testing.assert_allclose(gradient.biases[0], [(1.0 - 5.0) * 0.75], rtol=1e-5)
@@ -90,17 +90,17 @@ def test_the_scale_of_values_does_not_change_the_policy_s_gradient(started):
     batch = store.transitions(jnp.arange(18))
     policy, critic = state.policy.network, state.critics.network.members[0]
     gradient_of = jax.jit(
-        lambda alg, critic: jax.grad(alg.policy_loss, has_aux=True)(policy, critic, batch), static_argnums=0
+        lambda alg, critic: jax.value_and_grad(alg.policy_loss, has_aux=True)(policy, critic, batch), static_argnums=0
     )
-    gradient, (loss, weight, _) = gradient_of(TINY, critic)
+    (loss, (weight, _)), gradient = gradient_of(TINY, critic)
     for factor in (1e-3, 1e3):
-        other, (other_loss, other_weight, _) = gradient_of(TINY, scaled(critic, factor))
+        (other_loss, (other_weight, _)), other = gradient_of(TINY, scaled(critic, factor))
         for x, y in zip(jax.tree.leaves(gradient), jax.tree.leaves(other), strict=True):
             np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-6)
         np.testing.assert_allclose(other_loss, loss, rtol=1e-4)
         np.testing.assert_allclose(other_weight * factor, weight, rtol=1e-4)
     # and without the value it is behaviour cloning
-    cloned, _ = gradient_of(replace(TINY, value_weight=0.0), critic)
+    _, cloned = gradient_of(replace(TINY, value_weight=0.0), critic)
     bc = jax.grad(lambda network: jnp.mean(jnp.square(network(batch.observations) - batch.actions)))(policy)
     for x, y in zip(jax.tree.leaves(cloned), jax.tree.leaves(bc), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-7)

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from safetrax.algorithms.base import Algorithm, Spec, Stage, keep_state
-from safetrax.algorithms.policies import ActionBounds, policy_network
+from safetrax.algorithms.learners import ActionBounds, policy_network
 from safetrax.data.segments import within_limit
 from safetrax.data.store import TransitionIndex
 from safetrax.nets.mlp import MLP, kaiming_uniform

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -14,37 +13,22 @@ import optax
 from jaxtyping import Array, Bool, Float, Int32, Key
 
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
-from safetrax.algorithms.diagnosis import lasts
-from safetrax.algorithms.diffusion_learner import (
-    PolicyNetwork,
-    draw_actions,
-    noised_actions,
-    regression_loss,
-)
-from safetrax.algorithms.learners import Learner, Tracked, discounted_limit
-from safetrax.algorithms.policies import ActionBounds
-from safetrax.algorithms.standardisation import per_step_scale
+from safetrax.algorithms.critics import fit_critic, fit_value
+from safetrax.algorithms.diagnosis import History, lasts
+from safetrax.algorithms.diffusion_learner import draw_actions, noised_actions, regression_loss
+from safetrax.algorithms.learners import ActionBounds, Learner, Tracked
+from safetrax.algorithms.rewards import per_step_scale
 from safetrax.data.store import TRANSITION_FIELDS, Field, Store, TransitionIndex, Transitions
 from safetrax.data.trajectories import Trajectories
-from safetrax.losses.expectile import expectile_loss
-from safetrax.losses.regions import capped_exponential, straightened_exponential, tempered_value
+from safetrax.losses.regions import tempered_value
+from safetrax.losses.td import bellman_target, discounted_limit
+from safetrax.losses.weights import capped_exponential, straightened_exponential
 from safetrax.nets.denoiser import Denoiser
-from safetrax.nets.diffusion import SCHEDULES, ScheduleName
+from safetrax.nets.diffusion import NoiseSchedule, ScheduleName
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP, xavier_uniform
 from safetrax.policies.diffusion import DiffusionActor, MostRewarding, MostRewardingWithin, Safest
-from safetrax.settings import require
-
-UnsafeName = Literal["escape", "regression", "literal"]
-UNSAFE: tuple[str, ...] = get_args(UnsafeName)
-BaselineName = Literal["value", "batch", "none"]
-BASELINES: tuple[str, ...] = get_args(BaselineName)
-TemperName = Literal["ratio", "penalty"]
-TEMPERS: tuple[str, ...] = get_args(TemperName)
-CandidateName = Literal["safest", "rewarding"]
-CANDIDATES: tuple[str, ...] = get_args(CandidateName)
-BootstrapName = Literal["average", "current"]
-BOOTSTRAPS: tuple[str, ...] = get_args(BootstrapName)
+from safetrax.settings import BelowOne, Count, Fraction, NonNegative, OpenFraction, Positive, Rate, Whole, require
 
 
 class BARSIndex(eqx.Module):
@@ -138,131 +122,88 @@ class BARS(Algorithm):
 
     raw_limit: bool = False
     """Compare discounted cost values with the episode's limit itself (as printed), not with its discounted share."""
-    continuation: float = 0.99
+    continuation: Rate = 0.99
     """alpha: an episode goes on with this probability, so that stage 1 discounts with alpha gamma."""
-    cost_expectile: float = 0.9
+    cost_expectile: OpenFraction = 0.9
     """V_c of stage 1 is the (1 - this) expectile of Q_c, tau."""
-    unsafe_loss: UnsafeName = "escape"
+    unsafe_loss: Literal["escape", "regression", "literal"] = "escape"
     """In unsafe states: "escape" minimises exp(+mu_2 A_c) of drawn actions, "regression" clones logged actions with
     weights exp(-mu_2 A_c), "literal" minimises exp(-mu_2 A_c) of drawn actions, as printed: it seeks cost."""
-    temper: TemperName = "ratio"
+    temper: Literal["ratio", "penalty"] = "ratio"
     """A_r where Q_c > delta: "ratio" is Q_r / Q_c (Eq. 7), "penalty" Q_r - |Q_r| (1 - 1/Q_c), which is never more."""
-    delta: float | None = None
+    delta: Positive | None = None
     """delta of Eq. 7. None: the limit, discounted unless `raw_limit`."""
-    least_delta: float = 1.0
+    least_delta: NonNegative = 1.0
     """delta is at least this: dividing by a Q_c below 1 would reward cost. 0: as printed."""
-    baseline: BaselineName = "value"
+    baseline: Literal["value", "batch", "none"] = "value"
     """Subtracted from A_r: "value" (V_r, a fifth critic), "batch" (the mean over the cloned), "none" (as printed)."""
     clone_unsafe_actions: bool = False
     """Weight 1 instead of 0 for unsafe actions in safe states: Eq. 9 as printed, against Algorithm 1."""
-    reward_temperature: float = 3.0
+    reward_temperature: NonNegative = 3.0
     """mu_1."""
-    cost_temperature: float = 5.0
+    cost_temperature: NonNegative = 5.0
     """mu_2."""
-    safe_weight: float = 1.0
+    safe_weight: NonNegative = 1.0
     """b_1, of the loss in safe states."""
-    unsafe_weight: float = 3.0
+    unsafe_weight: NonNegative = 3.0
     """b_2, of the loss in unsafe states."""
-    reward_weight_cap: float = 100.0
+    reward_weight_cap: Positive = 100.0
     """Greatest weight of a cloned action."""
-    cost_weight_cap: float = 150.0
+    cost_weight_cap: Positive = 150.0
     """Greatest exp(mu_2 A_c); beyond, the loss goes on in a straight line, so that its gradient stays."""
-    anchor_after: float = 0.5
+    anchor_after: Fraction = 0.5
     """Share of `updates` before the anchor, K_trust; 1: no anchor."""
-    anchor_weight: float = 1.0
+    anchor_weight: NonNegative = 1.0
     """Weight of the anchor within the loss in unsafe states."""
-    anchor_every: int = 5
+    anchor_every: Count = 5
     """Updates between two refreshments of what the policy is anchored to, k."""
-    bootstrap: BootstrapName = "average"
+    bootstrap: Literal["average", "current"] = "average"
     """Which policy draws a' of Eqs. 13 and 14: the moving average, or the current one."""
-    candidates: int = 16
+    candidates: Count = 16
     """Actions drawn per step when deployed, N."""
-    choice: CandidateName = "safest"
+    choice: Literal["safest", "rewarding"] = "safest"
     """Which of them is played: the one of least Q_c of stage 1 ("safest"), or, of those within the limit, the one of
     greatest Q_r ("rewarding")."""
-    diffusion_steps: int = 5
+    diffusion_steps: Count = 5
     """K."""
     schedule: ScheduleName = "vp"
     """Noise schedule, "vp" or "cosine"."""
-    width: int = 256
+    width: Count = 256
     """Units of the denoiser's residual blocks; their hidden layers have four times as many."""
-    blocks: int = 3
+    blocks: Whole = 3
     """Residual blocks."""
-    dropout: float = 0.1
+    dropout: BelowOne = 0.1
     """Share of a block's inputs dropped while cloning."""
-    ema_rate: float = 0.001
+    ema_rate: Rate = 0.001
     """Rate at which the deployed denoiser follows."""
-    hidden: tuple[int, ...] = (256, 256)
+    hidden: tuple[Count, ...] = (256, 256)
     """Units of each hidden layer of critics and values."""
-    discount: float = 0.99
+    discount: BelowOne = 0.99
     """gamma."""
     mask_ends: bool = True
     """Values end where an episode does; off: they go on, as printed."""
-    target_rate: float = 0.005
+    target_rate: Rate = 0.005
     """Rate at which target critics follow."""
-    learning_rate: float = 3e-4
+    learning_rate: Positive = 3e-4
     """Adam's step size for critics and values."""
-    policy_learning_rate: float = 3e-4
+    policy_learning_rate: Positive = 3e-4
     """Adam's step size for the denoiser."""
-    policy_batch_size: int = 1024
+    policy_batch_size: Count = 1024
     """Transitions per policy step, uniform with replacement."""
-    unsafe_batch_size: int = 256
+    unsafe_batch_size: Count = 256
     """Of these, how many in unsafe states actions are drawn for."""
-    critic_batch_size: int = 256
+    critic_batch_size: Count = 256
     """How many of the transitions the critics learn from."""
-    critic_updates: int = 1_000_000
+    critic_updates: Whole = 1_000_000
     """Updates of the first stage."""
-    updates: int = 1_000_000
+    updates: Whole = 1_000_000
     """Updates of the policy, with and without the anchor."""
 
     def __post_init__(self) -> None:
-        for name, allowed in (
-            ("unsafe_loss", UNSAFE),
-            ("temper", TEMPERS),
-            ("baseline", BASELINES),
-            ("choice", CANDIDATES),
-            ("schedule", SCHEDULES),
-            ("bootstrap", BOOTSTRAPS),
-        ):
-            require(getattr(self, name) in allowed, name, getattr(self, name), f"be one of {', '.join(allowed)}")
-        require(0 < self.cost_expectile < 1, "cost_expectile", self.cost_expectile, "lie in (0, 1)")
-        require(0 < self.continuation <= 1, "continuation", self.continuation, "lie in (0, 1]")
-        require(0 <= self.discount < 1, "discount", self.discount, "lie in [0, 1)")
-        require(0 <= self.dropout < 1, "dropout", self.dropout, "lie in [0, 1)")
-        require(0 <= self.anchor_after <= 1, "anchor_after", self.anchor_after, "lie in [0, 1]")
-        require(self.delta is None or self.delta > 0, "delta", self.delta, "be positive or none")
-        for name in ("target_rate", "ema_rate"):
-            require(0 < getattr(self, name) <= 1, name, getattr(self, name), "lie in (0, 1]")
+        super().__post_init__()
         for name in ("unsafe_batch_size", "critic_batch_size"):
-            require(
-                1 <= getattr(self, name) <= self.policy_batch_size,
-                name,
-                getattr(self, name),
-                "lie between 1 and policy_batch_size",
-            )
-        for name in (
-            "reward_temperature",
-            "cost_temperature",
-            "safe_weight",
-            "unsafe_weight",
-            "least_delta",
-            "anchor_weight",
-            "blocks",
-            "critic_updates",
-            "updates",
-        ):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "not be negative")
-        for name in (
-            "reward_weight_cap",
-            "cost_weight_cap",
-            "anchor_every",
-            "candidates",
-            "diffusion_steps",
-            "width",
-            "learning_rate",
-            "policy_learning_rate",
-        ):
-            require(getattr(self, name) > 0, name, getattr(self, name), "be positive")
+            size = getattr(self, name)
+            require(size <= self.policy_batch_size, name, size, "lie between 1 and policy_batch_size")
 
     @classmethod
     def preset(cls, suite: str, task: str | None = None) -> BARS:
@@ -298,15 +239,17 @@ class BARS(Algorithm):
         def value(key: Key[Array, ""]) -> Learner[MLP]:
             return Learner.make(MLP.make(key, value_sizes, initialiser=xavier_uniform), self._optimiser())
 
-        policy = self._policy().init(keys[5], spec)
+        denoiser = Denoiser.make(
+            keys[5], observation, action, width=self.width, blocks=self.blocks, dropout_rate=self.dropout
+        )
         return BARSState(
             region_critic=critic(keys[0]),
             region_value=value(keys[1]),
             reward_critic=critic(keys[2]),
             reward_value=value(keys[3]),
             cost_critic=critic(keys[4]),
-            policy=policy,
-            previous=policy.network,
+            policy=Tracked.make(denoiser, self._policy_optimiser()),
+            previous=denoiser,
             anchored=jnp.zeros((), jnp.int32),
             region_limit=jnp.zeros(()),
             bounds=ActionBounds.of(spec),
@@ -328,9 +271,17 @@ class BARS(Algorithm):
         if self.choice == "rewarding":
             rewarding = MostRewarding(state.reward_critic.target)
             choice = MostRewardingWithin(rewarding, safest, state.region_limit)
-        return self._policy().actor(state.policy.target, choice, self.candidates, state.bounds)
+        return DiffusionActor(
+            denoiser=state.policy.target,
+            schedule=self._noise_schedule(),
+            choice=choice,
+            action_low=state.bounds.low,
+            action_high=state.bounds.high,
+            noise=jnp.float32(1),
+            candidates=self.candidates,
+        )
 
-    def diagnose(self, history: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
+    def diagnose(self, history: History) -> tuple[str, ...]:
         """Nothing safe, nothing cloned, or all alike."""
         sentences = []
         if lasts(history, "unsafe", lambda share: share > 0.99):
@@ -353,8 +304,7 @@ class BARS(Algorithm):
     # Stage 1
 
     def _begin(self, state: BARSState, store: Store, index: BARSIndex, key: Key[Array, ""]) -> BARSState:
-        begun: BARSState = eqx.tree_at(lambda s: s.region_limit, state, index.region_limit)
-        return begun
+        return replace(state, region_limit=index.region_limit)
 
     def _learn_regions(
         self, state: BARSState, store: Store, index: BARSIndex, key: Key[Array, ""]
@@ -363,31 +313,26 @@ class BARS(Algorithm):
         batch = store.transitions(index.transitions.sample(key, self.critic_batch_size))
         quality = state.region_critic.target.max(batch.observations, batch.actions)
 
-        def value_loss(network: MLP) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-            values = network(batch.observations)[:, 0]
-            loss = jnp.mean(expectile_loss(quality - values, 1 - self.cost_expectile))
-            return loss, (loss, values)
-
-        value, (value_error, values), _ = state.region_value.step(self._optimiser(), value_loss)
+        value, of_value = fit_value(
+            state.region_value, self._optimiser(), batch.observations, quality, 1 - self.cost_expectile
+        )
         following = value.network(batch.next_observations)[:, 0]
-        target = batch.costs + self.continuation * self._future(batch, following)
-        critic, critic_error = self._fit(state.region_critic, batch, target)
+        target = bellman_target(batch.costs, following, self.continuation * self.discount, self._ends(batch))
+        critic, of_critic = fit_critic(state.region_critic, self._optimiser(), batch, target)
         metrics = {
-            "cost_value": jnp.mean(values),
-            "unsafe": jnp.mean(values > index.region_limit),
-            "cost_value_loss": value_error,
-            "cost_critic_loss": critic_error,
+            "cost_value": jnp.mean(of_value.extra),
+            "unsafe": jnp.mean(of_value.extra > index.region_limit),
+            "cost_value_loss": of_value.loss,
+            "cost_critic_loss": of_critic.loss,
             "cost": jnp.mean(batch.costs),
         }
-        return eqx.tree_at(lambda s: (s.region_critic, s.region_value), state, (critic, value)), metrics
+        return replace(state, region_critic=critic.follow(self.target_rate), region_value=value), metrics
 
     # Stages 2 and 3
 
     def _anchor(self, state: BARSState, store: Store, index: BARSIndex, key: Key[Array, ""]) -> BARSState:
         """Anchor to the policy of now."""
-        fresh = (state.policy.network, jnp.zeros((), jnp.int32))
-        anchored: BARSState = eqx.tree_at(lambda s: (s.previous, s.anchored), state, fresh)
-        return anchored
+        return replace(state, previous=state.policy.network, anchored=jnp.zeros((), jnp.int32))
 
     def _improve(
         self, state: BARSState, store: Store, index: BARSIndex, key: Key[Array, ""], *, anchored: bool
@@ -404,26 +349,26 @@ class BARS(Algorithm):
             previous = jax.tree.map(
                 lambda old, new: jnp.where(renewed, new, old), state.previous, state.policy.network
             )
-            state = eqx.tree_at(lambda s: (s.previous, s.anchored), state, (previous, state.anchored + 1))
+            state = replace(state, previous=previous, anchored=state.anchored + 1)
 
-        schedule = self._policy().noise_schedule
+        schedule = self._noise_schedule()
 
         def loss(denoiser: Denoiser) -> tuple[jax.Array, Metrics]:
-            clone, _ = regression_loss(denoiser, schedule, batch, weight, clone_key)
+            clone = regression_loss(denoiser, schedule, batch, weight, clone_key)
             escape, parts = self._escape(denoiser, state, batch, regions, escape_key, anchored=anchored)
             return clone + self.unsafe_weight * escape, {"clone_loss": clone, **parts}
 
-        policy, policy_metrics, gradient = state.policy.step(self._policy().optimiser(), loss)
+        policy, fit = state.policy.step(self._policy_optimiser(), loss)
         metrics = {
             **metrics,
             **weight_metrics,
-            **policy_metrics,
+            **fit.extra,
             "unsafe": jnp.mean(regions.unsafe),
             "safe": jnp.mean(regions.safe),
             "ignored": jnp.mean(~regions.safe & ~regions.unsafe),
-            "policy_gradient": gradient,
+            "policy_gradient": fit.gradient,
         }
-        return eqx.tree_at(lambda s: s.policy, state, policy.follow(self.ema_rate)), metrics
+        return replace(state, policy=policy.follow(self.ema_rate)), metrics
 
     def regions(self, state: BARSState, batch: Transitions, index: BARSIndex) -> Regions:
         """Algorithm 1, lines 7 and 8: rows that are neither are left out."""
@@ -472,9 +417,8 @@ class BARS(Algorithm):
         nothing = jnp.zeros(())
         if self.unsafe_loss == "regression" and not anchored:  # that one is cloned
             return nothing, {"escape_loss": nothing, "anchor_loss": nothing, "escape_advantage": nothing}
-        rows = jnp.argsort(~regions.unsafe)[
-            : self.unsafe_batch_size
-        ]  # unsafe ones first; the batch is in random order
+        # unsafe ones first; the batch is in random order
+        rows = jnp.argsort(~regions.unsafe)[: self.unsafe_batch_size]
         mask, observations = regions.unsafe[rows], batch.observations[rows]
 
         def mean(x: Float[Array, " U"]) -> Float[Array, ""]:
@@ -482,7 +426,7 @@ class BARS(Algorithm):
             return jnp.mean(regions.unsafe) * jnp.sum(jnp.where(mask, x, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
 
         action_key, noise_key = jax.random.split(key)
-        schedule = self._policy().noise_schedule
+        schedule = self._noise_schedule()
         actions = draw_actions(denoiser, schedule, observations, action_key, batch.actions.shape[1])
         advantage = state.region_critic.target.max(observations, actions) - regions.value[rows]
         tempered = self.cost_temperature * advantage
@@ -510,62 +454,44 @@ class BARS(Algorithm):
         states = batch.next_observations
         if self.baseline == "value":  # an episode's first state follows none
             states = jnp.concatenate([states, batch.observations])
-        actions = draw_actions(policy, self._policy().noise_schedule, states, key, batch.actions.shape[1])
+        actions = draw_actions(policy, self._noise_schedule(), states, key, batch.actions.shape[1])
         reward, cost = state.reward_critic.target.min(states, actions), state.cost_critic.target.max(states, actions)
         next_reward, next_cost = (x[: batch.rewards.shape[0]] for x in (reward, cost))
 
-        reward_target = index.reward_scale * batch.rewards + self._future(batch, next_reward)
-        reward_critic, reward_error = self._fit(state.reward_critic, batch, reward_target)
-        cost_critic, cost_error = self._fit(state.cost_critic, batch, batch.costs + self._future(batch, next_cost))
+        adam, ends = self._optimiser(), self._ends(batch)
+        reward_target = bellman_target(index.reward_scale * batch.rewards, next_reward, self.discount, ends)
+        reward_critic, of_reward_critic = fit_critic(state.reward_critic, adam, batch, reward_target)
+        cost_target = bellman_target(batch.costs, next_cost, self.discount, ends)
+        cost_critic, of_cost_critic = fit_critic(state.cost_critic, adam, batch, cost_target)
         tempered = self._tempered(reward, cost, index)
-
-        def value_loss(network: MLP) -> tuple[jax.Array, jax.Array]:
-            loss = jnp.mean(jnp.square(network(states)[:, 0] - tempered))
-            return loss, loss
-
-        reward_value, value_error, _ = state.reward_value.step(self._optimiser(), value_loss)
-        state = eqx.tree_at(
-            lambda s: (s.reward_critic, s.cost_critic, s.reward_value),
+        reward_value, of_reward_value = state.reward_value.step(
+            adam, lambda network: (jnp.mean(jnp.square(network(states)[:, 0] - tempered)), None)
+        )
+        state = replace(
             state,
-            (reward_critic, cost_critic, reward_value),
+            reward_critic=reward_critic.follow(self.target_rate),
+            cost_critic=cost_critic.follow(self.target_rate),
+            reward_value=reward_value,
         )
         return state, {
             "reward_value": jnp.mean(next_reward),
             "policy_cost_value": jnp.mean(next_cost),
-            "reward_critic_loss": reward_error,
-            "policy_cost_critic_loss": cost_error,
-            "reward_value_loss": value_error,
+            "reward_critic_loss": of_reward_critic.loss,
+            "policy_cost_critic_loss": of_cost_critic.loss,
+            "reward_value_loss": of_reward_value.loss,
         }
 
     def _tempered(self, reward: Float[Array, "*b"], cost: Float[Array, "*b"], index: BARSIndex) -> Float[Array, "*b"]:
         return tempered_value(reward, cost, index.policy_limit, penalty=self.temper == "penalty")
 
-    def _fit(
-        self, critic: Tracked[Ensemble], batch: Transitions, target: Float[Array, " B"]
-    ) -> tuple[Tracked[Ensemble], Float[Array, ""]]:
-        """A step towards the target, and the target network's step; also gives the loss."""
+    def _ends(self, batch: Transitions) -> Bool[Array, " B"] | None:
+        return batch.done if self.mask_ends else None
 
-        def loss(network: Ensemble) -> tuple[jax.Array, jax.Array]:
-            value = jnp.mean(jnp.square(network(batch.observations, batch.actions) - target))
-            return value, value
+    def _noise_schedule(self) -> NoiseSchedule:
+        return NoiseSchedule.make(self.schedule, self.diffusion_steps)
 
-        critic, value, _ = critic.step(self._optimiser(), loss)
-        return critic.follow(self.target_rate), value
-
-    def _future(self, batch: Transitions, following: Float[Array, " B"]) -> Float[Array, " B"]:
-        """gamma times the value of what follows."""
-        return self.discount * (jnp.where(batch.done, 0.0, following) if self.mask_ends else following)
-
-    def _policy(self) -> PolicyNetwork:
-        return PolicyNetwork(
-            steps=self.diffusion_steps,
-            schedule=self.schedule,
-            width=self.width,
-            blocks=self.blocks,
-            dropout=self.dropout,
-            learning_rate=self.policy_learning_rate,
-            decay_steps=None,
-        )
+    def _policy_optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.policy_learning_rate)
 
     def _optimiser(self) -> optax.GradientTransformation:
         return optax.adam(self.learning_rate)

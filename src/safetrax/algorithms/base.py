@@ -14,7 +14,7 @@ from safetrax.data.store import Field, Store
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError
 from safetrax.policies.actor import Actor
-from safetrax.settings import require, require_types, settings_of
+from safetrax.settings import require_ranges, require_types, settings_of
 
 # A State, an Index and Metrics are pytrees of arrays; every algorithm defines its own.
 State = Any
@@ -145,6 +145,14 @@ class Algorithm:
     """Train on observations less their mean, divided by their standard deviation; the saved policy does the same
     with what it is given. None: as the reference code does on known tasks, and always on other logs."""
 
+    def __post_init__(self) -> None:
+        """Check every setting against its annotation; a subclass adds the rules between settings.
+
+        Raises:
+            ConfigError: a setting is of another kind or out of its range.
+        """
+        require_ranges(self)
+
     @property
     def name(self) -> str:
         """Name in tables and file names."""
@@ -166,12 +174,7 @@ class Algorithm:
         return sum(stage.updates for stage in self.stages())
 
     def added_std(self, known_task: bool) -> float | None:
-        """What is added to the standard deviations that observations are divided by; None: they stay as they are.
-
-        Raises:
-            ConfigError: `standardise` is of another kind.
-        """
-        require(self.standardise in (None, True, False), "standardise", self.standardise, "be True, False or None")
+        """What is added to the standard deviations that observations are divided by; None: they stay as they are."""
         reference = self.reference_std if known_task else 0.0
         if self.standardise is None:
             return reference

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -14,8 +14,7 @@ import optax
 from jaxtyping import Array, Float, Key
 
 from safetrax.algorithms.base import LITTLE, Algorithm, Metrics, Spec, Stage, Usage, Variant
-from safetrax.algorithms.learners import Learner
-from safetrax.algorithms.policies import ActionBounds, policy_network
+from safetrax.algorithms.learners import ActionBounds, Learner, policy_network
 from safetrax.algorithms.standardisation import Standardiser
 from safetrax.data.filters.base import Selection
 from safetrax.data.filters.frontier import Frontier
@@ -26,7 +25,7 @@ from safetrax.errors import DataError
 from safetrax.nets.mlp import MLP, kaiming_uniform
 from safetrax.policies.actor import Actor
 from safetrax.policies.conditioned import ConditionedActor, with_cost
-from safetrax.settings import require
+from safetrax.settings import Count, Positive, Whole
 
 Mode = Literal["all", "safe", "risky", "boundary", "frontier", "conditioned"]
 
@@ -76,21 +75,14 @@ class BC(Algorithm):
     """Which episodes, C being an episode's cost. "all": every one. "safe": C within the limit. "risky": C at least
     twice the limit. "boundary": C above half the limit, at most one and a half limits. "frontier": near the most that
     was earned at each cost. "conditioned": every one, with C as an input that the limit replaces when deployed."""
-    hidden: tuple[int, ...] = (256, 256)
+    hidden: tuple[Count, ...] = (256, 256)
     """Units of each hidden layer."""
-    updates: int = 100_000
+    updates: Whole = 100_000
     """Gradient steps."""
-    batch_size: int = 512
+    batch_size: Count = 512
     """Transitions per batch, uniform with replacement."""
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
     """Adam's step size."""
-
-    def __post_init__(self) -> None:
-        modes = get_args(Mode)
-        require(self.mode in modes, "mode", self.mode, f"be one of {', '.join(modes)}")
-        require(self.updates >= 0, "updates", self.updates, "not be negative")
-        require(self.batch_size > 0, "batch_size", self.batch_size, "be positive")
-        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "be positive")
 
     @property
     def name(self) -> str:
@@ -157,7 +149,7 @@ class BC(Algorithm):
             spec = replace(spec, observation_size=spec.observation_size + 1)
             costs = Standardiser(jnp.zeros(1), jnp.zeros(1)) if self.standardise else None
         network = policy_network(key, spec, self.hidden, dropout=0.0, initialiser=kaiming_uniform)
-        return BCState(Learner.make(network, self._optimiser()), ActionBounds.of(spec), costs)
+        return BCState(Learner.make(network, optax.adam(self.learning_rate)), ActionBounds.of(spec), costs)
 
     def stages(self) -> tuple[Stage, ...]:
         """One."""
@@ -191,9 +183,6 @@ class BC(Algorithm):
                 return Frontier()
         return None
 
-    def _optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.learning_rate)
-
     def _begin(self, state: BCState, store: Store, index: BCIndex, key: Key[Array, ""]) -> BCState:
         if state.costs is None:
             return state
@@ -211,12 +200,11 @@ class BC(Algorithm):
                 costs = state.costs(costs[:, None])[:, 0]
             observations = with_cost(observations, costs)
 
-        def loss(network: MLP) -> tuple[jax.Array, Metrics]:
-            value = jnp.mean(jnp.square(network(observations) - actions))
-            return value, {"loss": value}
+        def loss(network: MLP) -> tuple[jax.Array, None]:
+            return jnp.mean(jnp.square(network(observations) - actions)), None
 
-        learner, metrics, _ = state.learner.step(self._optimiser(), loss)
-        return BCState(learner, state.bounds, state.costs), metrics
+        learner, fit = state.learner.step(optax.adam(self.learning_rate), loss)
+        return BCState(learner, state.bounds, state.costs), {"loss": fit.loss}
 
 
 def _of_raw_cost(network: MLP, costs: Standardiser) -> MLP:

@@ -2,26 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, ClassVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optax
+from annotated_types import Ge, Le, MinLen
 from jaxtyping import Array, Float, Key
 
-from safetrax.algorithms.base import Metrics, Spec
-from safetrax.algorithms.lagrangian_critics import LagrangianCritics, LagrangianState, given
-from safetrax.data.store import Transitions
-from safetrax.nets.cvae import clipped_normal
+from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
+from safetrax.algorithms.critics import (
+    NO_GRADIENT,
+    Judgement,
+    ThresholdIndex,
+    fit_critic,
+    fit_cvae,
+    given,
+    greatest_values,
+    judged,
+    multiplier_warnings,
+)
+from safetrax.algorithms.diagnosis import History, lasts
+from safetrax.algorithms.learners import ActionBounds, Learner, Tracked
+from safetrax.data.store import TRANSITION_FIELDS, Field, Store, Transitions
+from safetrax.data.trajectories import Trajectories
+from safetrax.losses.lagrange import PIDState
+from safetrax.losses.td import bellman_target, summed_errors
+from safetrax.nets.cvae import CVAE, clipped_normal
+from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP
 from safetrax.policies.actor import Actor
 from safetrax.policies.perturbed import LATENT_BOUND, PerturbedActor, perturbed
-from safetrax.settings import require
+from safetrax.settings import Count, Fraction, NonNegative, Positive, Whole
+
+
+class BCQLagState(eqx.Module):
+    """What training changes.
+
+    Attributes:
+        cvae: the model of the logged actions.
+        policy: what acts, and its target.
+        reward_critic: two groups of networks, and their targets.
+        cost_critic: likewise.
+        pid: the multiplier's controller.
+        threshold: q, a copy of the index's, so that an actor can hold it; 0 before the first update.
+        bounds: action bounds.
+    """
+
+    cvae: Learner[CVAE]
+    policy: Tracked[MLP]
+    reward_critic: Tracked[Ensemble]
+    cost_critic: Tracked[Ensemble]
+    pid: PIDState
+    threshold: Float[Array, ""]
+    bounds: ActionBounds
 
 
 @dataclass(frozen=True)
-class BCQLag(LagrangianCritics):
+class BCQLag(Algorithm):
     """Batch-constrained Q-learning with a PID Lagrange multiplier. Defaults: OSRL (Liu et al., 2024).
 
     BCQ (Fujimoto et al., 2019, arXiv:1812.02900) with a cost critic, as DSRL and OSRL (arXiv:2306.09303) define the
@@ -37,27 +77,83 @@ class BCQLag(LagrangianCritics):
     `reward_critic_loss`, `cost_critic_loss` (summed over a critic's networks).
     """
 
-    perturbation: float = 0.05
+    fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+    losses = ("policy_loss", "reward_critic_loss", "cost_critic_loss")
+    name = "BCQ-Lag"
+
+    updates: Whole = 100_000
+    """Gradient steps of every network."""
+    batch_size: Count = 512
+    """Transitions per batch, uniform with replacement."""
+    hidden: Annotated[tuple[Count, ...], MinLen(1)] = (256, 256)
+    """Units of each hidden layer of the policy and of each critic."""
+    cvae_hidden: Count = 400
+    """Units of each of the two hidden layers of the CVAE's encoder and decoder."""
+    discount: Fraction = 0.99
+    """gamma, of rewards and of costs."""
+    target_rate: Fraction = 0.005
+    """Share by which the targets move towards their networks at each update, tau."""
+    reward_scale: Positive = 0.1
+    """Rewards are multiplied by it; costs are not."""
+    samples: Count = 10
+    """Actions per next state of which a critic's target takes the best, and of the cost the worst."""
+    min_weight: Fraction = 0.75
+    """Weight of the smaller of the two groups' values in a target; the larger has the rest."""
+    group_size: Count = 2
+    """Networks in each of a critic's two groups, whose value is their least."""
+    kl_weight: NonNegative = 0.5
+    """Weight of the CVAE's divergence from the prior, beta."""
+    gains: tuple[NonNegative, NonNegative, NonNegative] = (0.1, 0.003, 0.001)
+    """Proportional, integral and derivative gain of the Lagrange multiplier."""
+    cost_done: bool = False
+    """The end of an episode ends its cost return. As in OSRL it does not: costs go on beyond the episode."""
+    policy_learning_rate: Positive = 1e-3
+    """Adam's step size for the policy."""
+    critic_learning_rate: Positive = 1e-3
+    """Adam's step size for the critics."""
+    cvae_learning_rate: Positive = 1e-3
+    """Adam's step size for the CVAE."""
+    perturbation: Annotated[float, Ge(0), Le(2)] = 0.05
     """Furthest that the policy moves a decoded action, as a share of half the action range, Phi."""
-    candidates: int = 1
+    candidates: Count = 1
     """Latents drawn per action when deployed. 1, as in OSRL: no choice. More: the best of those within the limit."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(0 <= self.perturbation <= 2, "perturbation", self.perturbation, "lie in [0, 2]")
-        require(self.candidates > 0, "candidates", self.candidates, "be positive")
-
-    @property
-    def name(self) -> str:
-        """BCQ-Lag."""
-        return "BCQ-Lag"
 
     @classmethod
     def preset(cls, suite: str, task: str | None = None) -> BCQLag:
         """OSRL's schedule: twice as many updates on MetaDrive."""
         return cls(updates=200_000 if suite == "metadrive" else 100_000)
 
-    def actor(self, state: LagrangianState[MLP]) -> Actor:
+    def index(self, trajectories: Trajectories, cost_limit: float) -> ThresholdIndex:
+        """All transitions, and the discounted threshold for the longest episode's length."""
+        return ThresholdIndex.make(trajectories, cost_limit, self.discount)
+
+    def init(self, key: Key[Array, ""], spec: Spec) -> BCQLagState:
+        """PyTorch's default weights; targets start as copies."""
+        cvae_key, policy_key, reward_key, cost_key = jax.random.split(key, 4)
+        observation_size, action_size = spec.observation_size, spec.action_size
+        cvae = CVAE.make(cvae_key, observation_size, action_size, self.cvae_hidden, 2 * action_size)
+        policy_sizes = (observation_size + action_size, *self.hidden, action_size)
+        policy = MLP.make(policy_key, policy_sizes, output="tanh", activation="tanh")
+        sizes = (observation_size + action_size, *self.hidden)
+        reward_critic, cost_critic = (
+            Tracked.make(Ensemble.make(k, sizes, 2 * self.group_size), self._critic_optimiser())
+            for k in (reward_key, cost_key)
+        )
+        return BCQLagState(
+            cvae=Learner.make(cvae, self._cvae_optimiser()),
+            policy=Tracked.make(policy, self._policy_optimiser()),
+            reward_critic=reward_critic,
+            cost_critic=cost_critic,
+            pid=PIDState.start(),
+            threshold=jnp.zeros(()),
+            bounds=ActionBounds.of(spec),
+        )
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Everything is trained together."""
+        return (Stage("train", self.updates, keep_state, self._update),)
+
+    def actor(self, state: BCQLagState) -> Actor:
         """Decoder and perturbation network, and with several candidates the critics."""
         choosing = self.candidates > 1
         return PerturbedActor(
@@ -72,45 +168,85 @@ class BCQLag(LagrangianCritics):
             candidates=self.candidates,
         )
 
-    def diagnose(self, history: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
-        """Without perturbation the policy's network has no effect, so that nothing is wrong with its gradient."""
-        if self.perturbation == 0:
-            history = {name: values for name, values in history.items() if name != "policy_gradient"}
-        return super().diagnose(history)
+    def diagnose(self, history: History) -> tuple[str, ...]:
+        """A multiplier that runs away, and a policy that stands still, unless it perturbs nothing."""
+        still = self.perturbation > 0 and lasts(history, "policy_gradient", lambda norm: norm == 0)
+        return multiplier_warnings(history, self.cost_done) + (NO_GRADIENT if still else ())
 
-    def _policy(self, key: Key[Array, ""], spec: Spec) -> MLP:
-        sizes = (spec.observation_size + spec.action_size, *self.hidden, spec.action_size)
-        return MLP.make(key, sizes, output="tanh", activation="tanh")
+    # One update
 
-    def _following_actions(
-        self, state: LagrangianState[Any], observations: Float[Array, "n O"], key: Key[Array, ""]
-    ) -> tuple[Float[Array, "K n L"], Callable[[Float[Array, "n L"]], Float[Array, "n A"]]]:
-        """Latents; they are decoded, then perturbed by the target network."""
-        cvae = state.cvae.network
+    def _update(
+        self, state: BCQLagState, store: Store, index: ThresholdIndex, key: Key[Array, ""]
+    ) -> tuple[BCQLagState, Metrics]:
+        """The reference's order: CVAE, reward critic, cost critic, policy, targets; each sees those before it."""
+        draw_key, cvae_key, target_key, policy_key = jax.random.split(key, 4)
+        batch = store.transitions(index.transitions.sample(draw_key, self.batch_size))
+        cvae, of_cvae = fit_cvae(state.cvae, self._cvae_optimiser(), batch, cvae_key, self.kl_weight)
+        state = replace(state, cvae=cvae, threshold=index.threshold)
+        rewards, costs = self.targets(state, batch, target_key)
+        adam = self._critic_optimiser()
+        reward_critic, of_rewards = fit_critic(state.reward_critic, adam, batch, rewards, summed_errors)
+        cost_critic, of_costs = fit_critic(state.cost_critic, adam, batch, costs, summed_errors)
+        state = replace(state, reward_critic=reward_critic, cost_critic=cost_critic)
+        state, metrics = self._improve(state, batch, policy_key)
+        state = replace(
+            state,
+            policy=state.policy.follow(self.target_rate),
+            reward_critic=state.reward_critic.follow(self.target_rate),
+            cost_critic=state.cost_critic.follow(self.target_rate),
+        )
+        return state, {
+            **metrics,
+            "cvae_loss": of_cvae.loss,
+            "reward_critic_loss": of_rewards.loss,
+            "cost_critic_loss": of_costs.loss,
+        }
+
+    def targets(
+        self, state: BCQLagState, batch: Transitions, key: Key[Array, ""]
+    ) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
+        """Regression targets of the reward critic and of the cost critic, from one draw of next actions.
+
+        Each is the step's reward or cost plus the discounted maximum of the mixed value over the drawn actions:
+        of latents that are decoded and then perturbed by the target network.
+        """
+        cvae, observations = state.cvae.network, batch.next_observations
         latents = clipped_normal(key, (self.samples, len(observations), cvae.latent_size), LATENT_BOUND)
         decode = given(cvae.decoder.network, observations)
         direction = given(state.policy.target, observations)
 
-        def action_of(draw: Float[Array, "n L"]) -> Float[Array, "n A"]:
-            actions = jnp.tanh(decode(draw))
+        def action_of(latents: Float[Array, "n L"]) -> Float[Array, "n A"]:
+            actions = jnp.tanh(decode(latents))
             return perturbed(actions, direction(actions), self.perturbation)
 
-        return latents, action_of
+        critics = state.reward_critic.target, state.cost_critic.target
+        value, cost_value = greatest_values(critics, observations, latents, action_of, self.min_weight)
+        cost_ends = batch.done if self.cost_done else None
+        return (
+            bellman_target(self.reward_scale * batch.rewards, value, self.discount, batch.done),
+            bellman_target(batch.costs, cost_value, self.discount, cost_ends),
+        )
 
-    def _improve(
-        self, state: LagrangianState[Any], batch: Transitions, key: Key[Array, ""]
-    ) -> tuple[LagrangianState[Any], Metrics]:
-        """One latent per state; only the perturbation network moves."""
+    def _improve(self, state: BCQLagState, batch: Transitions, key: Key[Array, ""]) -> tuple[BCQLagState, Metrics]:
+        """One step of the perturbation network and the multiplier, with one latent per state."""
         cvae, observations = state.cvae.network, batch.observations
         latents = clipped_normal(key, (len(observations), cvae.latent_size), LATENT_BOUND)
         decoded = cvae.decoder(observations, latents)
         pairs = jnp.concatenate([observations, decoded], axis=-1)
 
-        def loss(network: MLP) -> tuple[jax.Array, Any]:
-            actions = perturbed(decoded, network(pairs), self.perturbation)
-            value, penalty, pid, metrics = self._judge(state, observations, actions)
-            total = penalty - value
-            return total, (pid, {**metrics, "policy_loss": total})
+        def loss(network: MLP) -> tuple[jax.Array, Judgement]:
+            judgement = judged(state, observations, perturbed(decoded, network(pairs), self.perturbation), self.gains)
+            return judgement.penalty - judgement.value, judgement
 
-        policy, (pid, metrics), norm = state.policy.step(self._policy_optimiser(), loss)
-        return replace(state, policy=policy, pid=pid), {**metrics, "policy_gradient": norm}
+        policy, fit = state.policy.step(self._policy_optimiser(), loss)
+        metrics = {**fit.extra.metrics, "policy_loss": fit.loss, "policy_gradient": fit.gradient}
+        return replace(state, policy=policy, pid=fit.extra.pid), metrics
+
+    def _policy_optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.policy_learning_rate)
+
+    def _critic_optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.critic_learning_rate)
+
+    def _cvae_optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.cvae_learning_rate)

@@ -2,36 +2,68 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, ClassVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optax
+from annotated_types import MinLen
 from jaxtyping import Array, Float, Int32, Key
 
-from safetrax.algorithms.base import Metrics, Spec
-from safetrax.algorithms.lagrangian_critics import LagrangianCritics, LagrangianState, given, over_samples
-from safetrax.data.store import Transitions
+from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
+from safetrax.algorithms.critics import (
+    NO_GRADIENT,
+    Judgement,
+    ThresholdIndex,
+    fit_critic,
+    fit_cvae,
+    given,
+    greatest_values,
+    judged,
+    multiplier_warnings,
+    over_samples,
+)
+from safetrax.algorithms.diagnosis import History, lasts
+from safetrax.algorithms.learners import ActionBounds, Learner, Tracked
+from safetrax.data.store import TRANSITION_FIELDS, Field, Store, Transitions
+from safetrax.data.trajectories import Trajectories
+from safetrax.losses.lagrange import PIDState
 from safetrax.losses.mmd import gaussian_mmd
-from safetrax.nets.cvae import clipped_normal
+from safetrax.losses.td import bellman_target, summed_errors
+from safetrax.nets.cvae import CVAE, clipped_normal
+from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.gaussian import SquashedGaussian
 from safetrax.policies.actor import Actor
 from safetrax.policies.perturbed import LATENT_BOUND
-from safetrax.settings import require
+from safetrax.settings import Count, Fraction, NonNegative, Positive, Whole
 
 _LOG_ALPHA_BOUND = 5.0
 
 
-class BEARState(LagrangianState[SquashedGaussian]):
+class BEARLagState(eqx.Module):
     """What training changes.
 
     Attributes:
+        cvae: the model of the logged actions.
+        policy: what acts, and its target.
+        reward_critic: two groups of networks, and their targets.
+        cost_critic: likewise.
+        pid: the multiplier's controller.
+        threshold: q, a copy of the index's, for the record.
+        bounds: action bounds.
         log_alpha: logarithm of the weight of the distance to the log.
         done: updates made.
     """
 
+    cvae: Learner[CVAE]
+    policy: Tracked[SquashedGaussian]
+    reward_critic: Tracked[Ensemble]
+    cost_critic: Tracked[Ensemble]
+    pid: PIDState
+    threshold: Float[Array, ""]
+    bounds: ActionBounds
     log_alpha: Float[Array, ""]
     done: Int32[Array, ""]
 
@@ -49,7 +81,7 @@ def ascended(log_alpha: Float[Array, ""], excess: Float[Array, ""], learning_rat
 
 
 @dataclass(frozen=True)
-class BEARLag(LagrangianCritics):
+class BEARLag(Algorithm):
     """Bootstrapping error accumulation reduction with a PID Lagrange multiplier. Defaults: OSRL (Liu et al., 2024).
 
     BEAR (Kumar et al., 2019, arXiv:1906.00949) with a cost critic, as DSRL and OSRL (arXiv:2306.09303) define the
@@ -64,62 +96,147 @@ class BEARLag(LagrangianCritics):
     weight).
     """
 
-    updates: int = 300_000
+    fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+    losses = ("policy_loss", "reward_critic_loss", "cost_critic_loss")
+    name = "BEAR-Lag"
+
+    updates: Whole = 300_000
     """Gradient steps of every network."""
-    mmd_samples: int = 10
+    batch_size: Count = 512
+    """Transitions per batch, uniform with replacement."""
+    hidden: Annotated[tuple[Count, ...], MinLen(1)] = (256, 256)
+    """Units of each hidden layer of the policy and of each critic."""
+    cvae_hidden: Count = 400
+    """Units of each of the two hidden layers of the CVAE's encoder and decoder."""
+    discount: Fraction = 0.99
+    """gamma, of rewards and of costs."""
+    target_rate: Fraction = 0.005
+    """Share by which the targets move towards their networks at each update, tau."""
+    reward_scale: Positive = 0.1
+    """Rewards are multiplied by it; costs are not."""
+    samples: Count = 10
+    """Actions per next state of which a critic's target takes the best, and of the cost the worst."""
+    min_weight: Fraction = 0.75
+    """Weight of the smaller of the two groups' values in a target; the larger has the rest."""
+    group_size: Count = 2
+    """Networks in each of a critic's two groups, whose value is their least."""
+    kl_weight: NonNegative = 0.5
+    """Weight of the CVAE's divergence from the prior, beta."""
+    gains: tuple[NonNegative, NonNegative, NonNegative] = (0.1, 0.003, 0.001)
+    """Proportional, integral and derivative gain of the Lagrange multiplier."""
+    cost_done: bool = False
+    """The end of an episode ends its cost return. As in OSRL it does not: costs go on beyond the episode."""
+    policy_learning_rate: Positive = 1e-3
+    """Adam's step size for the policy."""
+    critic_learning_rate: Positive = 1e-3
+    """Adam's step size for the critics."""
+    cvae_learning_rate: Positive = 1e-3
+    """Adam's step size for the CVAE."""
+    mmd_samples: Count = 10
     """Actions per state, of the policy and of the CVAE, that are compared."""
-    mmd_threshold: float = 0.05
+    mmd_threshold: NonNegative = 0.05
     """Distance that the policy may keep from the CVAE."""
-    kernel_width: float = 50.0
+    kernel_width: Positive = 50.0
     """sigma of the Gaussian kernel exp(-r^2 / (2 sigma)); r is a distance of actions before tanh."""
-    alpha_learning_rate: float = 1e-3
+    alpha_learning_rate: NonNegative = 1e-3
     """Step size of alpha's logarithm."""
-    start_policy_updates: int = 0
+    start_policy_updates: Whole = 0
     """Updates before the reward counts; until then the policy follows the CVAE and the cost critic."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("mmd_samples", "kernel_width"):
-            value = getattr(self, name)
-            require(value > 0, name, value, "be positive")
-        for name in ("mmd_threshold", "alpha_learning_rate", "start_policy_updates"):
-            value = getattr(self, name)
-            require(value >= 0, name, value, "not be negative")
-
-    @property
-    def name(self) -> str:
-        """BEAR-Lag."""
-        return "BEAR-Lag"
 
     @classmethod
     def preset(cls, suite: str, task: str | None = None) -> BEARLag:
         """OSRL's schedule: fewer updates on MetaDrive."""
         return cls(updates=200_000 if suite == "metadrive" else 300_000)
 
-    def init(self, key: Key[Array, ""], spec: Spec) -> BEARState:
-        """alpha starts at 1."""
-        state = super().init(key, spec)
-        common = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
-        return BEARState(**common, log_alpha=jnp.zeros(()), done=jnp.zeros((), jnp.int32))
+    def index(self, trajectories: Trajectories, cost_limit: float) -> ThresholdIndex:
+        """All transitions, and the discounted threshold for the longest episode's length."""
+        return ThresholdIndex.make(trajectories, cost_limit, self.discount)
 
-    def actor(self, state: BEARState) -> Actor:
+    def init(self, key: Key[Array, ""], spec: Spec) -> BEARLagState:
+        """PyTorch's default weights; targets start as copies, alpha at 1."""
+        cvae_key, policy_key, reward_key, cost_key = jax.random.split(key, 4)
+        observation_size, action_size = spec.observation_size, spec.action_size
+        cvae = CVAE.make(cvae_key, observation_size, action_size, self.cvae_hidden, 2 * action_size)
+        policy = SquashedGaussian.make(policy_key, observation_size, action_size, self.hidden)
+        sizes = (observation_size + action_size, *self.hidden)
+        reward_critic, cost_critic = (
+            Tracked.make(Ensemble.make(k, sizes, 2 * self.group_size), self._critic_optimiser())
+            for k in (reward_key, cost_key)
+        )
+        return BEARLagState(
+            cvae=Learner.make(cvae, self._cvae_optimiser()),
+            policy=Tracked.make(policy, self._policy_optimiser()),
+            reward_critic=reward_critic,
+            cost_critic=cost_critic,
+            pid=PIDState.start(),
+            threshold=jnp.zeros(()),
+            bounds=ActionBounds.of(spec),
+            log_alpha=jnp.zeros(()),
+            done=jnp.zeros((), jnp.int32),
+        )
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Everything is trained together."""
+        return (Stage("train", self.updates, keep_state, self._update),)
+
+    def actor(self, state: BEARLagState) -> Actor:
         """The tanh of the Gaussian's mean."""
         return state.bounds.actor(state.policy.network)
 
-    def _policy(self, key: Key[Array, ""], spec: Spec) -> SquashedGaussian:
-        return SquashedGaussian.make(key, spec.observation_size, spec.action_size, self.hidden)
+    def diagnose(self, history: History) -> tuple[str, ...]:
+        """A multiplier that runs away, and a policy that stands still."""
+        still = lasts(history, "policy_gradient", lambda norm: norm == 0)
+        return multiplier_warnings(history, self.cost_done) + (NO_GRADIENT if still else ())
 
-    def _following_actions(
-        self, state: LagrangianState[Any], observations: Float[Array, "n O"], key: Key[Array, ""]
-    ) -> tuple[Float[Array, "K n A"], Callable[[Float[Array, "n A"]], Float[Array, "n A"]]]:
-        """Draws of the target policy."""
-        return state.policy.target.draw(key, observations, self.samples), jnp.tanh
+    # One update
 
-    def _improve(
-        self, state: LagrangianState[Any], batch: Transitions, key: Key[Array, ""]
-    ) -> tuple[LagrangianState[Any], Metrics]:
-        """The first of the compared actions is the one that the critics judge."""
-        assert isinstance(state, BEARState)
+    def _update(
+        self, state: BEARLagState, store: Store, index: ThresholdIndex, key: Key[Array, ""]
+    ) -> tuple[BEARLagState, Metrics]:
+        """The reference's order: CVAE, reward critic, cost critic, policy, targets; each sees those before it."""
+        draw_key, cvae_key, target_key, policy_key = jax.random.split(key, 4)
+        batch = store.transitions(index.transitions.sample(draw_key, self.batch_size))
+        cvae, of_cvae = fit_cvae(state.cvae, self._cvae_optimiser(), batch, cvae_key, self.kl_weight)
+        state = replace(state, cvae=cvae, threshold=index.threshold)
+        rewards, costs = self.targets(state, batch, target_key)
+        adam = self._critic_optimiser()
+        reward_critic, of_rewards = fit_critic(state.reward_critic, adam, batch, rewards, summed_errors)
+        cost_critic, of_costs = fit_critic(state.cost_critic, adam, batch, costs, summed_errors)
+        state = replace(state, reward_critic=reward_critic, cost_critic=cost_critic)
+        state, metrics = self._improve(state, batch, policy_key)
+        state = replace(
+            state,
+            policy=state.policy.follow(self.target_rate),
+            reward_critic=state.reward_critic.follow(self.target_rate),
+            cost_critic=state.cost_critic.follow(self.target_rate),
+        )
+        return state, {
+            **metrics,
+            "cvae_loss": of_cvae.loss,
+            "reward_critic_loss": of_rewards.loss,
+            "cost_critic_loss": of_costs.loss,
+        }
+
+    def targets(
+        self, state: BEARLagState, batch: Transitions, key: Key[Array, ""]
+    ) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
+        """Regression targets of the reward critic and of the cost critic, from one draw of next actions.
+
+        Each is the step's reward or cost plus the discounted maximum of the mixed value over the drawn actions of
+        the target policy.
+        """
+        observations = batch.next_observations
+        draws = state.policy.target.draw(key, observations, self.samples)
+        critics = state.reward_critic.target, state.cost_critic.target
+        value, cost_value = greatest_values(critics, observations, draws, jnp.tanh, self.min_weight)
+        cost_ends = batch.done if self.cost_done else None
+        return (
+            bellman_target(self.reward_scale * batch.rewards, value, self.discount, batch.done),
+            bellman_target(batch.costs, cost_value, self.discount, cost_ends),
+        )
+
+    def _improve(self, state: BEARLagState, batch: Transitions, key: Key[Array, ""]) -> tuple[BEARLagState, Metrics]:
+        """One step of policy, multiplier and alpha. The critics judge the first of the compared actions."""
         latent_key, draw_key = jax.random.split(key)
         cvae, observations = state.cvae.network, batch.observations
         latents = clipped_normal(latent_key, (self.mmd_samples, len(observations), cvae.latent_size), LATENT_BOUND)
@@ -127,15 +244,30 @@ class BEARLag(LagrangianCritics):
         alpha = jnp.exp(state.log_alpha)
         rewarded = state.done >= self.start_policy_updates
 
-        def loss(network: SquashedGaussian) -> tuple[jax.Array, Any]:
+        def loss(network: SquashedGaussian) -> tuple[jax.Array, tuple[Judgement, jax.Array]]:
             draws = network.draw(draw_key, observations, self.mmd_samples)
             mmd = jnp.mean(gaussian_mmd(logged, draws, self.kernel_width))
-            value, penalty, pid, metrics = self._judge(state, observations, jnp.tanh(draws[0]))
-            total = alpha * (mmd - self.mmd_threshold) + penalty - jnp.where(rewarded, value, 0.0)
-            return total, (pid, {**metrics, "policy_loss": total, "mmd": mmd})
+            judgement = judged(state, observations, jnp.tanh(draws[0]), self.gains)
+            value = jnp.where(rewarded, judgement.value, 0.0)
+            return alpha * (mmd - self.mmd_threshold) + judgement.penalty - value, (judgement, mmd)
 
-        policy, (pid, metrics), norm = state.policy.step(self._policy_optimiser(), loss)
-        excess = metrics["mmd"] - self.mmd_threshold
-        log_alpha = ascended(state.log_alpha, excess, self.alpha_learning_rate)
-        state = replace(state, policy=policy, pid=pid, log_alpha=log_alpha, done=state.done + 1)
-        return state, {**metrics, "alpha": alpha, "policy_gradient": norm}
+        policy, fit = state.policy.step(self._policy_optimiser(), loss)
+        judgement, mmd = fit.extra
+        log_alpha = ascended(state.log_alpha, mmd - self.mmd_threshold, self.alpha_learning_rate)
+        state = replace(state, policy=policy, pid=judgement.pid, log_alpha=log_alpha, done=state.done + 1)
+        return state, {
+            **judgement.metrics,
+            "policy_loss": fit.loss,
+            "policy_gradient": fit.gradient,
+            "mmd": mmd,
+            "alpha": alpha,
+        }
+
+    def _policy_optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.policy_learning_rate)
+
+    def _critic_optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.critic_learning_rate)
+
+    def _cvae_optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.cvae_learning_rate)

@@ -13,12 +13,10 @@ from jaxtyping import Array, Bool, Float, Int, Int32, Key
 
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage
 from safetrax.algorithms.diagnosis import History, diverges, lasts
-from safetrax.algorithms.learners import Learner, discounted_limit
-from safetrax.algorithms.policies import ActionBounds
+from safetrax.algorithms.learners import ActionBounds, Fit, Learner
 from safetrax.data.store import TRANSITION_FIELDS, Field, Store, TransitionIndex, Transitions
 from safetrax.data.trajectories import Trajectories
 from safetrax.losses.dice import (
-    DIVERGENCES,
     DivergenceName,
     advantage,
     flow_residual,
@@ -27,10 +25,11 @@ from safetrax.losses.dice import (
     worst_case,
 )
 from safetrax.losses.likelihood import gaussian_log_prob, squashed_log_prob, unsquash
+from safetrax.losses.td import discounted_limit
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.gaussian import SquashedGaussian
 from safetrax.policies.actor import Actor
-from safetrax.settings import require
+from safetrax.settings import BelowOne, Count, NonNegative, Positive, Whole
 
 _ZERO = 1e-3  # a weight below it takes no part in the cloning
 _GREAT = 5.0  # scaled reward per unit of cost: beyond it, rewards hardly matter
@@ -109,52 +108,34 @@ class COptiDICE(Algorithm):
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
     losses = ("policy_loss", "reward_critic_loss", "cost_critic_loss")
 
-    hidden: tuple[int, ...] = (256, 256)
+    hidden: tuple[Count, ...] = (256, 256)
     """Units of each hidden layer, of the policy and of the values."""
-    updates: int = 100_000
+    updates: Whole = 100_000
     """Gradient steps."""
-    batch_size: int = 512
+    batch_size: Count = 512
     """Transitions per batch, uniform with replacement."""
-    discount: float = 0.99
+    discount: BelowOne = 0.99
     """gamma."""
-    reward_scale: float = 0.1
+    reward_scale: Positive = 0.1
     """Factor on rewards. Only its ratio to `alpha` and to the multiplier's unit matters."""
     divergence: DivergenceName = "soft-chi2"
     """f, by which the weights' distance from 1 is measured."""
-    alpha: float = 0.5
+    alpha: Positive = 0.5
     """Strength of the divergence, in scaled rewards: the larger, the closer to plain cloning."""
-    cost_divergence: float = 0.01
+    cost_divergence: NonNegative = 0.01
     """epsilon, the divergence that the cost's upper bound allows for, in nats; 0: no upper bound, E[w c] itself."""
-    critics: int = 2
+    critics: Count = 2
     """Networks per value function, of which the least value counts."""
-    policy_learning_rate: float = 1e-4
+    policy_learning_rate: Positive = 1e-4
     """Adam's step size of the policy."""
-    critic_learning_rate: float = 1e-4
+    critic_learning_rate: Positive = 1e-4
     """Adam's step size of nu and chi."""
-    multiplier_learning_rate: float = 1e-4
+    multiplier_learning_rate: Positive = 1e-4
     """Adam's step size of lambda and tau, before their softplus."""
-    cloning_noise: float = 0.1
+    cloning_noise: NonNegative = 0.1
     """Noise on cloned observations and actions, in standard deviations of each dimension over the data."""
     osrl_compat: bool = False
     """Reproduce OSRL's flaws, see above: its published results are near those of no constraint."""
-
-    def __post_init__(self) -> None:
-        require(self.divergence in DIVERGENCES, "divergence", self.divergence, f"be one of {DIVERGENCES}")
-        require(0 <= self.discount < 1, "discount", self.discount, "lie in [0, 1)")
-        for name in ("updates", "cost_divergence", "cloning_noise"):
-            value = getattr(self, name)
-            require(value >= 0, name, value, "not be negative")
-        for name in (
-            "batch_size",
-            "reward_scale",
-            "alpha",
-            "critics",
-            "policy_learning_rate",
-            "critic_learning_rate",
-            "multiplier_learning_rate",
-        ):
-            value = getattr(self, name)
-            require(value > 0, name, value, "be positive")
 
     @property
     def name(self) -> str:
@@ -241,24 +222,23 @@ class COptiDICE(Algorithm):
         initial = starts_episode(store.offsets, rows) / index.initial_share
         multiplier = jax.nn.softplus(state.multiplier.network)
 
-        def nu_loss(network: Ensemble) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-            values, advantages = self._advantages(network, batch, multiplier)
+        def nu_loss(network: Ensemble) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            nu, advantages = self._advantages(network, batch, multiplier)
             weights = jax.lax.stop_gradient(occupancy_weights(advantages, self.alpha, self.divergence))
-            loss = value_loss(values, initial, advantages, weights, self.discount, self.alpha, self.divergence)
-            return loss, (loss, values, weights)
+            loss = value_loss(nu, initial, advantages, weights, self.discount, self.alpha, self.divergence)
+            return loss, (nu, weights)
 
-        values, (loss, nu, weights), _ = state.values.step(self._critic_optimiser(), nu_loss)
-        metrics = {"reward_value": jnp.mean(nu), "reward_critic_loss": loss}
-
+        values, of_values = state.values.step(self._critic_optimiser(), nu_loss)
+        nu, weights = of_values.extra
         cost_per_step = jnp.mean(weights * batch.costs)
         bound, cost, bound_metrics = self._step_bound(state.bound, batch, initial, weights)
-        multiplier_learner, _, _ = state.multiplier.step(
+        multiplier_learner, _ = state.multiplier.step(
             self._multiplier_optimiser(), lambda raw: (jax.nn.softplus(raw) * (index.threshold - cost), None)
         )
 
         _, advantages = self._advantages(values.network, batch, multiplier)
         weights = occupancy_weights(advantages, self.alpha, self.divergence)
-        policy, policy_loss, gradient = self._step_policy(state, batch, weights, noise_key)
+        policy, of_policy = self._step_policy(state, batch, weights, noise_key)
         return COptiDICEState(
             policy=policy,
             values=values,
@@ -268,16 +248,17 @@ class COptiDICE(Algorithm):
             action_noise=state.action_noise,
             bounds=state.bounds,
         ), {
-            **metrics,
             **bound_metrics,
+            "reward_value": jnp.mean(nu),
+            "reward_critic_loss": of_values.loss,
             "cost_value": cost,
             "cost_per_step": cost_per_step,
             "above_limit": (cost > index.threshold).astype(jnp.float32),
             "multiplier": multiplier,
             "mean_weight": jnp.mean(weights),
             "zero_weights": jnp.mean(weights < _ZERO),
-            "policy_loss": policy_loss,
-            "policy_gradient": gradient,
+            "policy_loss": of_policy.loss,
+            "policy_gradient": of_policy.gradient,
         }
 
     def _advantages(
@@ -305,24 +286,24 @@ class COptiDICE(Algorithm):
                 *_here_and_next(network, batch), initial, weights, batch.costs, batch.done, self.discount
             )
             omega, divergence = worst_case(residuals, tau)
-            loss = jnp.mean(omega * residuals)
-            return loss, (loss, omega, divergence)
+            return jnp.mean(omega * residuals), (omega, divergence)
 
-        values, (loss, omega, divergence), _ = bound.values.step(self._critic_optimiser(), chi_loss)
-        temperature, _, _ = bound.temperature.step(
+        values, fit = bound.values.step(self._critic_optimiser(), chi_loss)
+        omega, divergence = fit.extra
+        temperature, _ = bound.temperature.step(
             self._multiplier_optimiser(),
             lambda raw: (jax.nn.softplus(raw) * (self.cost_divergence - divergence), None),
         )
         return (
             UpperBound(values, temperature),
             jnp.mean(omega * weights * batch.costs),
-            {"cost_critic_loss": loss, "tau": tau, "divergence": divergence},
+            {"cost_critic_loss": fit.loss, "tau": tau, "divergence": divergence},
         )
 
     def _step_policy(
         self, state: COptiDICEState, batch: Transitions, weights: Float[Array, " B"], key: Key[Array, ""]
-    ) -> tuple[Learner[SquashedGaussian], Float[Array, ""], Float[Array, ""]]:
-        """One step of weighted cloning; also its loss and the gradient's norm."""
+    ) -> tuple[Learner[SquashedGaussian], Fit[None]]:
+        """One step of weighted cloning."""
         observation_key, action_key = jax.random.split(key)
 
         def noisy(key: jax.Array, x: jax.Array, std: jax.Array) -> jax.Array:
@@ -331,9 +312,8 @@ class COptiDICE(Algorithm):
         observations = noisy(observation_key, batch.observations, state.observation_noise)
         actions = noisy(action_key, batch.actions, state.action_noise)
 
-        def loss(network: SquashedGaussian) -> tuple[jax.Array, jax.Array]:
-            value = -jnp.mean(weights * self._log_prob(network, observations, actions))
-            return value, value
+        def loss(network: SquashedGaussian) -> tuple[jax.Array, None]:
+            return -jnp.mean(weights * self._log_prob(network, observations, actions)), None
 
         return state.policy.step(self._policy_optimiser(), loss)
 

@@ -13,32 +13,20 @@ import optax
 from jaxtyping import Array, Float, Int, Key
 
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
+from safetrax.algorithms.critics import ThresholdIndex, fit_critic, fit_cvae, over_samples
 from safetrax.algorithms.diagnosis import History, lasts
-from safetrax.algorithms.lagrangian_critics import over_samples, summed_errors
-from safetrax.algorithms.learners import Learner, Tracked, discounted_limit
-from safetrax.algorithms.policies import ActionBounds
-from safetrax.data.store import TRANSITION_FIELDS, Field, Store, TransitionIndex, Transitions
+from safetrax.algorithms.learners import ActionBounds, Learner, Tracked
+from safetrax.data.store import TRANSITION_FIELDS, Field, Store, Transitions
 from safetrax.data.trajectories import Trajectories
 from safetrax.losses.latent import kl_to_standard_normal
+from safetrax.losses.td import bellman_target, summed_errors
 from safetrax.nets.cvae import CVAE
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.gaussian import SquashedGaussian
 from safetrax.policies.actor import Actor
-from safetrax.settings import require
+from safetrax.settings import BelowOne, Count, Fraction, NonNegative, Positive, Rate, Whole
 
 _LOG_ALPHA_BOUND = 5.0
-
-
-class CPQIndex(eqx.Module):
-    """What a run draws from.
-
-    Attributes:
-        transitions: all of them.
-        threshold: q_kappa, the discounted cost that is allowed.
-    """
-
-    transitions: TransitionIndex
-    threshold: Float[Array, ""]
 
 
 class Detector(eqx.Module):
@@ -100,66 +88,45 @@ class CPQ(Algorithm):
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
     losses = ("policy_loss", "reward_critic_loss", "cost_critic_loss")
 
-    hidden: tuple[int, ...] = (256, 256)
+    hidden: tuple[Count, ...] = (256, 256)
     """Units of each hidden layer, of the policy and of the critics."""
-    cvae_hidden: int = 400
+    cvae_hidden: Count = 400
     """Units of each of the CVAE's two hidden layers."""
-    updates: int = 100_000
+    updates: Whole = 100_000
     """Gradient steps."""
-    batch_size: int = 512
+    batch_size: Count = 512
     """Transitions per batch, uniform with replacement."""
-    discount: float = 0.99
+    discount: Fraction = 0.99
     """gamma."""
-    reward_scale: float = 0.1
+    reward_scale: Positive = 0.1
     """Factor on rewards."""
     reward_shift: float = 0.0
     """Added to every reward before scaling. Choose it so that none is negative: to earn nothing is the penalty."""
-    critics: int = 2
+    critics: Count = 2
     """Networks per critic, of which the least value counts."""
-    samples: int = 10
+    samples: Count = 10
     """Draws of the policy per state for the penalty."""
-    ood_quantile: float = 0.75
+    ood_quantile: BelowOne = 0.75
     """Draws with a divergence above this quantile of the batch's count as outside of the data."""
-    ood_factor: float = 1.5
+    ood_factor: NonNegative = 1.5
     """How many thresholds the flagged draws' cost values are raised to; the penalty's weight grows while their mean
     is less."""
-    kl_weight: float = 0.5
+    kl_weight: NonNegative = 0.5
     """Weight of the CVAE's divergence from its prior, beta."""
-    policy_learning_rate: float = 1e-4
+    policy_learning_rate: Positive = 1e-4
     """Adam's step size of the policy."""
-    critic_learning_rate: float = 1e-3
+    critic_learning_rate: Positive = 1e-3
     """Adam's step size of both critics."""
-    cvae_learning_rate: float = 1e-3
+    cvae_learning_rate: Positive = 1e-3
     """Adam's step size of the CVAE."""
-    alpha_learning_rate: float = 1e-4
+    alpha_learning_rate: Positive = 1e-4
     """Step size of the penalty's weight, on its logarithm."""
-    target_rate: float = 0.005
+    target_rate: Rate = 0.005
     """Rate at which target networks follow, tau."""
     cost_done: bool = False
     """Cost values end where an episode does. False: costs go on after its last state (OSRL)."""
     osrl_compat: bool = False
     """Leave out what has no effect in OSRL: the penalty, and with it the CVAE."""
-
-    def __post_init__(self) -> None:
-        require(0 <= self.discount <= 1, "discount", self.discount, "lie in [0, 1]")
-        require(0 <= self.ood_quantile < 1, "ood_quantile", self.ood_quantile, "lie in [0, 1)")
-        require(0 < self.target_rate <= 1, "target_rate", self.target_rate, "lie in (0, 1]")
-        for name in ("updates", "ood_factor", "kl_weight"):
-            value = getattr(self, name)
-            require(value >= 0, name, value, "not be negative")
-        for name in (
-            "cvae_hidden",
-            "batch_size",
-            "reward_scale",
-            "critics",
-            "samples",
-            "policy_learning_rate",
-            "critic_learning_rate",
-            "cvae_learning_rate",
-            "alpha_learning_rate",
-        ):
-            value = getattr(self, name)
-            require(value > 0, name, value, "be positive")
 
     @property
     def name(self) -> str:
@@ -171,12 +138,9 @@ class CPQ(Algorithm):
         """OSRL's schedule: twice as many updates on MetaDrive."""
         return cls(updates=200_000 if suite == "metadrive" else 100_000)
 
-    def index(self, trajectories: Trajectories, cost_limit: float) -> CPQIndex:
-        """All transitions, and the threshold for one limit."""
-        return CPQIndex(
-            transitions=TransitionIndex.all(trajectories),
-            threshold=discounted_limit(cost_limit, trajectories.max_length, self.discount),
-        )
+    def index(self, trajectories: Trajectories, cost_limit: float) -> ThresholdIndex:
+        """All transitions, and the discounted cost that is allowed, q_kappa."""
+        return ThresholdIndex.make(trajectories, cost_limit, self.discount)
 
     def init(self, key: Key[Array, ""], spec: Spec) -> CPQState:
         """PyTorch's default weights; alpha begins at 1, as in OSRL."""
@@ -230,28 +194,27 @@ class CPQ(Algorithm):
     # Training
 
     def _update(
-        self, state: CPQState, store: Store, index: CPQIndex, key: Key[Array, ""]
+        self, state: CPQState, store: Store, index: ThresholdIndex, key: Key[Array, ""]
     ) -> tuple[CPQState, Metrics]:
         draw_key, next_key, detector_key, policy_key = jax.random.split(key, 4)
         batch = store.transitions(index.transitions.sample(draw_key, self.batch_size))
 
         following = jnp.tanh(state.policy.network.draw(next_key, batch.next_observations)[0])
         reward_targets, cost_targets = self.targets(state, batch, following, index.threshold)
-        reward_critic, (reward_loss, reward_values), _ = state.reward_critic.step(
-            self._critic_optimiser(), lambda network: _bellman(network(*_inputs(batch)), reward_targets)
+        reward_critic, of_rewards = fit_critic(
+            state.reward_critic, self._critic_optimiser(), batch, reward_targets, summed_errors
         )
         cost_critic, detector, cost_metrics = self._step_costs(
             state, batch, cost_targets, index.threshold, detector_key
         )
 
-        def loss(network: SquashedGaussian) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        def loss(network: SquashedGaussian) -> tuple[jax.Array, jax.Array]:
             actions = jnp.tanh(network.draw(policy_key, batch.observations)[0])
-            value, active = policy_loss(
+            return policy_loss(
                 reward_critic.network, cost_critic.network, batch.observations, actions, index.threshold
             )
-            return value, (value, active)
 
-        policy, (value, active), gradient = state.policy.step(self._policy_optimiser(), loss)
+        policy, of_policy = state.policy.step(self._policy_optimiser(), loss)
         return CPQState(
             policy=policy,
             reward_critic=reward_critic.follow(self.target_rate),
@@ -259,12 +222,12 @@ class CPQ(Algorithm):
             detector=detector,
             bounds=state.bounds,
         ), {
-            "reward_value": jnp.mean(reward_values),
-            "reward_critic_loss": reward_loss,
+            "reward_value": jnp.mean(jnp.min(of_rewards.extra, axis=0)),
+            "reward_critic_loss": of_rewards.loss,
             **cost_metrics,
-            "policy_active": active,
-            "policy_loss": value,
-            "policy_gradient": gradient,
+            "policy_active": of_policy.extra,
+            "policy_loss": of_policy.loss,
+            "policy_gradient": of_policy.gradient,
         }
 
     def targets(
@@ -285,10 +248,10 @@ class CPQ(Algorithm):
         rewards = self.reward_scale * (batch.rewards + self.reward_shift)
         values = state.reward_critic.target.min(batch.next_observations, following)
         costs = state.cost_critic.target.min(batch.next_observations, following)
-        goes_on = ~batch.done if self.cost_done else jnp.ones_like(batch.done)
+        cost_ends = batch.done if self.cost_done else None
         return (
-            rewards + self.discount * ~batch.done * (costs <= threshold) * values,
-            batch.costs + self.discount * goes_on * costs,
+            bellman_target(rewards, (costs <= threshold) * values, self.discount, batch.done),
+            bellman_target(batch.costs, costs, self.discount, cost_ends),
         )
 
     def _step_costs(
@@ -301,20 +264,12 @@ class CPQ(Algorithm):
     ) -> tuple[Tracked[Ensemble], Detector | None, Metrics]:
         """One step of the cost critic, before it one of the CVAE, after it one of alpha."""
         if state.detector is None:
-            critic, (loss, values), _ = state.cost_critic.step(
-                self._critic_optimiser(), lambda network: _bellman(network(*_inputs(batch)), targets)
-            )
-            return critic, None, _cost_metrics(loss, values, threshold)
+            critic, plain = fit_critic(state.cost_critic, self._critic_optimiser(), batch, targets, summed_errors)
+            return critic, None, _cost_metrics(plain.loss, plain.extra, threshold)
 
         cvae_key, sample_key = jax.random.split(key)
-
-        def cvae_loss(network: CVAE) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-            decoded, mean, log_std = network.reconstruct(cvae_key, *_inputs(batch))
-            divergence = kl_to_standard_normal(mean, log_std)
-            value = jnp.mean(jnp.square(decoded - batch.actions)) + self.kl_weight * jnp.mean(divergence)
-            return value, (value, jnp.mean(divergence, axis=-1))
-
-        cvae, (cvae_value, logged_divergence), _ = state.detector.cvae.step(self._cvae_optimiser(), cvae_loss)
+        cvae, of_cvae = fit_cvae(state.detector.cvae, self._cvae_optimiser(), batch, cvae_key, self.kl_weight)
+        logged_divergence = jnp.mean(of_cvae.extra, axis=-1)
 
         draws = jnp.tanh(state.policy.network.draw(sample_key, batch.observations, self.samples))
         divergence = over_samples(
@@ -332,24 +287,24 @@ class CPQ(Algorithm):
         alpha = jnp.exp(state.detector.log_alpha)
         enough = self.ood_factor * threshold
 
-        def penalised(network: Ensemble) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        def penalised(network: Ensemble) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
             logged, raised = jnp.split(network(*inputs), [self.batch_size], axis=1)
-            error, (_, values) = _bellman(logged, targets)
-            flagged_costs = jnp.min(raised, axis=0)
+            error, flagged_costs = summed_errors(logged, targets), jnp.min(raised, axis=0)
             missing = jnp.mean(jax.nn.relu(enough - flagged_costs))
-            return error + alpha * missing, (error, values, jnp.mean(flagged_costs))
+            return error + alpha * missing, (error, logged, jnp.mean(flagged_costs))
 
-        critic, (error, values, flagged_cost), _ = state.cost_critic.step(self._critic_optimiser(), penalised)
+        critic, fit = state.cost_critic.step(self._critic_optimiser(), penalised)
+        error, logged, flagged_cost = fit.extra
         log_alpha = self.next_log_alpha(state.detector.log_alpha, flagged_cost, threshold)
         return (
             critic,
             Detector(cvae, log_alpha),
             {
-                **_cost_metrics(error, values, threshold),
+                **_cost_metrics(error, logged, threshold),
                 "alpha": alpha,
                 "flagged_cost": flagged_cost,
                 "out_of_distribution": jnp.mean(divergence > jnp.quantile(logged_divergence, self.ood_quantile)),
-                "cvae_loss": cvae_value,
+                "cvae_loss": of_cvae.loss,
             },
         )
 
@@ -398,19 +353,8 @@ def policy_loss(
     return -jnp.mean(active * reward_critic.min(observations, actions)), jnp.mean(active, dtype=jnp.float32)
 
 
-def _inputs(batch: Transitions) -> tuple[Float[Array, "B O"], Float[Array, "B A"]]:
-    return batch.observations, batch.actions
-
-
-def _bellman(
-    estimates: Float[Array, "K B"], targets: Float[Array, " B"]
-) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, " B"]]]:
-    """Mean squared errors, summed over the ensemble; again, and the least estimates."""
-    loss = summed_errors(estimates, targets)
-    return loss, (loss, jnp.min(estimates, axis=0))
-
-
-def _cost_metrics(loss: Float[Array, ""], values: Float[Array, " B"], threshold: Float[Array, ""]) -> Metrics:
+def _cost_metrics(loss: Float[Array, ""], estimates: Float[Array, "K B"], threshold: Float[Array, ""]) -> Metrics:
+    values = jnp.min(estimates, axis=0)
     return {
         "cost_value": jnp.mean(values),
         "above_limit": jnp.mean(values > threshold),

@@ -15,18 +15,18 @@ from jaxtyping import Array, Float, Key
 
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
 from safetrax.algorithms.diagnosis import History, lasts
-from safetrax.algorithms.learners import Learner, Tracked
-from safetrax.algorithms.policies import ActionBounds
-from safetrax.algorithms.standardisation import ReturnRange, RewardIndex, require_return_range, value_warnings
+from safetrax.algorithms.learners import ActionBounds, Learner, Tracked
+from safetrax.algorithms.rewards import ReturnRange, RewardIndex, value_warnings
 from safetrax.data.store import TRANSITION_FIELDS, Field, Store, Transitions
 from safetrax.data.trajectories import Trajectories
 from safetrax.losses.conservative import conservative_gap
 from safetrax.losses.likelihood import squashed_log_prob
+from safetrax.losses.td import bellman_target, summed_errors
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.gaussian import SquashedGaussian
 from safetrax.nets.mlp import MLP, Initialiser, kaiming_uniform
 from safetrax.policies.actor import Actor
-from safetrax.settings import require
+from safetrax.settings import Count, Fraction, NonNegative, Positive, Rate, Whole
 
 _LOG_STD_BOUNDS = (-20.0, 2.0)
 _OUTPUT_GAIN = 1e-2  # fresh policies hardly depend on the state, fresh critics are near zero
@@ -88,58 +88,36 @@ class CQL(Algorithm):
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
     losses = ("policy_loss", "reward_critic_loss")
+    uses_cost_limit = False
     reference_std: ClassVar[float | None] = 1e-3
 
-    penalty_weight: float = 10.0
+    penalty_weight: NonNegative = 10.0
     """alpha of CQL: weight of the penalty against the squared error of each critic; 0: none."""
-    penalty_temperature: float = 1.0
+    penalty_temperature: Positive = 1.0
     """Of the soft maximum in the penalty."""
-    samples: int = 10
+    samples: Count = 10
     """Actions drawn for the penalty, each uniformly, from pi(s) and from pi(s')."""
     target_entropy: float = -1.0
     """Entropy of the policy, in nats per action dimension, that the temperature is tuned for."""
     return_range: ReturnRange = "horizon"
     """Rewards are multiplied so that the logged episodes' returns span it. "horizon": as many as an episode of the
     task has steps, or the longest of the log where the task is not known; None: rewards as they are."""
-    reward_scale: float = 1.0
+    reward_scale: Positive = 1.0
     """A further factor on rewards."""
-    hidden: tuple[int, ...] = (256, 256, 256)
+    hidden: tuple[Count, ...] = (256, 256, 256)
     """Units of each hidden layer of policy and critics."""
-    discount: float = 0.99
+    discount: Fraction = 0.99
     """gamma."""
-    target_rate: float = 0.005
+    target_rate: Rate = 0.005
     """tau: how far the target critics move towards the critics in each update."""
-    policy_learning_rate: float = 3e-5
+    policy_learning_rate: Positive = 3e-5
     """Adam's step size for the policy and the temperature."""
-    critic_learning_rate: float = 3e-4
+    critic_learning_rate: Positive = 3e-4
     """Adam's step size for the critics."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Transitions per batch, uniform with replacement."""
-    updates: int = 1_000_000
+    updates: Whole = 1_000_000
     """Gradient steps."""
-
-    def __post_init__(self) -> None:
-        for name in ("penalty_weight", "updates"):
-            value = getattr(self, name)
-            require(value >= 0, name, value, "not be negative")
-        for name in (
-            "penalty_temperature",
-            "samples",
-            "reward_scale",
-            "policy_learning_rate",
-            "critic_learning_rate",
-            "batch_size",
-        ):
-            value = getattr(self, name)
-            require(value > 0, name, value, "be positive")
-        require_return_range(self.return_range)
-        require(0 <= self.discount <= 1, "discount", self.discount, "lie in [0, 1]")
-        require(0 < self.target_rate <= 1, "target_rate", self.target_rate, "lie in (0, 1]")
-
-    @property
-    def uses_cost_limit(self) -> bool:
-        """Never."""
-        return False
 
     def index(self, trajectories: Trajectories, cost_limit: float) -> RewardIndex:
         """All transitions; the limit does not matter."""
@@ -155,11 +133,13 @@ class CQL(Algorithm):
         observations, actions = spec.observation_size, spec.action_size
         network = _network(policy_key, (observations, *self.hidden, 2 * actions), kaiming_uniform, _small_xavier)
         sizes = (observations + actions, *self.hidden, 1)
-        critics = tuple(_network(k, sizes, _orthogonal, _small_orthogonal) for k in (first_key, second_key))
+        critics = tuple(
+            _network(k, sizes, _orthogonal(math.sqrt(2)), _orthogonal(_OUTPUT_GAIN)) for k in (first_key, second_key)
+        )
         policy = ScaledGaussian(network, jnp.ones(()), -jnp.ones(()))
         return CQLState(
             policy=Learner.make(policy, self._policy_optimiser()),
-            critics=Tracked.make(Ensemble(critics), self._critic_optimiser()),
+            critics=Tracked.make(Ensemble(critics), optax.adam(self.critic_learning_rate)),
             log_temperature=Learner.make(jnp.zeros(()), self._policy_optimiser()),
             bounds=ActionBounds.of(spec),
         )
@@ -185,9 +165,6 @@ class CQL(Algorithm):
     def _policy_optimiser(self) -> optax.GradientTransformation:
         return optax.adam(self.policy_learning_rate)
 
-    def _critic_optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.critic_learning_rate)
-
     def _update(
         self, state: CQLState, store: Store, index: RewardIndex, key: Key[Array, ""]
     ) -> tuple[CQLState, Metrics]:
@@ -204,20 +181,19 @@ class CQL(Algorithm):
             drawn = mean + jnp.exp(log_std) * noise[0, 0]
             log_prob = squashed_log_prob(drawn, mean, log_std)
             values = state.critics.network.min(batch.observations, jnp.tanh(drawn))
-            loss = jnp.mean(temperature * log_prob - values)
-            return loss, (loss, mean, log_std, jnp.mean(log_prob))
+            return jnp.mean(temperature * log_prob - values), (mean, log_std, jnp.mean(log_prob))
 
-        policy, (policy_error, mean, log_std, log_prob), gradient = state.policy.step(
-            self._policy_optimiser(), policy_loss
-        )
+        policy, of_policy = state.policy.step(self._policy_optimiser(), policy_loss)
+        mean, log_std, log_prob = of_policy.extra
         target_entropy = self.target_entropy * batch.actions.shape[-1]
-        log_temperature, _, _ = state.log_temperature.step(
+        log_temperature, _ = state.log_temperature.step(
             self._policy_optimiser(), lambda value: (-value * (log_prob + target_entropy), None)
         )
 
         next_mean, next_log_std = state.policy.network.moments(batch.next_observations)
         next_drawn = next_mean + jnp.exp(next_log_std) * noise[1]
-        target = self._target(state, batch, jnp.tanh(next_drawn[0]), scale)
+        following = state.critics.target.min(batch.next_observations, jnp.tanh(next_drawn[0]))
+        target = bellman_target(scale * batch.rewards, following, self.discount, batch.done)
         drawn = mean + jnp.exp(log_std) * noise[0, 1:]
         actions = jnp.concatenate(
             [
@@ -233,23 +209,23 @@ class CQL(Algorithm):
                 squashed_log_prob(next_drawn[1:], next_mean, next_log_std),
             ]
         )
-        critics, (critic_error, logged, gap), _ = state.critics.step(
-            self._critic_optimiser(),
+        critics, of_critics = state.critics.step(
+            optax.adam(self.critic_learning_rate),
             lambda network: self.critic_loss(network, batch, target, actions, log_density),
         )
+        error, logged, gap = of_critics.extra
         metrics = {
             "reward_value": jnp.mean(logged),
             "penalty": jnp.mean(gap),
-            "reward_critic_loss": critic_error,
-            "policy_loss": policy_error,
-            "policy_gradient": gradient,
+            "reward_critic_loss": error,
+            "policy_loss": of_policy.loss,
+            "policy_gradient": of_policy.gradient,
             "entropy": -log_prob,
             "temperature": temperature,
             "behaviour_distance": jnp.mean(jnp.square(jnp.tanh(mean) - batch.actions)),
             "value_ratio": index.value_ratio(logged, scale),
         }
-        follow = critics.follow(self.target_rate)
-        return CQLState(policy, follow, log_temperature, state.bounds), metrics
+        return CQLState(policy, critics.follow(self.target_rate), log_temperature, state.bounds), metrics
 
     def critic_loss(
         self,
@@ -277,15 +253,8 @@ class CQL(Algorithm):
         values = flat.reshape(flat.shape[0], *rows.shape[:2])
         logged = values[:, -1]
         gap = conservative_gap(values[:, :-1], log_density, logged, self.penalty_temperature)
-        error = jnp.sum(jnp.mean(jnp.square(logged - target), axis=-1))
+        error = summed_errors(logged, target)
         return error + self.penalty_weight * jnp.sum(jnp.mean(gap, axis=-1)), (error, logged, gap)
-
-    def _target(
-        self, state: CQLState, batch: Transitions, next_actions: Float[Array, "B A"], scale: Float[Array, ""]
-    ) -> Float[Array, " B"]:
-        """r + discount (1 - done) min Q'(s', a'), r multiplied with `scale`."""
-        following = state.critics.target.min(batch.next_observations, next_actions)
-        return scale * batch.rewards + self.discount * jnp.where(batch.done, 0.0, following)
 
 
 def _network(key: Key[Array, ""], sizes: Sequence[int], hidden: Initialiser, output: Initialiser) -> MLP:
@@ -297,14 +266,10 @@ def _network(key: Key[Array, ""], sizes: Sequence[int], hidden: Initialiser, out
     return changed
 
 
-def _orthogonal(key: Key[Array, ""], fan_in: int, fan_out: int) -> tuple[Float[Array, "i o"], Float[Array, " o"]]:
-    return jax.nn.initializers.orthogonal(math.sqrt(2))(key, (fan_in, fan_out), jnp.float32), jnp.zeros(fan_out)
-
-
-def _small_orthogonal(
-    key: Key[Array, ""], fan_in: int, fan_out: int
-) -> tuple[Float[Array, "i o"], Float[Array, " o"]]:
-    return jax.nn.initializers.orthogonal(_OUTPUT_GAIN)(key, (fan_in, fan_out), jnp.float32), jnp.zeros(fan_out)
+def _orthogonal(gain: float) -> Initialiser:
+    """Orthogonal weights and zero biases."""
+    weights = jax.nn.initializers.orthogonal(gain)
+    return lambda key, fan_in, fan_out: (weights(key, (fan_in, fan_out), jnp.float32), jnp.zeros(fan_out))
 
 
 def _small_xavier(key: Key[Array, ""], fan_in: int, fan_out: int) -> tuple[Float[Array, "i o"], Float[Array, " o"]]:

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from annotated_types import Ge
 from jaxtyping import Array, Float, Key
 
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
-from safetrax.algorithms.diagnosis import lasts
-from safetrax.algorithms.diffusion_learner import PolicyNetwork, regression_loss
-from safetrax.algorithms.learners import Learner, Tracked, discounted_limit
-from safetrax.algorithms.policies import ActionBounds
-from safetrax.algorithms.standardisation import per_step_scale
+from safetrax.algorithms.critics import fit_critic, fit_value
+from safetrax.algorithms.diagnosis import History, lasts
+from safetrax.algorithms.diffusion_learner import regression_loss
+from safetrax.algorithms.learners import ActionBounds, Learner, Tracked
+from safetrax.algorithms.rewards import per_step_scale
 from safetrax.data.store import TRANSITION_FIELDS, Field, Store, TransitionIndex, Transitions
 from safetrax.data.trajectories import Trajectories
-from safetrax.losses.expectile import expectile_loss
 from safetrax.losses.feasibility import constraint_value, feasibility_target, feasibility_weights
+from safetrax.losses.td import bellman_target, discounted_limit
 from safetrax.nets.denoiser import Denoiser
-from safetrax.nets.diffusion import SCHEDULES, ScheduleName
+from safetrax.nets.diffusion import NoiseSchedule, ScheduleName
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP, xavier_uniform
 from safetrax.policies.diffusion import DiffusionActor, MostRewarding, Safest
-from safetrax.settings import require
-
-ConstraintName = Literal["feasibility", "cost"]
-CONSTRAINTS: tuple[str, ...] = get_args(ConstraintName)
-CandidateName = Literal["safest", "rewarding"]
-CANDIDATES: tuple[str, ...] = get_args(CandidateName)
+from safetrax.settings import BelowOne, Count, NonNegative, OpenFraction, Positive, Rate, Whole, require
 
 
 class FISORIndex(eqx.Module):
@@ -98,98 +93,66 @@ class FISOR(Algorithm):
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
     losses = ("policy_loss", "reward_critic_loss", "cost_critic_loss")
 
-    constraint: ConstraintName = "feasibility"
+    constraint: Literal["feasibility", "cost"] = "feasibility"
     """What is learnt of costs: "feasibility" (whether they can be avoided) or "cost" (how much there will be)."""
-    violation: float = 25.0
+    violation: Positive = 25.0
     """Constraint value of a step with a cost; a step without has -1."""
-    cost_temperature: float = 5.0
+    cost_temperature: NonNegative = 5.0
     """Inverse temperature of the weights in infeasible states."""
-    reward_temperature: float = 3.0
+    reward_temperature: NonNegative = 3.0
     """Inverse temperature of the weights in feasible states."""
-    cost_weight_cap: float = 150.0
+    cost_weight_cap: Positive = 150.0
     """Greatest weight in infeasible states."""
-    cost_weight_floor: float = 0.0
+    cost_weight_floor: NonNegative = 0.0
     """Least weight in infeasible states."""
-    reward_weight_cap: float = 100.0
+    reward_weight_cap: Positive = 100.0
     """Greatest weight in feasible states."""
-    reward_expectile: float = 0.9
+    reward_expectile: OpenFraction = 0.9
     """V_r is this expectile of Q_r."""
-    cost_expectile: float = 0.9
+    cost_expectile: OpenFraction = 0.9
     """V_h is the (1 - this) expectile of Q_h."""
-    candidates: int = 16
+    candidates: Count = 16
     """Actions drawn per step when deployed, N."""
-    choice: CandidateName = "safest"
+    choice: Literal["safest", "rewarding"] = "safest"
     """Which of them is played: the one of least Q_h ("safest") or of greatest Q_r ("rewarding")."""
-    diffusion_steps: int = 5
+    diffusion_steps: Count = 5
     """K."""
     schedule: ScheduleName = "vp"
     """Noise schedule, "vp" or "cosine"."""
-    width: int = 256
+    width: Count = 256
     """Units of the denoiser's residual blocks; their hidden layers have four times as many."""
-    blocks: int = 3
+    blocks: Whole = 3
     """Residual blocks."""
-    dropout: float = 0.1
+    dropout: BelowOne = 0.1
     """Share of a block's inputs dropped in training."""
-    ema_rate: float = 0.001
+    ema_rate: Rate = 0.001
     """Rate at which the deployed denoiser follows."""
-    hidden: tuple[int, ...] = (256, 256)
+    hidden: tuple[Count, ...] = (256, 256)
     """Units of each hidden layer of critics and values."""
-    discount: float = 0.99
+    discount: BelowOne = 0.99
     """gamma."""
-    target_rate: float = 0.005
+    target_rate: Rate = 0.005
     """Rate at which target critics follow."""
-    learning_rate: float = 3e-4
+    learning_rate: Positive = 3e-4
     """Adam's step size for critics and values."""
-    policy_learning_rate: float = 3e-4
+    policy_learning_rate: Positive = 3e-4
     """Adam's first step size for the denoiser; it falls to zero along a half cosine."""
-    policy_decay: float = 1.5
+    policy_decay: Annotated[float, Ge(1)] = 1.5
     """Length of that cosine as a multiple of all policy steps: 1.5 ends at a quarter of the first step size."""
-    policy_batch_size: int = 1024
+    policy_batch_size: Count = 1024
     """Transitions per policy step, uniform with replacement."""
-    policy_steps: int = 2
+    policy_steps: Count = 2
     """Policy steps per update."""
-    critic_batch_size: int = 256
+    critic_batch_size: Count = 256
     """How many of the first policy step's transitions the critics learn from."""
-    updates: int = 1_000_000
+    updates: Whole = 1_000_000
     """Updates of everything."""
 
     def __post_init__(self) -> None:
-        require(self.constraint in CONSTRAINTS, "constraint", self.constraint, f"be one of {', '.join(CONSTRAINTS)}")
-        require(self.choice in CANDIDATES, "choice", self.choice, f"be one of {', '.join(CANDIDATES)}")
-        require(self.schedule in SCHEDULES, "schedule", self.schedule, f"be one of {', '.join(SCHEDULES)}")
-        for name in ("reward_expectile", "cost_expectile"):
-            require(0 < getattr(self, name) < 1, name, getattr(self, name), "lie in (0, 1)")
-        require(0 <= self.discount < 1, "discount", self.discount, "lie in [0, 1)")
-        require(0 <= self.dropout < 1, "dropout", self.dropout, "lie in [0, 1)")
-        for name in ("target_rate", "ema_rate"):
-            require(0 < getattr(self, name) <= 1, name, getattr(self, name), "lie in (0, 1]")
-        require(
-            0 <= self.cost_weight_floor <= self.cost_weight_cap,
-            "cost_weight_floor",
-            self.cost_weight_floor,
-            "lie between 0 and cost_weight_cap",
-        )
-        require(self.policy_decay >= 1, "policy_decay", self.policy_decay, "be at least 1")
-        require(
-            1 <= self.critic_batch_size <= self.policy_batch_size,
-            "critic_batch_size",
-            self.critic_batch_size,
-            "lie between 1 and policy_batch_size",
-        )
-        for name in ("cost_temperature", "reward_temperature", "updates", "blocks"):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "not be negative")
-        for name in (
-            "violation",
-            "cost_weight_cap",
-            "reward_weight_cap",
-            "candidates",
-            "diffusion_steps",
-            "width",
-            "learning_rate",
-            "policy_learning_rate",
-            "policy_steps",
-        ):
-            require(getattr(self, name) > 0, name, getattr(self, name), "be positive")
+        super().__post_init__()
+        low, high, batch = self.cost_weight_floor, self.cost_weight_cap, self.critic_batch_size
+        require(low <= high, "cost_weight_floor", low, "lie between 0 and cost_weight_cap")
+        require(batch <= self.policy_batch_size, "critic_batch_size", batch, "lie between 1 and policy_batch_size")
 
     @property
     def name(self) -> str:
@@ -226,9 +189,12 @@ class FISOR(Algorithm):
         keys = jax.random.split(key, 5)
         observation, action = spec.observation_size, spec.action_size
         value_sizes, critic_sizes = (observation, *self.hidden, 1), (observation + action, *self.hidden)
-        adam = self._optimiser()
+        denoiser = Denoiser.make(
+            keys[0], observation, action, width=self.width, blocks=self.blocks, dropout_rate=self.dropout
+        )
+        adam = optax.adam(self.learning_rate)
         return FISORState(
-            policy=self._policy().init(keys[0], spec),
+            policy=Tracked.make(denoiser, self._policy_optimiser()),
             reward_critic=Tracked.make(Ensemble.make(keys[1], critic_sizes, 2, initialiser=xavier_uniform), adam),
             reward_value=Learner.make(MLP.make(keys[2], value_sizes, initialiser=xavier_uniform), adam),
             cost_critic=Tracked.make(Ensemble.make(keys[3], critic_sizes, 2, initialiser=xavier_uniform), adam),
@@ -244,14 +210,18 @@ class FISOR(Algorithm):
 
     def actor(self, state: FISORState) -> DiffusionActor:
         """The averaged denoiser and the target critics."""
-        choice: Safest | MostRewarding
-        if self.choice == "safest":
-            choice = Safest(state.cost_critic.target)
-        else:
-            choice = MostRewarding(state.reward_critic.target)
-        return self._policy().actor(state.policy.target, choice, self.candidates, state.bounds)
+        safest = self.choice == "safest"
+        return DiffusionActor(
+            denoiser=state.policy.target,
+            schedule=self._noise_schedule(),
+            choice=Safest(state.cost_critic.target) if safest else MostRewarding(state.reward_critic.target),
+            action_low=state.bounds.low,
+            action_high=state.bounds.high,
+            noise=jnp.float32(1),
+            candidates=self.candidates,
+        )
 
-    def diagnose(self, history: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
+    def diagnose(self, history: History) -> tuple[str, ...]:
         """Nothing feasible, nothing cloned, or all alike."""
         sentences = []
         if lasts(history, "infeasible", lambda share: share > 0.99):
@@ -302,10 +272,10 @@ class FISOR(Algorithm):
             cost_bounds=(self.cost_weight_floor, self.cost_weight_cap),
             reward_cap=self.reward_weight_cap,
         )
-        network = self._policy()
-        policy, loss, gradient = state.policy.step(
-            network.optimiser(),
-            lambda denoiser: regression_loss(denoiser, network.noise_schedule, batch, weight, key),
+        schedule = self._noise_schedule()
+        policy, fit = state.policy.step(
+            self._policy_optimiser(),
+            lambda denoiser: (regression_loss(denoiser, schedule, batch, weight, key), None),
         )
         infeasible = value > 0
         cap = jnp.where(infeasible, self.cost_weight_cap, self.reward_weight_cap)
@@ -314,77 +284,54 @@ class FISOR(Algorithm):
             "abandoned": jnp.mean(~infeasible & (action_value > 0)),
             "weight": jnp.mean(weight),
             "clipped": jnp.mean(weight >= cap),
-            "policy_loss": loss,
-            "policy_gradient": gradient,
+            "policy_loss": fit.loss,
+            "policy_gradient": fit.gradient,
         }
-        policy = policy.follow(self.ema_rate)
-        return eqx.tree_at(lambda s: s.policy, state, policy), metrics
+        return replace(state, policy=policy.follow(self.ema_rate)), metrics
 
     def _evaluate(self, state: FISORState, batch: Transitions, index: FISORIndex) -> tuple[FISORState, Metrics]:
         """One step of every critic and value, each with what came before it."""
-        adam, pairs = self._optimiser(), (batch.observations, batch.actions)
-
-        def value_loss(network: MLP, target: jax.Array, expectile: float) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-            values = network(batch.observations)[:, 0]
-            loss = jnp.mean(expectile_loss(target - values, expectile))
-            return loss, (loss, values)
-
-        def critic_loss(network: Ensemble, target: jax.Array) -> tuple[jax.Array, jax.Array]:
-            loss = jnp.mean(jnp.square(network(*pairs) - target))
-            return loss, loss
+        adam, pairs = optax.adam(self.learning_rate), (batch.observations, batch.actions)
 
         reward_q = state.reward_critic.target.min(*pairs)
-        reward_value, (reward_value_loss, reward_v), _ = state.reward_value.step(
-            adam, lambda network: value_loss(network, reward_q, self.reward_expectile)
+        reward_value, of_reward_value = fit_value(
+            state.reward_value, adam, batch.observations, reward_q, self.reward_expectile
         )
-        following = jnp.where(batch.done, 0.0, reward_value.network(batch.next_observations)[:, 0])
-        reward_target = index.reward_scale * batch.rewards + self.discount * following
-        reward_critic, reward_critic_loss, _ = state.reward_critic.step(
-            adam, lambda network: critic_loss(network, reward_target)
-        )
+        next_reward = reward_value.network(batch.next_observations)[:, 0]
+        reward_target = bellman_target(index.reward_scale * batch.rewards, next_reward, self.discount, batch.done)
+        reward_critic, of_reward_critic = fit_critic(state.reward_critic, adam, batch, reward_target)
 
         cost_q = state.cost_critic.target.max(*pairs)
-        cost_value, (cost_value_loss, cost_v), _ = state.cost_value.step(
-            adam, lambda network: value_loss(network, cost_q, 1 - self.cost_expectile)
+        cost_value, of_cost_value = fit_value(
+            state.cost_value, adam, batch.observations, cost_q, 1 - self.cost_expectile
         )
-        next_value = cost_value.network(batch.next_observations)[:, 0]
+        next_cost = cost_value.network(batch.next_observations)[:, 0]
         if self.constraint == "feasibility":
             constraint = constraint_value(batch.costs, self.violation)
-            cost_target = feasibility_target(constraint, next_value, batch.done, self.discount)
+            cost_target = feasibility_target(constraint, next_cost, batch.done, self.discount)
         else:
-            cost_target = batch.costs + self.discount * jnp.where(batch.done, 0.0, next_value)
-        cost_critic, cost_critic_loss, _ = state.cost_critic.step(
-            adam, lambda network: critic_loss(network, cost_target)
-        )
-        metrics = {
-            "reward_value": jnp.mean(reward_v),
-            "cost_value": jnp.mean(cost_v),
-            "reward_value_loss": reward_value_loss,
-            "reward_critic_loss": reward_critic_loss,
-            "cost_value_loss": cost_value_loss,
-            "cost_critic_loss": cost_critic_loss,
-            "cost": jnp.mean(batch.costs),
-        }
-        state = FISORState(
+            cost_target = bellman_target(batch.costs, next_cost, self.discount, batch.done)
+        cost_critic, of_cost_critic = fit_critic(state.cost_critic, adam, batch, cost_target)
+        return FISORState(
             policy=state.policy,
             reward_critic=reward_critic.follow(self.target_rate),
             reward_value=reward_value,
             cost_critic=cost_critic.follow(self.target_rate),
             cost_value=cost_value,
             bounds=state.bounds,
-        )
-        return state, metrics
+        ), {
+            "reward_value": jnp.mean(of_reward_value.extra),
+            "cost_value": jnp.mean(of_cost_value.extra),
+            "reward_value_loss": of_reward_value.loss,
+            "reward_critic_loss": of_reward_critic.loss,
+            "cost_value_loss": of_cost_value.loss,
+            "cost_critic_loss": of_cost_critic.loss,
+            "cost": jnp.mean(batch.costs),
+        }
 
-    def _policy(self) -> PolicyNetwork:
-        return PolicyNetwork(
-            steps=self.diffusion_steps,
-            schedule=self.schedule,
-            width=self.width,
-            blocks=self.blocks,
-            dropout=self.dropout,
-            learning_rate=self.policy_learning_rate,
-            decay_steps=round(self.policy_decay * max(self.updates * self.policy_steps, 1)),
-        )
+    def _noise_schedule(self) -> NoiseSchedule:
+        return NoiseSchedule.make(self.schedule, self.diffusion_steps)
 
-    def _optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.learning_rate)
+    def _policy_optimiser(self) -> optax.GradientTransformation:
+        decay = round(self.policy_decay * max(self.updates * self.policy_steps, 1))
+        return optax.adam(optax.cosine_decay_schedule(self.policy_learning_rate, decay))

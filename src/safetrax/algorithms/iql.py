@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from annotated_types import Lt
 from jaxtyping import Array, Float, Key
 
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
+from safetrax.algorithms.critics import fit_critic, fit_value
 from safetrax.algorithms.diagnosis import History, lasts
-from safetrax.algorithms.learners import Learner, Tracked
-from safetrax.algorithms.policies import ActionBounds
-from safetrax.algorithms.standardisation import ReturnRange, RewardIndex, require_return_range, value_warnings
+from safetrax.algorithms.learners import ActionBounds, Learner, Tracked
+from safetrax.algorithms.rewards import ReturnRange, RewardIndex, value_warnings
 from safetrax.data.store import TRANSITION_FIELDS, Field, Store
 from safetrax.data.trajectories import Trajectories
-from safetrax.losses.expectile import expectile_loss
 from safetrax.losses.likelihood import gaussian_log_prob
+from safetrax.losses.td import bellman_target
+from safetrax.losses.weights import capped_exponential
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP
 from safetrax.policies.actor import Actor
-from safetrax.settings import require
+from safetrax.settings import Count, Fraction, NonNegative, OpenFraction, Positive, Rate, Whole
 
 _LARGEST_LOG_STD = 2.0
 
@@ -78,55 +80,34 @@ class IQL(Algorithm):
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
     losses = ("policy_loss", "value_loss", "reward_critic_loss")
+    uses_cost_limit = False
     reference_std: ClassVar[float | None] = 1e-3
 
-    expectile: float = 0.7
+    expectile: OpenFraction = 0.7
     """Which expectile of Q over logged actions V is; 0.5: their mean, towards 1: the best action's value."""
-    inverse_temperature: float = 3.0
+    inverse_temperature: NonNegative = 3.0
     """beta: the greater, the more the policy keeps to actions of high advantage; 0: behaviour cloning."""
-    weight_cap: float = 100.0
+    weight_cap: Positive = 100.0
     """Greatest weight of a transition in the policy's loss."""
     return_range: ReturnRange = "horizon"
     """Rewards are multiplied so that the logged episodes' returns span it. "horizon": as many as an episode of the
     task has steps, or the longest of the log where the task is not known; None: rewards as they are."""
     squashed_mean: bool = True
     """The policy's mean goes through tanh (CORL). False: it is free and clipped when deployed (JAX-CORL)."""
-    smallest_log_std: float = -20.0
+    smallest_log_std: Annotated[float, Lt(_LARGEST_LOG_STD)] = -20.0
     """Lower bound of the policy's log standard deviation (JAX-CORL: -5)."""
-    hidden: tuple[int, ...] = (256, 256)
+    hidden: tuple[Count, ...] = (256, 256)
     """Units of each hidden layer of policy, critics and value."""
-    discount: float = 0.99
+    discount: Fraction = 0.99
     """gamma."""
-    target_rate: float = 0.005
+    target_rate: Rate = 0.005
     """tau: how far the target critics move towards the critics in each update."""
-    learning_rate: float = 3e-4
+    learning_rate: Positive = 3e-4
     """Adam's step size; the policy's falls to zero along a half cosine over `updates`."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Transitions per batch, uniform with replacement."""
-    updates: int = 1_000_000
+    updates: Whole = 1_000_000
     """Gradient steps."""
-
-    def __post_init__(self) -> None:
-        require(0 < self.expectile < 1, "expectile", self.expectile, "lie in (0, 1)")
-        require(self.inverse_temperature >= 0, "inverse_temperature", self.inverse_temperature, "not be negative")
-        require_return_range(self.return_range)
-        require(
-            self.smallest_log_std < _LARGEST_LOG_STD,
-            "smallest_log_std",
-            self.smallest_log_std,
-            f"be less than {_LARGEST_LOG_STD:g}",
-        )
-        require(0 <= self.discount <= 1, "discount", self.discount, "lie in [0, 1]")
-        require(0 < self.target_rate <= 1, "target_rate", self.target_rate, "lie in (0, 1]")
-        for name in ("weight_cap", "learning_rate", "batch_size"):
-            value = getattr(self, name)
-            require(value > 0, name, value, "be positive")
-        require(self.updates >= 0, "updates", self.updates, "not be negative")
-
-    @property
-    def uses_cost_limit(self) -> bool:
-        """Never."""
-        return False
 
     def index(self, trajectories: Trajectories, cost_limit: float) -> RewardIndex:
         """All transitions; the limit does not matter."""
@@ -183,44 +164,31 @@ class IQL(Algorithm):
         """All three losses are taken at the networks before the update, as in CORL."""
         batch = store.transitions(index.transitions.sample(key, self.batch_size))
         scale = index.reward_scale(self.return_range)
-        target_value = state.critics.target.min(batch.observations, batch.actions)
-        next_value = jnp.where(batch.done, 0.0, state.value.network(batch.next_observations)[:, 0])
-        target = scale * batch.rewards + self.discount * next_value
+        quality = state.critics.target.min(batch.observations, batch.actions)
+        next_value = state.value.network(batch.next_observations)[:, 0]
+        target = bellman_target(scale * batch.rewards, next_value, self.discount, batch.done)
+        value, of_value = fit_value(state.value, self._optimiser(), batch.observations, quality, self.expectile)
+        critics, of_critics = fit_critic(state.critics, self._optimiser(), batch, target)
+        advantage = quality - of_value.extra
+        weight = capped_exponential(self.inverse_temperature * advantage, self.weight_cap)
 
-        def value_loss(network: MLP) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-            values = network(batch.observations)[:, 0]
-            loss = jnp.mean(expectile_loss(target_value - values, self.expectile))
-            return loss, (loss, values)
-
-        value, (value_error, values), _ = state.value.step(self._optimiser(), value_loss)
-
-        def critic_loss(network: Ensemble) -> tuple[jax.Array, jax.Array]:
-            loss = jnp.mean(jnp.square(network(batch.observations, batch.actions) - target))
-            return loss, loss
-
-        critics, critic_error, _ = state.critics.step(self._optimiser(), critic_loss)
-
-        advantage = target_value - values
-        weight = jnp.minimum(jnp.exp(self.inverse_temperature * advantage), self.weight_cap)
-
-        def policy_loss(policy: GaussianPolicy) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        def policy_loss(policy: GaussianPolicy) -> tuple[jax.Array, jax.Array]:
             mean = policy.network(batch.observations)
-            loss = -jnp.mean(weight * gaussian_log_prob(batch.actions, mean, self._log_std(policy)))
-            return loss, (loss, jnp.mean(jnp.square(mean - batch.actions)))
+            log_prob = gaussian_log_prob(batch.actions, mean, self._log_std(policy))
+            return -jnp.mean(weight * log_prob), jnp.mean(jnp.square(mean - batch.actions))
 
-        policy, (policy_error, distance), gradient = state.policy.step(self._policy_optimiser(), policy_loss)
+        policy, of_policy = state.policy.step(self._policy_optimiser(), policy_loss)
         metrics = {
-            "reward_value": jnp.mean(values),
+            "reward_value": jnp.mean(of_value.extra),
             "advantage": jnp.mean(advantage),
-            "value_loss": value_error,
-            "reward_critic_loss": critic_error,
-            "policy_loss": policy_error,
-            "policy_gradient": gradient,
+            "value_loss": of_value.loss,
+            "reward_critic_loss": of_critics.loss,
+            "policy_loss": of_policy.loss,
+            "policy_gradient": of_policy.gradient,
             "weight": jnp.mean(weight),
             "clipped": jnp.mean(weight >= self.weight_cap),
-            "behaviour_distance": distance,
+            "behaviour_distance": of_policy.extra,
             "policy_std": jnp.mean(jnp.exp(self._log_std(state.policy.network))),
-            "value_ratio": index.value_ratio(values, scale),
+            "value_ratio": index.value_ratio(of_value.extra, scale),
         }
-        follow = critics.follow(self.target_rate)
-        return IQLState(policy, follow, value, state.bounds), metrics
+        return IQLState(policy, critics.follow(self.target_rate), value, state.bounds), metrics

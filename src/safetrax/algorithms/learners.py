@@ -1,17 +1,38 @@
-"""Pieces that several algorithms share when they train: a network with its optimiser, a critic with its target."""
+"""What the states of algorithms are made of: networks with their optimisers, critics with targets, action bounds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key, UInt32
+
+from safetrax.algorithms.base import Spec
+from safetrax.nets.mlp import MLP, Initialiser
+from safetrax.policies.actor import DeterministicActor
 
 N = TypeVar("N")
+X = TypeVar("X")
+Loss = Callable[[N], tuple[jax.Array, X]]
+"""From a network to the value to minimise and whatever else is wanted of the pass."""
+
+
+class Fit(eqx.Module, Generic[X]):
+    """What a gradient step has seen: all of the network before it.
+
+    Attributes:
+        loss: what was minimised.
+        extra: what else the loss gave.
+        gradient: its Euclidean norm.
+    """
+
+    loss: Float[Array, ""]
+    extra: X
+    gradient: Float[Array, ""]
 
 
 class Learner(eqx.Module, Generic[N]):
@@ -30,22 +51,12 @@ class Learner(eqx.Module, Generic[N]):
         """A learner before its first step."""
         return Learner(network, optimiser.init(network))
 
-    def step(
-        self, optimiser: optax.GradientTransformation, loss: Callable[[N], tuple[jax.Array, Any]]
-    ) -> tuple[Learner[N], Any, Float[Array, ""]]:
-        """One gradient step.
-
-        Args:
-            optimiser: the same as in `make`.
-            loss: from the network to the value to minimise and whatever else is wanted of the pass.
-
-        Returns:
-            The new learner, the loss's second result, and the gradient's Euclidean norm.
-        """
-        gradient, extra = jax.grad(loss, has_aux=True)(self.network)
+    def step(self, optimiser: optax.GradientTransformation, loss: Loss[N, X]) -> tuple[Learner[N], Fit[X]]:
+        """One gradient step of the transformation that `make` was given."""
+        (value, extra), gradient = jax.value_and_grad(loss, has_aux=True)(self.network)
         updates, state = optimiser.update(gradient, self.optimiser, self.network)
         norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradient)))
-        return Learner(optax.apply_updates(self.network, updates), state), extra, norm
+        return Learner(optax.apply_updates(self.network, updates), state), Fit(value, extra, norm)
 
 
 class Tracked(eqx.Module, Generic[N]):
@@ -69,33 +80,43 @@ class Tracked(eqx.Module, Generic[N]):
         """The network that is trained."""
         return self.learner.network
 
-    def step(
-        self, optimiser: optax.GradientTransformation, loss: Callable[[N], tuple[jax.Array, Any]]
-    ) -> tuple[Tracked[N], Any, Float[Array, ""]]:
+    def step(self, optimiser: optax.GradientTransformation, loss: Loss[N, X]) -> tuple[Tracked[N], Fit[X]]:
         """One gradient step of the learner; the target stays."""
-        learner, extra, norm = self.learner.step(optimiser, loss)
-        return Tracked(learner, self.target), extra, norm
+        learner, fit = self.learner.step(optimiser, loss)
+        return Tracked(learner, self.target), fit
 
     def follow(self, rate: float) -> Tracked[N]:
-        """Move the target: target + rate (network - target)."""
-        return Tracked(self.learner, soft_update(self.target, self.learner.network, rate))
+        """Move the target: target + rate (network - target), leaf by leaf."""
+        moved: N = jax.tree.map(lambda old, new: old + rate * (new - old), self.target, self.network)
+        return Tracked(self.learner, moved)
 
 
-def soft_update(target: N, network: N, rate: float) -> N:
-    """target + rate (network - target), leaf by leaf."""
-    moved: N = jax.tree.map(lambda old, new: old + rate * (new - old), target, network)
-    return moved
+class ActionBounds(eqx.Module):
+    """Action bounds as part of a state, so that an actor can be made from the state alone."""
+
+    low: Float[Array, " A"]
+    high: Float[Array, " A"]
+
+    @staticmethod
+    def of(spec: Spec) -> ActionBounds:
+        """The bounds of a data set's actions."""
+        return ActionBounds(
+            low=jnp.asarray(spec.action_low, jnp.float32), high=jnp.asarray(spec.action_high, jnp.float32)
+        )
+
+    def actor(self, network: Callable[[jax.Array], jax.Array]) -> DeterministicActor:
+        """The deployed form of a network with outputs in [-1, 1]."""
+        return DeterministicActor(network, self.low, self.high)
 
 
-def discounted_limit(cost_limit: Array | float, horizon: int, discount: float) -> Float[Array, ""]:
-    """q = (limit / T) (1 - gamma^T) / (1 - gamma): the discounted cost of an episode that spends its limit evenly.
+def policy_network(
+    key: Key[Array, ""], spec: Spec, hidden: tuple[int, ...], *, dropout: float, initialiser: Initialiser
+) -> MLP:
+    """A tanh network from observations to actions in [-1, 1]."""
+    sizes = (spec.observation_size, *hidden, spec.action_size)
+    return MLP.make(key, sizes, output="tanh", dropout_rate=dropout, initialiser=initialiser)
 
-    What OSRL, FISOR's cost mode and others compare discounted cost values with.
 
-    Args:
-        cost_limit: of an episode, undiscounted.
-        horizon: T, steps of an episode.
-        discount: gamma in [0, 1].
-    """
-    total = horizon if discount == 1 else (1 - discount**horizon) / (1 - discount)
-    return jnp.asarray(cost_limit, jnp.float32) * (total / horizon)
+def dropout_seed(key: Key[Array, ""]) -> UInt32[Array, ""]:
+    """A 32-bit seed for the counter hash, out of a JAX key."""
+    return jax.random.bits(key, dtype=jnp.uint32)

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from annotated_types import Ge, Gt, Le
 from jaxtyping import Array, Float, Key
 
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, Variant, keep_state
-from safetrax.algorithms.diagnosis import lasts
-from safetrax.algorithms.learners import Learner, Tracked
-from safetrax.algorithms.policies import ActionBounds
+from safetrax.algorithms.critics import fit_critic, fit_value
+from safetrax.algorithms.diagnosis import History, lasts
+from safetrax.algorithms.learners import ActionBounds, Fit, Learner, Tracked
 from safetrax.data.store import TRANSITION_FIELDS, Store, TransitionIndex, Transitions
 from safetrax.data.trajectories import Trajectories
 from safetrax.losses.expectile import expectile_loss
-from safetrax.losses.latent import kl_to_standard_normal
+from safetrax.losses.latent import kl_to_standard_normal, weighted_cvae_loss
+from safetrax.losses.td import bellman_target
+from safetrax.losses.weights import capped_exponential, effective_share
 from safetrax.nets.cvae import CVAE, Decoder
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP
 from safetrax.policies.latent import LARGEST_RESTRICTION, LatentActor, LatentEncoder
-from safetrax.settings import require
+from safetrax.settings import BelowOne, Count, NonNegative, OpenFraction, Positive, Rate, Whole
 
 _SMALLEST = 1e-30  # instead of zero where one divides
 _VANISHING = 1e-3  # mean weight below which nothing to speak of is cloned
@@ -89,21 +93,21 @@ class LSPC(Algorithm):
     `cost_value_loss`, `cost_critic_loss`, `cvae_loss`, `policy_loss`.
     """
 
-    restriction: float = 0.25
+    restriction: Annotated[float, Gt(0), Le(LARGEST_RESTRICTION)] = 0.25
     """Bound on each number of the latent that LSPC-O decodes, epsilon. Larger: more return, more cost."""
-    prior_restriction: float = 0.25
+    prior_restriction: Annotated[float, Ge(0), Le(LARGEST_RESTRICTION)] = 0.25
     """The same for LSPC-S; not used in training."""
-    cost_temperature: float = 2.0
+    cost_temperature: NonNegative = 2.0
     """Inverse temperature of the cost weights, lambda. Larger: only the cheapest actions are cloned."""
-    reward_temperature: float = 2.0
+    reward_temperature: NonNegative = 2.0
     """Inverse temperature of the reward weights, zeta."""
-    cost_weight_cap: float = 200.0
+    cost_weight_cap: Positive = 200.0
     """Greatest weight by cost."""
-    reward_weight_cap: float = 200.0
+    reward_weight_cap: Positive = 200.0
     """Greatest weight by reward."""
-    cost_threshold: float | None = None
+    cost_threshold: Positive | None = None
     """Transitions with V_c or Q_c at or above it get no weight by cost, theta. None: all get theirs."""
-    expectile: float = 0.7
+    expectile: OpenFraction = 0.7
     """xi: V_r is this expectile of Q_r, V_c the (1 - xi) one of Q_c; 0.5 gives means (ablation, Figure 8)."""
     converse: bool = False
     """Swap the weights: the CVAE clones by reward, the encoder by cost (ablation, Figure 5)."""
@@ -111,78 +115,39 @@ class LSPC(Algorithm):
     """Deploy without noise: LSPC-S decodes z = 0, LSPC-O the mean of u."""
     clip_stops_gradient: bool = False
     """V_c does not learn where it is negative, for its clip at zero stops the gradient (code): it may never learn."""
-    discount: float = 0.99
+    discount: BelowOne = 0.99
     """gamma."""
-    target_rate: float = 0.005
+    target_rate: Rate = 0.005
     """Rate at which target critics follow, tau."""
-    reward_scale: float = 1.0
+    reward_scale: Positive = 1.0
     """Rewards are multiplied by it; `reward_temperature` sees the scaled ones."""
-    kl_weight: float = 0.5
+    kl_weight: NonNegative = 0.5
     """Weight of the CVAE's divergence from the prior, which is a mean over latent dimensions."""
-    latent: int = 32
+    latent: Count = 32
     """Dimensions of the latent space, L."""
-    hidden: tuple[int, ...] = (256, 256)
+    hidden: tuple[Count, ...] = (256, 256)
     """Units of each hidden layer of critics, values and encoder."""
-    cvae_hidden: int = 256
+    cvae_hidden: Count = 256
     """Units of the two hidden layers on either side of the CVAE."""
-    updates: int = 1_000_000
+    updates: Whole = 1_000_000
     """Gradient steps."""
-    batch_size: int = 1024
+    batch_size: Count = 1024
     """Transitions per batch, uniform with replacement."""
-    critic_learning_rate: float = 3e-4
+    critic_learning_rate: Positive = 3e-4
     """Adam's step size for the critics and values."""
-    cvae_learning_rate: float = 3e-4
+    cvae_learning_rate: Positive = 3e-4
     """Adam's step size for the CVAE."""
-    policy_learning_rate: float = 3e-4
+    policy_learning_rate: Positive = 3e-4
     """Adam's step size for the encoder."""
-
-    def __post_init__(self) -> None:
-        require(
-            0 < self.restriction <= LARGEST_RESTRICTION,
-            "restriction",
-            self.restriction,
-            f"lie in (0, {LARGEST_RESTRICTION:g}]",
-        )
-        require(
-            0 <= self.prior_restriction <= LARGEST_RESTRICTION,
-            "prior_restriction",
-            self.prior_restriction,
-            f"lie in [0, {LARGEST_RESTRICTION:g}]",
-        )
-        require(0 < self.expectile < 1, "expectile", self.expectile, "lie in (0, 1)")
-        require(0 <= self.discount < 1, "discount", self.discount, "lie in [0, 1)")
-        require(0 < self.target_rate <= 1, "target_rate", self.target_rate, "lie in (0, 1]")
-        if self.cost_threshold is not None:
-            require(self.cost_threshold > 0, "cost_threshold", self.cost_threshold, "be positive or none")
-        for name in ("cost_temperature", "reward_temperature", "kl_weight", "updates"):
-            value = getattr(self, name)
-            require(value >= 0, name, value, "not be negative")
-        for name in (
-            "cost_weight_cap",
-            "reward_weight_cap",
-            "reward_scale",
-            "latent",
-            "cvae_hidden",
-            "batch_size",
-            "critic_learning_rate",
-            "cvae_learning_rate",
-            "policy_learning_rate",
-        ):
-            value = getattr(self, name)
-            require(value > 0, name, value, "be positive")
 
     fields = TRANSITION_FIELDS
     losses = ("cvae_loss", "policy_loss", "reward_critic_loss", "cost_critic_loss")
+    uses_cost_limit = False
 
     @property
     def name(self) -> str:
         """LSPC or LSPC-Converse; its policies have names of their own."""
         return "LSPC-Converse" if self.converse else "LSPC"
-
-    @property
-    def uses_cost_limit(self) -> bool:
-        """One training serves all limits."""
-        return False
 
     @classmethod
     def preset(cls, suite: str, task: str | None = None) -> LSPC:
@@ -236,7 +201,7 @@ class LSPC(Algorithm):
         safe = {"from_prior": 1.0, "restriction": self.prior_restriction}
         return (Variant("LSPC-O"), Variant("LSPC-S", adjustments=safe))
 
-    def diagnose(self, history: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
+    def diagnose(self, history: History) -> tuple[str, ...]:
         """Weights that tell nothing apart, or vanish; a latent's centre, an encoder or a cost value that lags."""
         by_cost, by_reward = ("policy_", "") if self.converse else ("", "policy_")
         who = {"": "the CVAE", "policy_": "the encoder"}
@@ -284,30 +249,31 @@ class LSPC(Algorithm):
 
     def _learn(self, state: LSPCState, batch: Transitions, key: Key[Array, ""]) -> tuple[LSPCState, Metrics]:
         cvae_key, encoder_key = jax.random.split(key)
-        pairs = jnp.concatenate([batch.observations, batch.actions], axis=-1)
-        future = jnp.where(batch.done, 0.0, self.discount)
+        observations, following, adam = batch.observations, batch.next_observations, self._critic_optimiser()
 
-        reward_q = state.reward_critic.target.min(pairs)
-        next_reward = state.reward_value.network(batch.next_observations)[:, 0]
-        reward_value, (reward_v, reward_value_loss) = self._fit_reward_value(state.reward_value, batch, reward_q)
-        reward_target = self.reward_scale * batch.rewards + future * next_reward
-        reward_critic, reward_critic_loss = self._fit_critic(state.reward_critic, pairs, reward_target)
+        reward_q = state.reward_critic.target.min(observations, batch.actions)
+        next_reward = state.reward_value.network(following)[:, 0]
+        reward_target = bellman_target(self.reward_scale * batch.rewards, next_reward, self.discount, batch.done)
+        reward_value, of_reward_value = fit_value(state.reward_value, adam, observations, reward_q, self.expectile)
+        reward_critic, of_reward_critic = fit_critic(state.reward_critic, adam, batch, reward_target)
+        reward_v = of_reward_value.extra
 
-        cost_q = jax.nn.relu(state.cost_critic.target.max(pairs))
-        next_cost = jax.nn.relu(state.cost_value.network(batch.next_observations)[:, 0])
-        cost_value, (raw_cost_v, cost_value_loss) = self._fit_cost_value(state.cost_value, batch, cost_q)
-        cost_critic, cost_critic_loss = self._fit_critic(state.cost_critic, pairs, batch.costs + future * next_cost)
+        cost_q = jax.nn.relu(state.cost_critic.target.max(observations, batch.actions))
+        next_cost = jax.nn.relu(state.cost_value.network(following)[:, 0])
+        cost_target = bellman_target(batch.costs, next_cost, self.discount, batch.done)
+        cost_value, of_cost_value = self._fit_cost_value(state.cost_value, batch, cost_q)
+        cost_critic, of_cost_critic = fit_critic(state.cost_critic, adam, batch, cost_target)
+        cost_v = jax.nn.relu(of_cost_value.extra)
 
-        cost_v = jax.nn.relu(raw_cost_v)
-        by_reward = advantage_weights(reward_q - reward_v, self.reward_temperature, self.reward_weight_cap)
-        by_cost = advantage_weights(cost_v - cost_q, self.cost_temperature, self.cost_weight_cap)
+        by_reward = capped_exponential(self.reward_temperature * (reward_q - reward_v), self.reward_weight_cap)
+        by_cost = capped_exponential(self.cost_temperature * (cost_v - cost_q), self.cost_weight_cap)
         threshold = math.inf if self.cost_threshold is None else self.cost_threshold
         masked = jnp.maximum(cost_v, cost_q) >= threshold
         by_cost = jnp.where(masked, 0.0, by_cost)
         weight, policy_weight = (by_reward, by_cost) if self.converse else (by_cost, by_reward)
 
-        cvae, cvae_loss = self._fit_cvae(state.cvae, batch, weight, cvae_key)
-        encoder, (policy_loss, latent), policy_gradient = self._fit_encoder(
+        cvae, of_cvae = self._fit_cvae(state.cvae, batch, weight, cvae_key)
+        encoder, of_encoder = self._fit_encoder(
             state.encoder, cvae.network.decoder, batch, policy_weight, encoder_key
         )
         caps = (self.cost_weight_cap, self.reward_weight_cap)
@@ -316,7 +282,7 @@ class LSPC(Algorithm):
             "reward_value": jnp.mean(reward_v),
             "cost_value": jnp.mean(cost_v),
             "cost": jnp.mean(batch.costs),
-            "below_zero": jnp.mean(raw_cost_v < 0),
+            "below_zero": jnp.mean(of_cost_value.extra < 0),
             "above_limit": jnp.mean(masked),
             "weight": jnp.mean(weight),
             "policy_weight": jnp.mean(policy_weight),
@@ -325,71 +291,48 @@ class LSPC(Algorithm):
             "effective": effective_share(weight),
             "policy_effective": effective_share(policy_weight),
             "centre": self._centre(cvae.network.decoder, batch, weight),
-            "latent": latent,
-            "policy_gradient": policy_gradient,
-            "reward_value_loss": reward_value_loss,
-            "reward_critic_loss": reward_critic_loss,
-            "cost_value_loss": cost_value_loss,
-            "cost_critic_loss": cost_critic_loss,
-            "cvae_loss": cvae_loss,
-            "policy_loss": policy_loss,
+            "latent": of_encoder.extra,
+            "policy_gradient": of_encoder.gradient,
+            "reward_value_loss": of_reward_value.loss,
+            "reward_critic_loss": of_reward_critic.loss,
+            "cost_value_loss": of_cost_value.loss,
+            "cost_critic_loss": of_cost_critic.loss,
+            "cvae_loss": of_cvae.loss,
+            "policy_loss": of_encoder.loss,
         }
-        state = LSPCState(reward_critic, reward_value, cost_critic, cost_value, cvae, encoder, state.bounds)
-        return state, metrics
-
-    def _fit_reward_value(
-        self, learner: Learner[MLP], batch: Transitions, quality: Float[Array, " B"]
-    ) -> tuple[Learner[MLP], tuple[Float[Array, " B"], Float[Array, ""]]]:
-        """Eq. 39. Also gives the values before the step, and the loss."""
-
-        def loss(network: MLP) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-            values = network(batch.observations)[:, 0]
-            value = jnp.mean(expectile_loss(quality - values, self.expectile))
-            return value, (values, value)
-
-        learner, extra, _ = learner.step(self._critic_optimiser(), loss)
-        return learner, extra
+        return LSPCState(
+            reward_critic=reward_critic.follow(self.target_rate),
+            reward_value=reward_value,
+            cost_critic=cost_critic.follow(self.target_rate),
+            cost_value=cost_value,
+            cvae=cvae,
+            encoder=encoder,
+            bounds=state.bounds,
+        ), metrics
 
     def _fit_cost_value(
         self, learner: Learner[MLP], batch: Transitions, quality: Float[Array, " B"]
-    ) -> tuple[Learner[MLP], tuple[Float[Array, " B"], Float[Array, ""]]]:
-        """Eq. 41. Also gives the values before the step, not clipped, and the loss."""
+    ) -> tuple[Learner[MLP], Fit[Float[Array, " B"]]]:
+        """Eq. 41. Also gives the values before the step, not clipped."""
 
-        def loss(network: MLP) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        def loss(network: MLP) -> tuple[jax.Array, jax.Array]:
             values = network(batch.observations)[:, 0]
             fitted = jax.nn.relu(values) if self.clip_stops_gradient else values
-            value = jnp.mean(expectile_loss(fitted - quality, self.expectile))
-            return value, (values, value)
+            return jnp.mean(expectile_loss(fitted - quality, self.expectile)), values
 
-        learner, extra, _ = learner.step(self._critic_optimiser(), loss)
-        return learner, extra
-
-    def _fit_critic(
-        self, critic: Tracked[Ensemble], pairs: Float[Array, "B P"], target: Float[Array, " B"]
-    ) -> tuple[Tracked[Ensemble], Float[Array, ""]]:
-        """Eq. 40 or 42, and the target network's step; also gives the loss, the mean over the two networks."""
-
-        def loss(network: Ensemble) -> tuple[jax.Array, jax.Array]:
-            value = jnp.mean(jnp.square(network(pairs) - target))
-            return value, value
-
-        critic, value, _ = critic.step(self._critic_optimiser(), loss)
-        return critic.follow(self.target_rate), value
+        return learner.step(self._critic_optimiser(), loss)
 
     def _fit_cvae(
         self, learner: Learner[CVAE], batch: Transitions, weight: Float[Array, " B"], key: Key[Array, ""]
-    ) -> tuple[Learner[CVAE], Float[Array, ""]]:
-        """Eq. 43; also gives the loss."""
+    ) -> tuple[Learner[CVAE], Fit[None]]:
+        """Eq. 43."""
 
-        def loss(network: CVAE) -> tuple[jax.Array, jax.Array]:
+        def loss(network: CVAE) -> tuple[jax.Array, None]:
             decoded, mean, log_std = network.reconstruct(key, batch.observations, batch.actions)
-            error = jnp.sum(jnp.square(batch.actions - decoded), axis=-1)
-            divergence = jnp.mean(kl_to_standard_normal(mean, log_std), axis=-1)
-            value = jnp.mean(weight * (error + self.kl_weight * divergence))
-            return value, value
+            divergence = kl_to_standard_normal(mean, log_std)
+            return weighted_cvae_loss(decoded, batch.actions, divergence, self.kl_weight, weight), None
 
-        learner, value, _ = learner.step(optax.adam(self.cvae_learning_rate), loss)
-        return learner, value
+        return learner.step(optax.adam(self.cvae_learning_rate), loss)
 
     def _fit_encoder(
         self,
@@ -398,15 +341,15 @@ class LSPC(Algorithm):
         batch: Transitions,
         weight: Float[Array, " B"],
         key: Key[Array, ""],
-    ) -> tuple[Learner[LatentEncoder], tuple[Float[Array, ""], Float[Array, ""]], Float[Array, ""]]:
-        """Eq. 44, through the decoder, which stays; also gives the loss, mean |tanh(u)| and the gradient's norm."""
+    ) -> tuple[Learner[LatentEncoder], Fit[Float[Array, ""]]]:
+        """Eq. 44, through the decoder, which stays; also gives mean |tanh(u)|."""
         noise = jax.random.normal(key, (batch.observations.shape[0], self.latent))
 
-        def loss(network: LatentEncoder) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        def loss(network: LatentEncoder) -> tuple[jax.Array, jax.Array]:
             squashed = network.squashed(batch.observations, noise)
             decoded = decoder(batch.observations, self.restriction * squashed)
-            value = jnp.mean(weight * jnp.sum(jnp.square(batch.actions - decoded), axis=-1))
-            return value, (value, jnp.mean(jnp.abs(squashed)))
+            error = jnp.sum(jnp.square(batch.actions - decoded), axis=-1)
+            return jnp.mean(weight * error), jnp.mean(jnp.abs(squashed))
 
         return learner.step(optax.adam(self.policy_learning_rate), loss)
 
@@ -420,13 +363,3 @@ class LSPC(Algorithm):
 
     def _critic_optimiser(self) -> optax.GradientTransformation:
         return optax.adam(self.critic_learning_rate)
-
-
-def advantage_weights(advantage: Float[Array, "*b"], inverse_temperature: float, cap: float) -> Float[Array, "*b"]:
-    """min(exp(inverse_temperature * advantage), cap), the weights of advantage-weighted regression (Peng, 2019)."""
-    return jnp.minimum(jnp.exp(inverse_temperature * advantage), cap)
-
-
-def effective_share(weights: Float[Array, " n"]) -> Float[Array, ""]:
-    """(sum w)^2 / (n sum w^2), Kish's effective sample size as a share: 1 for equal weights, k/n for k rows alone."""
-    return jnp.square(jnp.sum(weights)) / jnp.maximum(weights.size * jnp.sum(jnp.square(weights)), _SMALLEST)

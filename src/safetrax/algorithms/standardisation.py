@@ -1,9 +1,8 @@
-"""What algorithms read off the data set: statistics of its observations, and bounds of its rewards."""
+"""Observations less their mean, over their standard deviation."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 import equinox as eqx
 import jax
@@ -11,21 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from safetrax.algorithms.diagnosis import History, lasts
-from safetrax.catalogue import get_task
-from safetrax.data.store import Store, TransitionIndex
-from safetrax.data.trajectories import Trajectories
+from safetrax.data.store import Store
 from safetrax.policies.actor import Actor, Standardised
-from safetrax.settings import require
-
-ReturnRange = float | Literal["horizon"] | None
 
 _ROWS_AT_ONCE = 4096
 _LEAST_STD = 1e-6  # what varies less, or by less than the rounding of its mean, is constant
 _MEAN_ROUNDING = 5e-7
 _UNSEEN = float(np.finfo(np.float32).max)  # a deviation divided by it is 0
-_ROUNDING = 1e-6
-_IMPOSSIBLE = 10.0  # times the greatest value that the rewards allow
 
 
 class Standardiser(eqx.Module):
@@ -87,94 +78,3 @@ class Standardiser(eqx.Module):
     def actor(self, actor: Actor) -> Standardised:
         """An actor that was trained on such rows, for observations as they are."""
         return Standardised(actor, self.mean, self.std)
-
-
-class RewardIndex(eqx.Module):
-    """All transitions, and what their rewards say about returns and values.
-
-    Attributes:
-        transitions: every episode's.
-        value_bound: max |r| / (1 - discount), or max |r| times the longest episode for discount 1: no policy's value
-            is greater.
-        return_range: the greatest less the smallest episode return; 0 where they are equal up to rounding.
-        horizon: steps of an episode of the task, or of the log's longest where the task is not known.
-    """
-
-    transitions: TransitionIndex
-    value_bound: Float[Array, ""]
-    return_range: Float[Array, ""]
-    horizon: Float[Array, ""]
-
-    @staticmethod
-    def make(trajectories: Trajectories, discount: float) -> RewardIndex:
-        """Of a data set, on the host."""
-        returns = trajectories.returns
-        spread = float(returns.max() - returns.min())
-        equal = spread <= _ROUNDING * float(np.abs(returns).max())
-        steps = trajectories.max_length if discount == 1 else 1 / (1 - discount)
-        return RewardIndex(
-            transitions=TransitionIndex.all(trajectories),
-            value_bound=jnp.asarray(float(np.abs(trajectories.rewards).max()) * steps, jnp.float32),
-            return_range=jnp.asarray(0.0 if equal else spread, jnp.float32),
-            horizon=jnp.asarray(_horizon(trajectories), jnp.float32),
-        )
-
-    def reward_scale(self, return_range: ReturnRange) -> Float[Array, ""]:
-        """What rewards are multiplied with so that the log's returns span `return_range`, CORL's rule; 1 for None.
-
-        "horizon" makes the rewards of a step about 1 in every task. Equal returns are left as they are.
-        """
-        if return_range is None:
-            return jnp.ones(())
-        span = self.horizon if return_range == "horizon" else return_range
-        return jnp.where(self.return_range > 0, span / jnp.where(self.return_range > 0, self.return_range, 1.0), 1.0)
-
-    def value_ratio(self, values: Float[Array, "*b"], reward_scale: Array | float = 1.0) -> Float[Array, ""]:
-        """Mean |value| over the greatest value that the rewards allow; 0 where all rewards are 0.
-
-        Args:
-            values: of rewards times `reward_scale`.
-            reward_scale: positive.
-        """
-        bound = self.value_bound * reward_scale
-        return jnp.where(bound > 0, jnp.mean(jnp.abs(values)) / jnp.where(bound > 0, bound, 1.0), 0.0)
-
-
-def require_return_range(value: object) -> None:
-    """Check the setting `return_range` of IQL and CQL.
-
-    Raises:
-        ConfigError: it is no positive number, "horizon" or None.
-    """
-    valid = value in (None, "horizon") or (isinstance(value, (int, float)) and value > 0)
-    require(valid, "return_range", value, "be a positive number, horizon or none")
-
-
-def _horizon(trajectories: Trajectories) -> int:
-    name = trajectories.info.get("task")
-    return trajectories.max_length if name is None else get_task(name).horizon
-
-
-def per_step_scale(trajectories: Trajectories) -> Float[Array, ""]:
-    """What FISOR and BARS multiply rewards with, T / (r_max - r_min): the range of returns becomes that of T steps.
-
-    The returns are the benchmark's where the data tell a task of it, else the log's; 1 where these are all equal.
-    """
-    name = trajectories.info.get("task")
-    if name is not None:
-        task = get_task(name)
-        return jnp.asarray(task.horizon / (task.reward_max - task.reward_min), jnp.float32)
-    returns = trajectories.returns
-    spread = float(returns.max() - returns.min())
-    equal = spread <= _ROUNDING * float(np.abs(returns).max())
-    return jnp.asarray(1.0 if equal else trajectories.max_length / spread, jnp.float32)
-
-
-def value_warnings(history: History) -> tuple[str, ...]:
-    """A sentence where the metric `value_ratio` says that the critics diverge."""
-    if lasts(history, "value_ratio", lambda ratio: ratio > _IMPOSSIBLE):
-        return (
-            "the values are more than ten times max |r| / (1 - discount), which no policy can earn (value_ratio): "
-            "the critics diverge; lower their learning rate or the discount.",
-        )
-    return ()

@@ -12,16 +12,17 @@ import optax
 from jaxtyping import Array, Float, Int32, Key
 
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
+from safetrax.algorithms.critics import fit_critic
 from safetrax.algorithms.diagnosis import History, lasts
-from safetrax.algorithms.learners import Tracked
-from safetrax.algorithms.policies import ActionBounds, policy_network
-from safetrax.algorithms.standardisation import RewardIndex, value_warnings
+from safetrax.algorithms.learners import ActionBounds, Tracked, policy_network
+from safetrax.algorithms.rewards import RewardIndex, value_warnings
 from safetrax.data.store import TRANSITION_FIELDS, Field, Store, Transitions
 from safetrax.data.trajectories import Trajectories
+from safetrax.losses.td import bellman_target, summed_errors
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP, kaiming_uniform
 from safetrax.policies.actor import Actor
-from safetrax.settings import require
+from safetrax.settings import Count, Fraction, NonNegative, Positive, Rate, Whole
 
 _SMALLEST_VALUE = 1e-8  # of mean |Q|, where it divides
 
@@ -79,48 +80,30 @@ class TD3BC(Algorithm):
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
     losses = ("policy_loss", "reward_critic_loss")
+    name = "TD3+BC"
+    uses_cost_limit = False
     reference_std: ClassVar[float | None] = 1e-3
 
-    value_weight: float = 2.5
+    value_weight: NonNegative = 2.5
     """alpha: weight of the normalised value against the distance to the logged actions; 0: behaviour cloning."""
-    policy_delay: int = 2
+    policy_delay: Count = 2
     """The policy and all targets move in every such update."""
-    target_noise: float = 0.2
+    target_noise: NonNegative = 0.2
     """Standard deviation of the noise on the target policy's actions, in units of half the action range."""
-    noise_clip: float = 0.5
+    noise_clip: NonNegative = 0.5
     """Greatest size of that noise."""
-    hidden: tuple[int, ...] = (256, 256)
+    hidden: tuple[Count, ...] = (256, 256)
     """Units of each hidden layer of policy and critics."""
-    discount: float = 0.99
+    discount: Fraction = 0.99
     """gamma."""
-    target_rate: float = 0.005
+    target_rate: Rate = 0.005
     """tau: how far targets move whenever they do."""
-    learning_rate: float = 3e-4
+    learning_rate: Positive = 3e-4
     """Adam's step size."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Transitions per batch, uniform with replacement."""
-    updates: int = 1_000_000
+    updates: Whole = 1_000_000
     """Gradient steps of the critics."""
-
-    def __post_init__(self) -> None:
-        for name in ("value_weight", "target_noise", "noise_clip", "updates"):
-            value = getattr(self, name)
-            require(value >= 0, name, value, "not be negative")
-        for name in ("policy_delay", "learning_rate", "batch_size"):
-            value = getattr(self, name)
-            require(value > 0, name, value, "be positive")
-        require(0 <= self.discount <= 1, "discount", self.discount, "lie in [0, 1]")
-        require(0 < self.target_rate <= 1, "target_rate", self.target_rate, "lie in (0, 1]")
-
-    @property
-    def name(self) -> str:
-        """TD3+BC."""
-        return "TD3+BC"
-
-    @property
-    def uses_cost_limit(self) -> bool:
-        """Never."""
-        return False
 
     def index(self, trajectories: Trajectories, cost_limit: float) -> RewardIndex:
         """All transitions; the limit does not matter."""
@@ -159,22 +142,18 @@ class TD3BC(Algorithm):
 
     def policy_loss(
         self, policy: MLP, critic: MLP, batch: Transitions
-    ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]]:
-        """-lambda mean Q(s, pi(s)) + mean (pi(s) - a)^2, lambda = value_weight / mean |Q|.
+    ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, ""]]]:
+        """-lambda mean Q(s, pi(s)) + mean (pi(s) - a)^2, lambda = value_weight / mean |Q|; also lambda and distance.
 
         lambda passes no gradient; the distance is averaged over batch and dimensions (Eqs. 3 and 4, the authors'
         code).
-
-        Returns:
-            The loss; and again the loss, lambda, and the distance.
         """
         actions = policy(batch.observations)
         values = critic(jnp.concatenate([batch.observations, actions], axis=-1))
         size = jnp.maximum(jnp.mean(jnp.abs(jax.lax.stop_gradient(values))), _SMALLEST_VALUE)
         weight = self.value_weight / size
         distance = jnp.mean(jnp.square(actions - batch.actions))
-        loss = distance - weight * jnp.mean(values)
-        return loss, (loss, weight, distance)
+        return distance - weight * jnp.mean(values), (weight, distance)
 
     def _optimiser(self) -> optax.GradientTransformation:
         return optax.adam(self.learning_rate)
@@ -185,13 +164,7 @@ class TD3BC(Algorithm):
         draw_key, noise_key = jax.random.split(key)
         batch = store.transitions(index.transitions.sample(draw_key, self.batch_size))
         target = self._target(state, batch, noise_key)
-
-        def critic_loss(network: Ensemble) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-            values = network(batch.observations, batch.actions)
-            loss = jnp.sum(jnp.mean(jnp.square(values - target), axis=-1))
-            return loss, (loss, values)
-
-        critics, (critic_error, values), _ = state.critics.step(self._optimiser(), critic_loss)
+        critics, fit = fit_critic(state.critics, self._optimiser(), batch, target, summed_errors)
         count = state.count + 1
         # runs that are vmapped make the policy step in every update and choose: a condition becomes a selection
         policy, critics, report = jax.lax.cond(
@@ -203,13 +176,13 @@ class TD3BC(Algorithm):
             state.report,
         )
         metrics = {
-            "reward_value": jnp.mean(values),
-            "reward_critic_loss": critic_error,
+            "reward_value": jnp.mean(fit.extra),
+            "reward_critic_loss": fit.loss,
             "policy_loss": report.loss,
             "policy_gradient": report.gradient,
             "value_weight": report.value_weight,
             "behaviour_distance": report.distance,
-            "value_ratio": index.value_ratio(values),
+            "value_ratio": index.value_ratio(fit.extra),
         }
         return TD3BCState(policy, critics, count, report, state.bounds), metrics
 
@@ -219,14 +192,12 @@ class TD3BC(Algorithm):
         noise = jnp.clip(noise, -self.noise_clip, self.noise_clip)
         actions = jnp.clip(state.policy.target(batch.next_observations) + noise, -1, 1)
         following = state.critics.target.min(batch.next_observations, actions)
-        return batch.rewards + self.discount * jnp.where(batch.done, 0.0, following)
+        return bellman_target(batch.rewards, following, self.discount, batch.done)
 
     def _move_policy(
         self, policy: Tracked[MLP], critics: Tracked[Ensemble], batch: Transitions
     ) -> tuple[Tracked[MLP], Tracked[Ensemble], PolicyReport]:
         critic = critics.network.members[0]
-        policy, (loss, weight, distance), gradient = policy.step(
-            self._optimiser(), lambda network: self.policy_loss(network, critic, batch)
-        )
-        report = PolicyReport(loss, gradient, weight, distance)
+        policy, fit = policy.step(self._optimiser(), lambda network: self.policy_loss(network, critic, batch))
+        report = PolicyReport(fit.loss, fit.gradient, *fit.extra)
         return policy.follow(self.target_rate), critics.follow(self.target_rate), report

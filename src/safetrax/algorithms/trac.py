@@ -13,8 +13,7 @@ from jaxtyping import Array, Float, Key, UInt32
 
 from safetrax.algorithms.base import LITTLE, Algorithm, Metrics, Spec, Stage, Usage, keep_state
 from safetrax.algorithms.diagnosis import History, lasts
-from safetrax.algorithms.learners import Learner
-from safetrax.algorithms.policies import ActionBounds, dropout_seed, policy_network
+from safetrax.algorithms.learners import ActionBounds, Learner, dropout_seed, policy_network
 from safetrax.data.segments import (
     DESIRABLE,
     UNDESIRABLE,
@@ -37,7 +36,7 @@ from safetrax.losses.classification import (
 from safetrax.losses.likelihood import fixed_variance_log_prob
 from safetrax.nets.mlp import MLP, orthogonal
 from safetrax.policies.actor import Actor
-from safetrax.settings import require
+from safetrax.settings import BelowOne, Count, Fraction, NonNegative, Positive, Whole
 
 _ROWS_AT_ONCE = 8192  # of the pass that caches the reference's log-likelihoods
 
@@ -87,33 +86,33 @@ class TraC(Algorithm):
     segment_ratio: Ratio = "whole"
     """Segment length over the longest episode's, rho; shorter episodes are left out. "whole": every episode is a
     segment, as long as it is, up to 500 steps, and windows of 500 steps of longer ones; none is left out."""
-    top: float = 0.5
+    top: Fraction = 0.5
     """Share of the safe segments that is desirable, x."""
-    bottom: float = 0.0
+    bottom: Fraction = 0.0
     """Share of the safe segments that is undesirable, y."""
-    weight_floor: float = 0.7
+    weight_floor: Fraction = 0.7
     """Smallest weight of a segment, delta in Eqs. 2-3."""
-    eta: float = 0.25
+    eta: NonNegative = 0.25
     """Total weight of undesirable over that of desirable segments in a batch."""
-    temperature: float = 0.2
+    temperature: Positive = 0.2
     """alpha in Eqs. 6-7."""
-    discount: float = 0.99
+    discount: Fraction = 0.99
     """gamma in Eq. 7, counted from the segment's first step."""
-    hidden: tuple[int, ...] = (256, 256)
+    hidden: tuple[Count, ...] = (256, 256)
     """Units of each hidden layer."""
-    dropout: float = 0.25
+    dropout: BelowOne = 0.25
     """Share of hidden units dropped in the learner; the reference and the deployed policy drop none."""
-    batch_size: int = 96
+    batch_size: Count = 96
     """Segments per batch."""
-    pretrain_updates: int = 30_000
+    pretrain_updates: Whole = 30_000
     """Gradient steps of behaviour cloning; 0 leaves the reference at its random start (ablation, Table 3)."""
-    updates: int = 70_000
+    updates: Whole = 70_000
     """Gradient steps of trajectory classification."""
-    pretrain_learning_rate: float = 1e-4
+    pretrain_learning_rate: Positive = 1e-4
     """Adam's step size in the first stage."""
-    learning_rate: float = 1e-5
+    learning_rate: Positive = 1e-5
     """Adam's step size in the second stage, once warmed up. The paper says 1e-4, its code ends at 1e-5."""
-    warmup: int = 10_000
+    warmup: Whole = 10_000
     """Updates over which the second stage's rate grows linearly from zero; 0: none."""
     classes: Literal["both", "desirable", "undesirable"] = "both"
     """Which classes the second stage sees (ablation, Figure 6)."""
@@ -135,19 +134,9 @@ class TraC(Algorithm):
     """Logged actions are clipped to +-(1 - margin), the range that tanh reaches."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.segment_ratio != "whole":
             segment_length(self.segment_ratio, 1_000_000)
-        for name in ("top", "bottom", "weight_floor", "discount"):
-            value = getattr(self, name)
-            require(0 <= value <= 1, name, value, "lie in [0, 1]")
-        require(0 <= self.dropout < 1, "dropout", self.dropout, "lie in [0, 1)")
-        require(self.eta >= 0, "eta", self.eta, "not be negative")
-        for name in ("temperature", "batch_size", "pretrain_learning_rate", "learning_rate"):
-            value = getattr(self, name)
-            require(value > 0, name, value, "be positive")
-        for name in ("pretrain_updates", "updates", "warmup"):
-            value = getattr(self, name)
-            require(value >= 0, name, value, "not be negative")
 
     @classmethod
     def preset(cls, suite: str, task: str | None = None) -> TraC:
@@ -258,13 +247,12 @@ class TraC(Algorithm):
             rows = window_rows(batch.starts, length)
             mask = step_mask(batch.steps, length)
 
-        def loss(network: MLP) -> tuple[jax.Array, Metrics]:
+        def loss(network: MLP) -> tuple[jax.Array, None]:
             log_prob = self._log_prob(network, store, rows, dropout_seed(dropout_key))
-            value = -jnp.sum(jnp.where(mask, log_prob, 0.0)) / jnp.sum(mask)
-            return value, {"loss": value}
+            return -jnp.sum(jnp.where(mask, log_prob, 0.0)) / jnp.sum(mask), None
 
-        learner, metrics, _ = state.learner.step(optax.adam(self.pretrain_learning_rate), loss)
-        return TraCState(learner, state.bounds, None), metrics
+        learner, fit = state.learner.step(optax.adam(self.pretrain_learning_rate), loss)
+        return TraCState(learner, state.bounds, None), {"loss": fit.loss}
 
     # Between the stages
 
@@ -310,10 +298,10 @@ class TraC(Algorithm):
                 self.probability_floor,
             )
             distance = -jnp.sum(jnp.where(mask, log_prob, 0.0)) / jnp.sum(mask)
-            return value, {"loss": value, "distance": distance, **self._score_metrics(score, batch)}
+            return value, {"distance": distance, **self._score_metrics(score, batch)}
 
-        learner, metrics, _ = state.learner.step(self._optimiser(), loss)
-        return TraCState(learner, state.bounds, reference), metrics
+        learner, fit = state.learner.step(self._optimiser(), loss)
+        return TraCState(learner, state.bounds, reference), {"loss": fit.loss, **fit.extra}
 
     def _class_weights(self, batch: SegmentBatch, index: SegmentIndex) -> tuple[Float[Array, ""], Float[Array, ""]]:
         if self.classes != "both":

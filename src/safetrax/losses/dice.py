@@ -34,15 +34,6 @@ def divergence(weights: Float[Array, "*b"], name: DivergenceName) -> Float[Array
     return jnp.where(weights < 1, weights * (jnp.log(weights + _TINY) - 1) + 1, square)
 
 
-def divergence_slope(weights: Float[Array, "*b"], name: DivergenceName) -> Float[Array, "*b"]:
-    """f'(w), elementwise, for w >= 0 ("chi2": any w)."""
-    if name == "kl":
-        return jnp.log(weights + _TINY) + 1
-    if name == "chi2":
-        return weights - 1
-    return jnp.where(weights < 1, jnp.log(weights + _TINY), weights - 1)
-
-
 def inverse_slope(slopes: Float[Array, "*b"], name: DivergenceName) -> Float[Array, "*b"]:
     """(f')^-1(y), elementwise: the w at which f has slope y. Only "chi2" can give less than 0."""
     if name == "kl":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from safetrax.losses.weights import capped_exponential
+
 
 def constraint_value(costs: Float[Array, "*b"], violation: float) -> Float[Array, "*b"]:
     """h: `violation` where there is a cost, -1 where there is none.
@@ -54,6 +56,7 @@ def feasibility_weights(
         cost_bounds: least and greatest weight in infeasible states.
         reward_cap: greatest weight in feasible states.
     """
-    escape = jnp.clip(jnp.exp(cost_temperature * (value - action_value)), *cost_bounds)
-    earn = jnp.minimum(jnp.exp(reward_temperature * reward_advantage), reward_cap)
+    least, cost_cap = cost_bounds
+    escape = jnp.maximum(capped_exponential(cost_temperature * (value - action_value), cost_cap), least)
+    earn = capped_exponential(reward_temperature * reward_advantage, reward_cap)
     return jnp.where(value > 0, escape, jnp.where(action_value <= 0, earn, 0.0))

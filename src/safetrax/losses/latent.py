@@ -1,4 +1,4 @@
-"""Divergences between latent distributions and their prior."""
+"""The losses of a variational autoencoder of actions, and its divergence from the prior."""
 
 from __future__ import annotations
 
@@ -9,3 +9,29 @@ from jaxtyping import Array, Float
 def kl_to_standard_normal(mean: Float[Array, "*b L"], log_std: Float[Array, "*b L"]) -> Float[Array, "*b L"]:
     """KL(N(mean, std^2) || N(0, 1)) of every latent dimension, in nats: (mean^2 + std^2 - 1) / 2 - log std."""
     return 0.5 * (jnp.square(mean) + jnp.exp(2 * log_std) - 1) - log_std
+
+
+def cvae_loss(
+    decoded: Float[Array, "B A"], actions: Float[Array, "B A"], divergence: Float[Array, "B L"], kl_weight: float
+) -> Float[Array, ""]:
+    """mean (a' - a)^2 + beta mean KL, both over rows and dimensions (BCQ; Fujimoto et al., 2019, and OSRL).
+
+    Args:
+        decoded: a'.
+        actions: a.
+        divergence: of the latent from its prior, see `kl_to_standard_normal`.
+        kl_weight: beta.
+    """
+    return jnp.mean(jnp.square(decoded - actions)) + kl_weight * jnp.mean(divergence)
+
+
+def weighted_cvae_loss(
+    decoded: Float[Array, "B A"],
+    actions: Float[Array, "B A"],
+    divergence: Float[Array, "B L"],
+    kl_weight: float,
+    weight: Float[Array, " B"],
+) -> Float[Array, ""]:
+    """mean w (|a' - a|^2 + beta mean KL): squares are summed over dimensions, divergences averaged (LSPC, Eq. 43)."""
+    error = jnp.sum(jnp.square(actions - decoded), axis=-1)
+    return jnp.mean(weight * (error + kl_weight * jnp.mean(divergence, axis=-1)))

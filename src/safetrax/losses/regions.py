@@ -1,8 +1,6 @@
-"""The pieces of BARS's losses: values tempered by cost, and exponentials that cannot overflow."""
+"""Values that are tempered by cost (BARS)."""
 
 from __future__ import annotations
-
-import math
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -23,14 +21,3 @@ def tempered_value(
     ratio = reward / jnp.maximum(cost, delta)  # the maximum only keeps the branch that is not taken finite
     tempered = reward - jnp.abs(reward) + jnp.abs(ratio) if penalty else ratio
     return jnp.where(cost > delta, tempered, reward)
-
-
-def capped_exponential(x: Float[Array, "*b"], cap: float) -> Float[Array, "*b"]:
-    """min(e^x, cap), with finite gradients."""
-    return jnp.exp(jnp.minimum(x, math.log(cap)))
-
-
-def straightened_exponential(x: Float[Array, "*b"], cap: float) -> Float[Array, "*b"]:
-    """e^x up to the cap, then the tangent there: what is too large to be weighed in full is still pushed down."""
-    corner = math.log(cap)
-    return jnp.exp(jnp.minimum(x, corner)) + cap * jnp.maximum(x - corner, 0.0)

@@ -1,0 +1,229 @@
+"""Functions that several algorithms with critics share: gradient steps, and values of many actions of each state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Key
+
+from safetrax.algorithms.base import Metrics
+from safetrax.algorithms.diagnosis import History, diverges
+from safetrax.algorithms.learners import Fit, Learner, Tracked
+from safetrax.data.store import TransitionIndex, Transitions
+from safetrax.data.trajectories import Trajectories
+from safetrax.losses.expectile import expectile_loss
+from safetrax.losses.lagrange import PIDState, pid_multiplier
+from safetrax.losses.latent import cvae_loss, kl_to_standard_normal
+from safetrax.losses.td import discounted_limit, squared_error
+from safetrax.nets.cvae import CVAE
+from safetrax.nets.ensemble import Ensemble
+from safetrax.nets.mlp import MLP
+
+_GROUPS = 2
+_ALARMING_MULTIPLIER = 10.0  # OSRL's gains and rewards keep it well below 1 where the limit can be met
+
+
+class ThresholdIndex(eqx.Module):
+    """What may be drawn, and what the limit means for a discounted cost value.
+
+    Attributes:
+        transitions: all of them.
+        threshold: q, see `discounted_limit`.
+    """
+
+    transitions: TransitionIndex
+    threshold: Float[Array, ""]
+
+    @staticmethod
+    def make(trajectories: Trajectories, cost_limit: float, discount: float) -> ThresholdIndex:
+        """Of all transitions, with the threshold for the longest episode's length."""
+        threshold = discounted_limit(cost_limit, trajectories.max_length, discount)
+        return ThresholdIndex(TransitionIndex.all(trajectories), threshold)
+
+
+# Steps. All tell what they have seen before they moved.
+
+
+def fit_critic(
+    critic: Tracked[Ensemble],
+    optimiser: optax.GradientTransformation,
+    batch: Transitions,
+    target: Float[Array, " B"],
+    error: Callable[[jax.Array, jax.Array], jax.Array] = squared_error,
+) -> tuple[Tracked[Ensemble], Fit[Float[Array, "K B"]]]:
+    """A step of Q towards `target` at the logged actions; also Q of these. The target networks stay."""
+
+    def loss(network: Ensemble) -> tuple[jax.Array, jax.Array]:
+        values = network(batch.observations, batch.actions)
+        return error(values, target), values
+
+    learner, fit = critic.learner.step(optimiser, loss)
+    return Tracked(learner, critic.target), fit
+
+
+def fit_value(
+    value: Learner[MLP],
+    optimiser: optax.GradientTransformation,
+    observations: Float[Array, "B O"],
+    quality: Float[Array, " B"],
+    expectile: float,
+) -> tuple[Learner[MLP], Fit[Float[Array, " B"]]]:
+    """A step of V towards the expectile of `quality`, Q of the logged actions; also V."""
+
+    def loss(network: MLP) -> tuple[jax.Array, jax.Array]:
+        values = network(observations)[:, 0]
+        return jnp.mean(expectile_loss(quality - values, expectile)), values
+
+    return value.step(optimiser, loss)
+
+
+def fit_cvae(
+    cvae: Learner[CVAE],
+    optimiser: optax.GradientTransformation,
+    batch: Transitions,
+    key: Key[Array, ""],
+    kl_weight: float,
+) -> tuple[Learner[CVAE], Fit[Float[Array, "B L"]]]:
+    """A step towards the logged actions; also the latents' divergence from the prior."""
+
+    def loss(network: CVAE) -> tuple[jax.Array, jax.Array]:
+        decoded, mean, log_std = network.reconstruct(key, batch.observations, batch.actions)
+        divergence = kl_to_standard_normal(mean, log_std)
+        return cvae_loss(decoded, batch.actions, divergence, kl_weight), divergence
+
+    return cvae.step(optimiser, loss)
+
+
+# Values of many actions
+
+
+def group_values(values: Float[Array, "K n"]) -> Float[Array, "2 n"]:
+    """Q^1 and Q^2: the least value within the first and the second half of the networks."""
+    return jnp.min(values.reshape(_GROUPS, -1, values.shape[1]), axis=1)
+
+
+def mixed_value(values: Float[Array, "K n"], min_weight: float) -> Float[Array, " n"]:
+    """lambda min(Q^1, Q^2) + (1 - lambda) max(Q^1, Q^2), soft clipped double Q-learning (Fujimoto et al., 2019).
+
+    Args:
+        values: of all networks, see `group_values`.
+        min_weight: lambda.
+    """
+    groups = group_values(values)
+    return min_weight * jnp.min(groups, axis=0) + (1 - min_weight) * jnp.max(groups, axis=0)
+
+
+def greatest_values(
+    critics: Sequence[Ensemble],
+    observations: Float[Array, "n O"],
+    draws: Float[Array, "K n X"],
+    action_of: Callable[[Float[Array, "n X"]], Float[Array, "n A"]],
+    min_weight: float,
+) -> Float[Array, "C n"]:
+    """Of each critic the greatest mixed value over the actions that are made of the draws."""
+    members = [[given(member, observations) for member in critic.members] for critic in critics]
+
+    def mixed(draw: Float[Array, "n X"]) -> Float[Array, "C n"]:
+        actions = action_of(draw)
+        values = [jnp.stack([member(actions)[:, 0] for member in each]) for each in members]
+        return jnp.stack([mixed_value(v, min_weight) for v in values])
+
+    return jnp.max(over_samples(mixed, draws), axis=0)
+
+
+def given(network: MLP, observations: Float[Array, "n O"]) -> Callable[[Float[Array, "n X"]], Float[Array, "n o"]]:
+    """The network as a function of the inputs after the observations.
+
+    What the observations add to the first layer is computed once, however often the function is called.
+    """
+    weight, size = network.weights[0], observations.shape[1]
+    fixed = observations @ weight[:size] + network.biases[0]
+    activation = {"relu": jax.nn.relu, "tanh": jnp.tanh}[network.activation]
+    rest = MLP(network.weights[1:], network.biases[1:], network.output, 0.0, network.activation)
+
+    def call(others: Float[Array, "n X"]) -> Float[Array, "n o"]:
+        return rest(activation(fixed + others @ weight[size:]))
+
+    return call
+
+
+def over_samples(function: Callable[[jax.Array], Any], samples: Float[Array, "K n X"]) -> Any:
+    """`function` of each `(n, X)` sample, results stacked.
+
+    On a CPU one after the other, so that a layer's outputs stay in the cache: all K at once take half as long again.
+    """
+    if jax.default_backend() == "cpu":
+        return jax.lax.map(function, samples)
+    return jax.vmap(function)(samples)
+
+
+# A policy under a Lagrange multiplier
+
+
+@runtime_checkable
+class LagrangianState(Protocol):
+    """What `judged` needs of a state: critics, the controller of the multiplier, and the threshold q."""
+
+    reward_critic: Tracked[Ensemble]
+    cost_critic: Tracked[Ensemble]
+    pid: PIDState
+    threshold: Float[Array, ""]
+
+
+class Judgement(NamedTuple):
+    """What critics say of a policy's actions.
+
+    Attributes:
+        value: mean min(Q^1, Q^2).
+        penalty: lambda mean(Q_c - q), Q_c the smaller group's value too; lambda passes no gradient.
+        pid: the controller after this error.
+        metrics: to log.
+    """
+
+    value: Float[Array, ""]
+    penalty: Float[Array, ""]
+    pid: PIDState
+    metrics: Metrics
+
+
+def judged(
+    state: LagrangianState,
+    observations: Float[Array, "n O"],
+    actions: Float[Array, "n A"],
+    gains: tuple[float, float, float],
+) -> Judgement:
+    """The policy's actions as the critics judge them, under the multiplier that follows from it."""
+    values = state.reward_critic.network.min(observations, actions)
+    cost_values = state.cost_critic.network.min(observations, actions)
+    gap = jnp.mean(cost_values) - state.threshold
+    pid, multiplier = pid_multiplier(state.pid, jax.lax.stop_gradient(gap), gains)
+    metrics = {
+        "reward_value": jnp.mean(values),
+        "cost_value": jnp.mean(cost_values),
+        "cost_gap": gap,
+        "above_limit": jnp.mean(cost_values > state.threshold),
+        "multiplier": multiplier,
+    }
+    return Judgement(jnp.mean(values), multiplier * gap, pid, metrics)
+
+
+NO_GRADIENT = (
+    "the policy receives no gradient: its actions lie at their bounds; lower policy_learning_rate and start again.",
+)
+
+
+def multiplier_warnings(history: History, cost_done: bool) -> tuple[str, ...]:
+    """A sentence where the multiplier of `judged` runs away."""
+    if not diverges(history, "multiplier", _ALARMING_MULTIPLIER):
+        return ()
+    threshold = history["cost_value"][-1] - history["cost_gap"][-1]
+    switch = "" if cost_done else "set cost_done, "
+    return (
+        "the multiplier keeps growing: the policy's cost values stay above the threshold "
+        f"q = {threshold:.3g}, and the reward no longer counts; raise the cost limit, {switch}or add safer data.",
+    )
