@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from safetrax.grid.results import read_results
+from safetrax.runs import read_place
 
 WORDS = ("bc-all", "bc-safe", "bc-risky", "bc-boundary", "bc-frontier", "bc-conditioned")
 SIDE_BY_SIDE = 2
@@ -30,8 +30,8 @@ def measure(executor: str, words: tuple[str, ...], folder: Path) -> tuple[float,
     began = time.perf_counter()
     subprocess.run([*command, "--out", str(folder)], check=True, capture_output=True)
     wall = time.perf_counter() - began
-    results = read_results(folder / "results")
-    return wall, sum(sum(result.seconds.values()) for result in results) / len(results)
+    trainings, _ = read_place(folder)
+    return wall, sum(sum(training.seconds.values()) for training in trainings) / len(trainings)
 
 
 def main() -> None:

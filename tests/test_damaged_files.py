@@ -17,6 +17,7 @@ import pytest
 
 import fuzzing
 import safetrax as st
+from finished import finish
 from safetrax.cli.sources import load_sources
 from safetrax.cli.train import _resumed
 from safetrax.collection.buffer import Buffer, load_state, save_state
@@ -26,9 +27,8 @@ from safetrax.data.download.part import Origin, Part
 from safetrax.data.download.records import new_record, read_record, write_record
 from safetrax.errors import SafeTraXError
 from safetrax.evaluation.episodes import EpisodeRow, read_episodes, write_episodes
-from safetrax.grid.folder import BenchmarkFolder, State
+from safetrax.grid.folder import BenchmarkFolder
 from safetrax.grid.grid import Job
-from safetrax.grid.results import JobResult, read_result, write_result
 from safetrax.report.summary import gather
 from safetrax.training.checkpoint import Position, load_checkpoint, read_position, save_checkpoint
 from safetrax.training.folder import RunFolder
@@ -106,11 +106,15 @@ def read_checkpoint(path: Path) -> Any:
 
 
 def read_states(path: Path) -> Any:
-    return BenchmarkFolder.open(path.parent if path.name == "grid.json" else path.parents[1]).states()
+    return BenchmarkFolder.open(path.parent if path.name == "grid.json" else path.parents[2]).states()
 
 
 def report(path: Path) -> Any:
     return gather([path.parent])
+
+
+def report_on_grid(path: Path) -> Any:
+    return gather([path.parents[2]])
 
 
 def resumed(path: Path) -> Any:
@@ -170,9 +174,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(next((folder / "run/policies").iterdir()), folder / "policy.safetensors")
     save_checkpoint(folder / "checkpoint.safetensors", Position(0, 2, 1), CARRY, SIGNATURE)
     benchmark = BenchmarkFolder.make(folder / "grid", [JOB])
-    benchmark.state_file(JOB.name).parent.mkdir()
-    benchmark.write_state(State(JOB, "failed", 1.0, 2.0, "here", 3, 4, 1, "no"))
-    write_result(folder / "result.parquet", JobResult(JOB, tuple(rows()), {"a": 1}, {"training": 1.0}, 1, ("w",)))
+    finish(benchmark, JOB, rows(), warnings=("w",))
     buffer = Buffer(4, 0)
     zeros = np.zeros((3, 2), np.float32)
     buffer.add([Episode(np.zeros((4, 3), np.float32), zeros, zeros[:, 0], zeros[:, 0], False, 0, 0)])
@@ -207,8 +209,8 @@ TARGETS = {
     "policy": Target("policy.safetensors", TENSORS, st.Policy.load),
     "checkpoint": Target("checkpoint.safetensors", TENSORS, read_checkpoint),
     "grid.json": Target("grid/grid.json", JSON, read_states),
-    "state of a job": Target(f"grid/state/{JOB.name}.json", JSON, read_states),
-    "result": Target("result.parquet", PARQUET, read_result),
+    "result.json": Target(f"grid/runs/{JOB.name}/result.json", JSON, read_states, report_on_grid),
+    "a job's config.json": Target(f"grid/runs/{JOB.name}/config.json", JSON, report_on_grid),
     "collection": Target("state.unfinished", TENSORS, lambda path: load_state(path, Buffer(4, 0), SIGNATURE)),
     "record": Target("log.hdf5.sha256.json", JSON, lambda path: read_record(path.with_name("log.hdf5"))),
     "origin": Target("log.hdf5.part.json", JSON, lambda path: Part(path.with_name("log.hdf5")).origin()),

@@ -28,7 +28,7 @@ from bad_server import Answer, serving
 from safetrax.catalogue import get_task
 from safetrax.files import read_tensors
 from safetrax.grid.folder import BenchmarkFolder
-from safetrax.grid.results import read_results
+from safetrax.runs import read_place
 from safetrax.training.logs import read_metrics
 
 pytestmark = [
@@ -263,7 +263,7 @@ def benchmark(place: Path, *executor: str) -> Work:
     ]  # fmt: skip
 
     def content(folder: Path) -> object:
-        return [(result.job, result.rows) for result in read_results(folder / "grid" / "results")]
+        return [(training.name, training.rows) for training in read_place(folder / "grid")[0]]
 
     return Work(lambda folder: None, lambda folder: words, content, foreign="ray" in executor)
 

@@ -1,11 +1,11 @@
-"""What a report is made of: trainings with their episodes, out of benchmark folders and run folders."""
+"""The one reader of what was trained and evaluated: run folders, folders of benchmarks, files of episodes."""
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,12 @@ from typing import Any
 from safetrax.algorithms import registry
 from safetrax.catalogue import get_task
 from safetrax.errors import ConfigError, DataError, RunError, TaskError
-from safetrax.evaluation.episodes import EpisodeRow, RunKey, limit_text, read_episodes, run_text
+from safetrax.evaluation.episodes import COLUMNS, EpisodeRow, RunKey, limit_text, read_episodes, run_text
 from safetrax.evaluation.statistics import last_steps
+from safetrax.files import atomic_path
 from safetrax.grid.folder import BenchmarkFolder, State
 from safetrax.grid.grid import Job
-from safetrax.grid.results import ENDING, JobResult, read_result
-from safetrax.leaderboard.own_results import config_table
-from safetrax.training.folder import RunFolder, promised
+from safetrax.training.folder import Progress, RunFolder, promised
 
 _MOST_NAMED = 3  # settings in a sentence
 
@@ -178,7 +177,7 @@ def read_sources(paths: Iterable[str | Path]) -> Sources:
     """Read benchmark folders and run folders; no run is there twice.
 
     Raises:
-        ConfigError: no folder is given, two runs of one name have different configurations, or pyarrow is missing.
+        ConfigError: no folder is given, two runs of one name have different configurations.
         RunError: a folder is missing, is neither kind, is damaged, or has no results yet.
         DataError: results are damaged or incomplete.
         TaskError: an episode names an unknown task.
@@ -189,9 +188,11 @@ def read_sources(paths: Iterable[str | Path]) -> Sources:
     trainings: list[Training] = []
     cautions: list[Caution] = []
     for place in places:
-        found = _benchmark(place) if (place / "grid.json").exists() else _run(place)
-        trainings += found.trainings
-        cautions += found.cautions
+        if place.is_file():
+            raise RunError(f"{place} is neither a benchmark (no grid.json) nor a run folder (no config.json).")
+        found, doubts = read_place(place)
+        trainings += found
+        cautions += doubts
     kept, repeated = _each_once(trainings)
     return Sources(kept, (*cautions, *repeated))
 
@@ -204,124 +205,160 @@ def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     return ", ".join(shown) + (f", and {more} more" if more else "")
 
 
-def _benchmark(path: Path) -> Sources:
+def read_place(path: str | Path) -> tuple[list[Training], list[Caution]]:
+    """The trainings of a benchmark folder, a run folder or a CSV file of episodes, whose training is unknown.
+
+    Raises:
+        RunError: there is nothing, it is of another kind or damaged, or it has no results yet.
+        DataError: episodes are damaged or incomplete.
+        TaskError: an episode names an unknown task.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise RunError(f"there is no benchmark, no run folder and no episodes file at {path}; check the path.")
+    if (path / "grid.json").exists():
+        return _benchmark(path)
+    if path.is_dir() and not RunFolder(path).config_file.is_file():
+        raise RunError(f"{path} is neither a benchmark (no grid.json) nor a run folder (no config.json).")
+    remedy = f"safetrax evaluate {path}" if path.is_dir() else f"safetrax evaluate with --out {path}"
+    training = read_run(path) if path.is_dir() else _training(path, path, {}, read_episodes(path))
+    if not training.rows:
+        raise RunError(f"{path} has no evaluation episodes; run {remedy} first.")
+    there = {(row.algorithm, row.cost_limit, row.seed) for row in training.rows}
+    missing = tuple(
+        f"{algorithm}, {limit_text(limit)}, seed {seed}"
+        for algorithm, limit, seed in _promised(training)
+        if (algorithm, limit, seed) not in there
+    )
+    sentence = f"Some policies of {path} have no episodes; {remedy} adds them."
+    return [training], [Caution(sentence, missing)] if missing else []
+
+
+def read_run(path: str | Path, job: Job | None = None) -> Training:
+    """A run folder, whoever made it; it may be without episodes.
+
+    Args:
+        path: the folder.
+        job: whose it is; None: as its configuration says.
+
+    Raises:
+        RunError: it is none, or damaged.
+        DataError: its episodes are damaged.
+        TaskError: an episode names an unknown task.
+    """
+    folder = RunFolder.open(path)
+    config, progress = folder.config(), folder.progress()
+    found = read_episodes(folder.episodes_file) if folder.episodes_file.exists() else []
+    recorded = config_table(config_table(config.get("record")).get("job"))
+    label = str(recorded.get("label", "")) if job is None else job.label
+    return _training(folder.path, folder.episodes_file, config, found, label, progress)
+
+
+def read_job(folder: BenchmarkFolder, job: Job) -> Training:
+    """A job that is done.
+
+    Raises:
+        RunError: its run folder is damaged.
+        DataError: it has other limits, seeds or settings than grid.json, or not all episodes.
+    """
+    place = folder.run_folder(job)
+    remedy = f"remove {place.result_file}, and that job runs again."
+    training = read_run(place.path, job)
+    recorded = config_table(training.config.get("record")).get("job")
+    if recorded not in (json.loads(json.dumps(job.to_json())), job.name):  # a name: of version 0.1
+        raise DataError(f"the run folder {place.path} is of another job than grid.json has; {remedy}")
+    counts = Counter(row.run for row in training.rows)
+    for algorithm, limit, seed in _promised(training):
+        count = counts[algorithm, job.task, limit, seed]
+        if count < job.episodes:
+            raise DataError(
+                f"the run folder {place.path} is incomplete: {algorithm}, {limit_text(limit)}, seed {seed} has "
+                f"{count} of {job.episodes} episodes; {remedy}"
+            )
+    if not training.rows:
+        raise DataError(f"the run folder {place.path} holds no episodes; {remedy}")
+    return training
+
+
+def _benchmark(path: Path) -> tuple[list[Training], list[Caution]]:
     """All jobs that are done; the others are cautions."""
     folder = BenchmarkFolder.open(path)
     states = folder.states()
     done = [state for state in states if state.name == "done"]
     if not done:
-        raise RunError(f"no job of {path} is done yet; safetrax benchmark status {path} says how far they are.")
-    trainings = [_of_job(folder, state.job) for state in done]
-    return Sources(tuple(trainings), tuple(_unfinished(folder, states)))
+        raise RunError(f"no job of {path} is done yet; {folder.advice()}.")
+    return [read_job(folder, state.job) for state in done], list(_unfinished(folder, states))
 
 
-def _of_job(folder: BenchmarkFolder, job: Job) -> Training:
-    file = folder.results_file(job.name)
-    result = read_result(file)
-    rows, history = _last_and_history(_named(result.rows))
-    _check_complete(file, job, result, rows)
+def _training(
+    folder: Path,
+    place: Path,
+    config: Mapping[str, Any],
+    found: Sequence[EpisodeRow],
+    label: str = "",
+    progress: Progress | None = None,
+) -> Training:
+    if label:  # two variants of an ablation may have the same settings, and are two algorithms none the less
+        found = [replace(row, algorithm=labelled(row.algorithm, label)) for row in found]
+    try:
+        rows, history = _last_and_history(_named(found))
+    except TaskError as error:
+        raise TaskError(f"{place}: {error}") from error
     return Training(
-        name=job.name,
-        place=str(file),
-        folder=folder.run_folder(job.name),
-        config=config_table(result.config),
+        name=folder.resolve().name,
+        place=str(folder),
+        folder=folder,
+        config=config,
         rows=rows,
         history=history,
-        label=job.label,
-        cost_limits=job.cost_limits,
-        seconds=result.seconds,
-        attempts=result.attempts,
-        warnings=result.warnings,
+        label=label,
+        cost_limits=tuple(map(float, config.get("cost_limits", ()))),
+        seconds=progress.seconds if progress else {},
+        attempts=progress.attempts or None if progress else None,
+        warnings=progress.warnings if progress else (),
     )
 
 
-def _check_complete(file: Path, job: Job, result: JobResult, rows: Sequence[EpisodeRow]) -> None:
-    """Every run that the job consists of has its episodes."""
-    remedy = "remove the file, and that job runs again."
-    if result.job != job:
-        raise DataError(f"the results {file} are of another job than grid.json has ({result.job.name}); {remedy}")
-    if not rows:
-        raise DataError(f"the results {file} hold no episodes; {remedy}")
-    counts: dict[RunKey, int] = defaultdict(int)
-    for row in rows:
-        counts[row.run] += 1
-    for algorithm, limit, seed in _promised(result.config, job.label) or _expected(job, counts):
-        count = counts.get((algorithm, job.task, limit, seed), 0)
-        if count < job.episodes:
-            raise DataError(
-                f"the results {file} are incomplete: {algorithm}, {limit_text(limit)}, seed {seed} has "
-                f"{count} of {job.episodes} episodes; {remedy}"
-            )
+def labelled(algorithm: str, label: str) -> str:
+    """The name of an ablation's variant."""
+    return f"{algorithm} ({label})" if label else algorithm
 
 
-def _promised(config: Mapping[str, Any], label: str = "") -> list[tuple[str, float | None, int]]:
-    """Algorithm, limit and seed of every policy of a training, where its configuration says so."""
-    return [(f"{name} ({label})" if label else name, limit, seed) for name, limit, seed in promised(config)]
-
-
-def _expected(job: Job, counts: Iterable[RunKey]) -> Iterator[tuple[str, float | None, int]]:
-    """The same, as far as the rows tell."""
-    runs = list(counts)
-    for algorithm in dict.fromkeys(run[0] for run in runs):
-        ignores = all(run[2] is None for run in runs if run[0] == algorithm)
-        for limit in (None,) if ignores else sorted(job.cost_limits):
-            for seed in job.seeds:
-                yield algorithm, limit, seed
+def _promised(training: Training) -> list[tuple[str, float | None, int]]:
+    """Algorithm, limit and seed of every policy, where the configuration says so; else what all runs would be."""
+    found = [(labelled(name, training.label), limit, seed) for name, limit, seed in promised(training.config)]
+    if found or not training.config:
+        return found
+    seeds = [seed for seed in training.config.get("seeds", ()) if isinstance(seed, int)]
+    expected = []
+    for algorithm in training.algorithms:
+        runs = [row for row in training.rows if row.algorithm == algorithm]
+        limits = (None,) if all(row.cost_limit is None for row in runs) else sorted(training.cost_limits)
+        expected += [(algorithm, limit, seed) for limit in limits for seed in seeds]
+    return expected
 
 
 def _unfinished(folder: BenchmarkFolder, states: Sequence[State]) -> Iterator[Caution]:
-    """Jobs without results, and results without a job."""
+    """Jobs that are not done, and run folders without a job."""
     whole = f"of {len(states)} jobs of {folder.path}"
-    failed = tuple(f"{state.job.name}: {state.error}" for state in states if state.name == "failed")
+    failed = tuple(f"{state.job.name}: {state.progress.error}" for state in states if state.name == "failed")
     if failed:
         yield Caution(f"{len(failed)} {whole} failed, and are missing here.", failed)
     missing = tuple(f"{state.job.name}: {state.name}" for state in states if state.name not in ("done", "failed"))
     if missing:
         yield Caution(f"{len(missing)} {whole} are not done yet.", missing)
     names = {state.job.name for state in states}
-    files = sorted(folder.results_folder.glob(f"*{ENDING}"))
-    extra = tuple(file.name for file in files if file.name.removesuffix(ENDING) not in names)
+    extra = tuple(
+        path.name for path in sorted((folder.path / "runs").iterdir()) if path.is_dir() and path.name not in names
+    )
     if extra:
-        yield Caution(f"Results in {folder.results_folder} of jobs that grid.json does not have are left out.", extra)
+        sentence = f"Run folders in {folder.path / 'runs'} of jobs that grid.json does not have are left out."
+        yield Caution(sentence, extra)
 
 
-def _run(path: Path) -> Sources:
-    """A run folder; policies without episodes are a caution."""
-    training = _run_folder(path)
-    there = {(row.algorithm, row.cost_limit, row.seed) for row in training.rows}
-    missing = tuple(
-        f"{algorithm}, {limit_text(limit)}, seed {seed}"
-        for algorithm, limit, seed in _promised(training.config)
-        if (algorithm, limit, seed) not in there
-    )
-    sentence = f"Some policies of {path} have no episodes; safetrax evaluate {path} adds them."
-    return Sources((training,), (Caution(sentence, missing),) if missing else ())
-
-
-def _run_folder(path: Path) -> Training:
-    """A folder of `safetrax train`, with the episodes of `safetrax evaluate`."""
-    if not path.exists():
-        raise RunError(f"there is no benchmark and no run folder at {path}; check the path.")
-    if not (path / "config.json").is_file():
-        raise RunError(f"{path} is neither a benchmark (no grid.json) nor a run folder (no config.json).")
-    config = RunFolder(path).config()
-    file = path / "episodes.csv"
-    found = read_episodes(file) if file.exists() else []
-    if not found:
-        raise RunError(f"the run in {path} has no evaluation episodes; run safetrax evaluate {path} first.")
-    try:
-        rows, history = _last_and_history(_named(found))
-    except TaskError as error:
-        raise TaskError(f"{file}: {error}") from error
-    return Training(
-        name=path.resolve().name,
-        place=str(path),
-        folder=path,
-        config=config,
-        rows=rows,
-        history=history,
-        cost_limits=tuple(map(float, config.get("cost_limits", ()))),
-    )
+def config_table(value: Any) -> Mapping[str, Any]:
+    """A table of a configuration that others may have written or edited."""
+    return value if isinstance(value, dict) else {}
 
 
 def _named(rows: Iterable[EpisodeRow]) -> list[EpisodeRow]:
@@ -348,6 +385,32 @@ def _last_and_history(rows: Sequence[EpisodeRow]) -> tuple[tuple[EpisodeRow, ...
         Evaluated(run, step, returned / count, cost / count) for (run, step), (count, returned, cost) in sums.items()
     ]
     return tuple(last_steps(kept)), tuple(sorted(history, key=lambda entry: entry.step))
+
+
+def export_episodes(path: str | Path, file: str | Path) -> int:
+    """Write all episodes of a benchmark's jobs that are done into one Parquet file; how many there are.
+
+    Raises:
+        RunError: the folder is no benchmark's, no job is done, or the file cannot be written.
+        DataError: a job is damaged or incomplete.
+        ConfigError: pyarrow is not installed.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise ConfigError('Parquet needs pyarrow; install it with pip install "safetrax[benchmark]".') from None
+    trainings, _ = _benchmark(Path(path))
+    rows = [
+        replace(row, algorithm=labelled(row.algorithm, training.label))
+        for training in trainings
+        for row in read_episodes(RunFolder(training.folder).episodes_file)
+    ]
+    names = zip(COLUMNS, fields(EpisodeRow), strict=True)
+    columns = {column: [getattr(row, entry.name) for row in rows] for column, entry in names}
+    with atomic_path(file) as temporary:
+        pyarrow.parquet.write_table(pyarrow.table(columns), temporary, compression="zstd")
+    return len(rows)
 
 
 def _each_once(trainings: Sequence[Training]) -> tuple[tuple[Training, ...], list[Caution]]:

@@ -16,7 +16,7 @@ from safetrax.evaluation import rollout
 from safetrax.grid import local
 from safetrax.grid.folder import BenchmarkFolder
 from safetrax.grid.job import perform
-from safetrax.grid.results import read_result
+from safetrax.runs import read_job
 from safetrax.training.program import Program
 
 # of every setting that makes a training long or a network large
@@ -70,7 +70,6 @@ def test_on_the_demo_and_on_a_table(word, log, tmp_path):
 
 
 def test_in_a_grid(tmp_path, quickly):
-    pytest.importorskip("pyarrow", reason="a benchmark's results are Parquet files, which need pyarrow")
     pytest.importorskip("bullet_safety_gym", reason="the demo is played in Bullet-Safety-Gym")
 
     def here(folder, jobs, places, *, report):  # processes of their own would each import JAX
@@ -87,4 +86,4 @@ def test_in_a_grid(tmp_path, quickly):
         quickly.setattr(rollout, "evaluate", lambda *args, workers, **more: evaluate(*args, pool=pool, **more))
         assert main(["benchmark", *words, *limits, "--set", *settings]) == 0
     folder = BenchmarkFolder.open(tmp_path / "b")
-    assert all(read_result(folder.results_file(state.job.name)).rows for state in folder.states())
+    assert all(read_job(folder, state.job).rows for state in folder.states())

@@ -17,7 +17,7 @@ from safetrax.grid.folder import BenchmarkFolder
 from safetrax.grid.grid import Grid, Job
 from safetrax.grid.local import lanes, run_locally
 from safetrax.grid.ray import Needs, require_ray, run_on_ray
-from safetrax.grid.results import read_result
+from safetrax.runs import read_job
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_a_node_killed_in_the_middle_loses_nothing(jobs, tmp_path):
     def kill_where_it_trains() -> None:
         deadline = time.monotonic() + 200
         while time.monotonic() < deadline:
-            state = folder.state(jobs[0])
+            state = folder.state(jobs[0]).progress
             if state.name == "running" and state.updates > 0:
                 worker = int(state.place.split()[1])
                 killed.append(_node_of(worker, nodes))
@@ -77,10 +77,10 @@ def test_a_node_killed_in_the_middle_loses_nothing(jobs, tmp_path):
         cluster.shutdown()
     assert killed
     for job in jobs[:3]:
-        assert read_result(folder.results_file(job.name)).rows == read_result(local.results_file(job.name)).rows
-    assert read_result(folder.results_file(jobs[0].name)).attempts == 2
+        assert read_job(folder, job).rows == read_job(local, job).rows
+    assert read_job(folder, jobs[0]).attempts == 2
     assert [folder.state(job).name for job in jobs] == ["done", "done", "done", "failed"]
-    assert folder.state(jobs[3]).error == local.state(jobs[3]).error
+    assert folder.state(jobs[3]).progress.error == local.state(jobs[3]).progress.error
 
 
 def _node_of(worker: int, nodes: list) -> object:

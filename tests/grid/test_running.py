@@ -19,7 +19,7 @@ from safetrax.errors import ConfigError
 from safetrax.grid.folder import BenchmarkFolder
 from safetrax.grid.grid import Grid
 from safetrax.grid.local import Lane, lanes, run_locally, thread_environment
-from safetrax.grid.results import read_result, read_results
+from safetrax.runs import read_job, read_place
 
 SMALL = {"updates": 40, "batch_size": 16, "hidden": [8]}
 
@@ -67,7 +67,8 @@ def test_a_grid_runs_to_its_end_past_a_failure_and_is_done_then(data, tmp_path, 
     said = capsys.readouterr()
     assert "ReachAvoid-bc-risky failed: " in said.err
     assert "1 of 2 jobs are done" in said.out
-    (found,) = read_results(out / "results")
+    ((found,), (failed,)) = read_place(out)
+    assert failed.items[0].startswith("ReachAvoid-bc-risky: ")
     assert {(row.algorithm, row.seed, row.step) for row in found.rows} == {("BC-All", 0, 40), ("BC-All", 1, 40)}
     assert len(found.rows) == 4
     assert (found.attempts, found.config["task"]) == (1, "ReachAvoid")
@@ -80,11 +81,11 @@ def test_a_grid_runs_to_its_end_past_a_failure_and_is_done_then(data, tmp_path, 
     rows = st.evaluate(run.policies, "ReachAvoid", episodes=2, step=40).rows
     assert [row.return_ for row in found.rows] == pytest.approx([row.return_ for row in rows], abs=1e-3)
 
-    before = (out / "results" / "ReachAvoid-bc-all.parquet").stat().st_mtime_ns
+    before = (out / "runs" / "ReachAvoid-bc-all" / "result.json").stat().st_mtime_ns
     assert main(words(data, out, *flags)) == 2
     said = capsys.readouterr()
     assert "1 failed jobs stay as they are; --retry runs them again" in said.err
-    assert (out / "results" / "ReachAvoid-bc-all.parquet").stat().st_mtime_ns == before
+    assert (out / "runs" / "ReachAvoid-bc-all" / "result.json").stat().st_mtime_ns == before
     assert main(["benchmark", "status", str(out)]) == 0
     assert "1 done, 1 failed" in capsys.readouterr().out
     assert main(["benchmark", "status", str(out), "--json"]) == 0
@@ -92,7 +93,7 @@ def test_a_grid_runs_to_its_end_past_a_failure_and_is_done_then(data, tmp_path, 
     assert states["ReachAvoid-bc-risky"]["state"] == "failed"
     assert states["ReachAvoid-bc-risky"]["attempts"] == 1
     assert main([*words(data, out, *flags), "--retry"]) == 2
-    assert BenchmarkFolder.open(out).states()[1].attempts == 2
+    assert BenchmarkFolder.open(out).states()[1].progress.attempts == 2
 
 
 def start(data: Path, out: Path, updates: int) -> subprocess.Popen[bytes]:
@@ -125,7 +126,7 @@ def test_after_being_stopped_and_after_being_killed_it_goes_on_to_the_same_rows(
     assert first.wait(60) == 130
     (state,) = folder.states()
     assert state.name == "stopped"
-    assert (folder.run_folder(state.job.name) / "checkpoint.safetensors").exists()
+    assert folder.run_folder(state.job).checkpoint_file.exists()
 
     second = start(data, out, updates)
     worker = until_it_trains(folder)
@@ -137,11 +138,11 @@ def test_after_being_stopped_and_after_being_killed_it_goes_on_to_the_same_rows(
 
     job = state.job
     run_locally(folder, [job], lanes(1, 0, 1))
-    interrupted = read_result(folder.results_file(job.name))
+    interrupted = read_job(folder, job)
     assert interrupted.attempts == 3
     fresh = BenchmarkFolder.make(tmp_path / "fresh", [job])
     run_locally(fresh, [job], lanes(1, 0, 1))
-    straight = read_result(fresh.results_file(job.name))
+    straight = read_job(fresh, job)
     assert straight.attempts == 1
     assert interrupted.rows == straight.rows
 

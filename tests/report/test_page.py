@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from finished import finish
 from safetrax.catalogue import get_task, tasks
 from safetrax.cli.report import run
 from safetrax.data.demo_data import demo_path
@@ -27,7 +28,6 @@ from safetrax.errors import ConfigError, DataError, RunError, TaskError
 from safetrax.evaluation.episodes import EpisodeRow, write_episodes
 from safetrax.grid.folder import BenchmarkFolder
 from safetrax.grid.grid import Job
-from safetrax.grid.results import JobResult, write_result
 from safetrax.report.page import report_page
 from safetrax.report.panels import MOST_POINTS, Line, Panel, within_budget
 from safetrax.report.payload import MOST_BYTES, to_json
@@ -89,21 +89,25 @@ def a_config(job: Job, **changes: Any) -> dict[str, Any]:
         "updates": STEP,
         "data": {"source": get_task(job.task).dataset_file, "sha256": "ab" * 32, "task": job.task},
         "made_with": {"safetrax": "0.9.9", "python": "3.11.7", "command": f"safetrax benchmark {job.name}"},
-        "record": {"data_path": job.data, "job": job.name},
+        "record": {"data_path": job.data, "job": json.loads(json.dumps(job.to_json()))},
         "signature": {"algorithm": settings, "task": job.task, "runs": [], "precision": "float32"},
     } | changes
 
 
-def a_result(job: Job, rows: Sequence[EpisodeRow], **changes: Any) -> JobResult:
-    config = changes.pop("config", None) or a_config(job)
-    facts: dict[str, Any] = {"seconds": {"training": 61.0, "evaluation": 2.5}, "attempts": 1, "warnings": ()}
-    return JobResult(job, tuple(rows), config, **(facts | changes))
+Result = tuple[Job, Sequence[EpisodeRow], dict[str, Any]]
 
 
-def a_benchmark(path: Path, results: Sequence[JobResult], waiting: Sequence[Job] = ()) -> BenchmarkFolder:
-    folder = BenchmarkFolder.make(path, [*(result.job for result in results), *waiting])
-    for result in results:
-        write_result(folder.results_file(result.job.name), result)
+def a_result(job: Job, rows: Sequence[EpisodeRow], **changes: Any) -> Result:
+    facts = {"config": a_config(job), "seconds": {"training": 61.0, "evaluation": 2.5}, "attempts": 1}
+    return job, rows, facts | changes
+
+
+def a_benchmark(path: Path, results: Sequence[Result], waiting: Sequence[Job] = ()) -> BenchmarkFolder:
+    folder = BenchmarkFolder.make(path, [*(job for job, _, _ in results), *waiting])
+    for job, rows, facts in results:
+        end = f" ({job.label})"  # behind the algorithm's name, where it is read
+        plain = [replace(row, algorithm=row.algorithm.removesuffix(end)) for row in rows]
+        finish(folder, job, plain, **facts)
     return folder
 
 
@@ -623,7 +627,7 @@ def test_bad_folders(tmp_path, page):
     one_run = episodes("TraC", "BallRun", 20.0, 0, 0.5, 0.5)
     with pytest.raises(ConfigError, match="at least one"):
         page()
-    with pytest.raises(RunError, match="there is no benchmark and no run folder at"):
+    with pytest.raises(RunError, match="there is no benchmark, no run folder and no episodes file at"):
         page(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(RunError, match="neither a benchmark"):
@@ -646,31 +650,35 @@ def test_bad_folders(tmp_path, page):
 
 def test_damaged_and_incomplete_results(tmp_path, page):
     folder = three_algorithms(tmp_path / "b")
-    file = folder.results_file("BallRun-trac")
-    whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=r"BallRun-trac.parquet are damaged .* remove the file, and that job runs"):
-        page(folder)
     job = a_job("BallRun", "trac")
     rows = level("TraC", job)
-    write_result(file, a_result(job, rows[:-1]))
-    with pytest.raises(DataError, match="are incomplete: TraC, limit 40, seed 2 has 19 of 20 episodes"):
+    file = folder.run_folder(job).episodes_file
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"BallRun-trac/episodes.csv, line .* is the line cut off"):
         page(folder)
-    write_result(file, a_result(job, rows[20:]))
-    with pytest.raises(DataError, match="are incomplete: TraC, limit 10, seed 0 has 0 of 20 episodes"):
+
+    def write(rows: Sequence[EpisodeRow], config: dict[str, Any] | None = None) -> None:
+        finish(folder, job, rows, config or a_config(job))
+
+    write(rows[:-1])
+    with pytest.raises(DataError, match="is incomplete: TraC, limit 40, seed 2 has 19 of 20 episodes"):
+        page(folder)
+    write(rows[20:])
+    with pytest.raises(DataError, match="is incomplete: TraC, limit 10, seed 0 has 0 of 20 episodes"):
         page(folder)
     promised = [[name, limit, seed] for name in ("TraC", "TraC-2") for limit in LIMITS for seed in job.seeds]
-    write_result(file, a_result(job, rows, config=a_config(job, policies=promised)))
-    with pytest.raises(DataError, match="are incomplete: TraC-2, limit 10, seed 0 has 0 of 20 episodes"):
+    write(rows, a_config(job, policies=promised))
+    with pytest.raises(DataError, match="is incomplete: TraC-2, limit 10, seed 0 has 0 of 20 episodes"):
         page(folder)
-    write_result(file, a_result(job, []))
-    with pytest.raises(DataError, match="hold no episodes"):
+    write([])
+    with pytest.raises(DataError, match="holds no episodes"):
         page(folder)
-    write_result(file, a_result(replace(job, data="elsewhere.hdf5"), rows))
+    write(rows, a_config(replace(job, data="elsewhere.hdf5")))
     with pytest.raises(DataError, match="of another job than"):
         page(folder)
     rows[0] = replace(rows[0], cost=float("nan"))
-    write_result(file, a_result(job, rows))
+    write(rows)
     with pytest.raises(DataError, match=r"has the cost nan, which must be finite and not negative"):
         page(folder)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from safetrax.cli.console import complain, say, write
+from safetrax.cli.filters import FILTERS_FLAG
 from safetrax.cli.parsing import parse
 from safetrax.cli.plain import plain_table
 from safetrax.errors import ConfigError
@@ -30,8 +31,9 @@ _ABOUT = """Train and evaluate a grid: algorithms x tasks x cost limits x seeds.
 The same command goes on where it stopped. All limits and seeds of an algorithm on a task are one job, trained in one
 compiled program; a job that fails is recorded, and the others go on.
 
-safetrax benchmark status FOLDER   what is done, running and failed, and the time left
-safetrax benchmark names           protocols, ablations and suites
+safetrax benchmark status FOLDER              what is done, running and failed, and the time left
+safetrax benchmark export FOLDER --out FILE   all episodes in one Parquet file
+safetrax benchmark names                      protocols, ablations and suites
 
 example:
   safetrax benchmark --algorithms trac bc-safe --tasks bullet --data DATA --out runs/first"""
@@ -62,6 +64,8 @@ class BenchmarkOptions:
         str | None, tyro.conf.arg(metavar="FOLDER|demo", help_behavior_hint="(default: where download puts them)")
     ] = None
     """Folder of the data sets, each named after its task as DSRL's are."""
+    filters: Annotated[tuple[str, ...], FILTERS_FLAG] = ()
+    """Applied to all data first, in this order; safetrax inspect --help lists them."""
     protocol: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: dsrl)")] = None
     """Limits, seeds and episodes."""
     cost_limits: Annotated[
@@ -113,10 +117,22 @@ class StatusOptions:
     """Print JSON instead of a table."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What, and where to."""
+
+    folder: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FOLDER")]
+    """Folder of the benchmark."""
+    out: Annotated[str, tyro.conf.arg(metavar="FILE.parquet")]
+    """One row per episode, of all evaluations of the jobs that are done."""
+
+
 def run(argv: list[str]) -> int:
     """Run a grid, or say how far one is; the exit code."""
     if argv[:1] == ["status"]:
         return _status(argv[1:])
+    if argv[:1] == ["export"]:
+        return _export(argv[1:])
     if argv[:1] == ["names"]:
         return _names()
     options = parse(BenchmarkOptions, argv, prog=_PROG, description=_ABOUT)
@@ -148,9 +164,7 @@ def parse_settings(words: Sequence[str]) -> dict[str, dict[str, Any]]:
 def _run(options: BenchmarkOptions) -> int:
     from safetrax.grid.folder import BenchmarkFolder
     from safetrax.grid.local import lanes
-    from safetrax.grid.results import require_pyarrow
 
-    require_pyarrow()
     jobs = _grid(options).jobs()
     if options.executor == "ray":
         from safetrax.grid.ray import Needs, host_and_port, require_ray
@@ -190,8 +204,8 @@ def _grid(options: BenchmarkOptions) -> Grid:
     grid = Grid.read(options.grid[0]) if options.grid else Grid()
     over = {
         name: value
-        for name in ("algorithms", "tasks", "ablations", "data", "protocol", "cost_limits", "seeds", "episodes")
-        if (value := getattr(options, name)) not in ((), None)
+        for name in (entry.name for entry in dataclasses.fields(Grid))
+        if name not in ("settings", "evaluate_every") and (value := getattr(options, name)) not in ((), None)
     }
     if options.evaluate_every is not None:
         over["evaluate_every"] = options.evaluate_every
@@ -211,20 +225,18 @@ def _require_simulators(jobs: Sequence[Job]) -> None:
 
 def _todo(folder: BenchmarkFolder, jobs: Sequence[Job], retry: bool) -> list[Job]:
     """Jobs that are not done, without the failed ones unless asked for."""
-    from safetrax.grid.results import read_result
+    from safetrax.runs import read_job
 
     states = {state.job.name: state for state in folder.states()}
     failed = [job for job in jobs if states[job.name].name == "failed"]
     for job in jobs:
         if states[job.name].name == "done":
-            read_result(folder.results_file(job.name))  # a damaged one is said now
+            read_job(folder, job)  # a damaged one is said now
     if failed and not retry:
         complain(f"{len(failed)} failed jobs stay as they are; --retry runs them again.", kind="warning: ")
     skipped = {"done"} if retry else {"done", "failed"}
     todo = [job for job in jobs if states[job.name].name not in skipped]
-    say(
-        f"{len(jobs)} jobs, {len(jobs) - len(todo)} of them done or failed before; results in {folder.results_folder}"
-    )
+    say(f"{len(jobs)} jobs, {len(jobs) - len(todo)} of them done or failed before; all in {folder.path}")
     return todo
 
 
@@ -257,7 +269,9 @@ class _Screen:
 def _line(status: Status) -> str:
     counts = ", ".join(f"{count} {name}" for name, count in status.count().items())
     running = "; ".join(
-        f"{state.job.name} {state.updates / state.total:.0%}" if state.total else state.job.name
+        f"{state.job.name} {state.progress.updates / state.progress.total:.0%}"
+        if state.progress.total
+        else state.job.name
         for state in status.states
         if state.name == "running"
     )
@@ -281,24 +295,23 @@ def duration(seconds: float) -> str:
 def _close(folder: BenchmarkFolder, jobs: Sequence[Job]) -> int:
     """The last words: a table of the results, what failed, and the exit code."""
     from safetrax.cli.tables import NOTE, results_table
-    from safetrax.evaluation.statistics import last_steps
-    from safetrax.grid.results import all_rows, read_result
+    from safetrax.runs import read_job
 
     if sys.stderr.isatty():
         print(file=sys.stderr)
     states = {state.job.name: state for state in folder.states()}
     done = [job for job in jobs if states[job.name].name == "done"]
-    results = [read_result(folder.results_file(job.name)) for job in done]
+    found = {job.name: read_job(folder, job) for job in done}
     for task in dict.fromkeys(job.task for job in done):
-        rows = last_steps(all_rows([result for result in results if result.job.task == task]))
+        rows = [row for job in done if job.task == task for row in found[job.name].rows]
         limits = next(job.cost_limits for job in done if job.task == task)
         say(results_table(rows, limits, title=task))
     if done:
         say(NOTE)
     failed = [states[job.name] for job in jobs if states[job.name].name == "failed"]
     for state in failed:
-        complain(f"{state.job.name} failed: {state.error}")
-    say(f"{len(done)} of {len(jobs)} jobs are done; results {folder.results_folder}")
+        complain(f"{state.job.name} failed: {state.progress.error}")
+    say(f"{len(done)} of {len(jobs)} jobs are done; run folders in {folder.path / 'runs'}")
     return 2 if failed else 0
 
 
@@ -311,15 +324,11 @@ def _status(argv: list[str]) -> int:
     if options.json:
         import json
 
-        jobs = [
-            {"job": state.job.name, **{key: value for key, value in vars(state).items() if key != "job"}}
-            for state in found.states
-        ]
+        jobs = [{"job": state.job.name, **dataclasses.asdict(state.progress)} for state in found.states]
         values: Mapping[str, Any] = {
             "jobs": [{**job, "state": job.pop("name")} for job in jobs],
             "counts": found.count(),
             "seconds_left": found.seconds_left,
-            "damaged": list(found.damaged),
         }
         write(json.dumps(values, indent=2) + "\n")
         return 0
@@ -328,17 +337,24 @@ def _status(argv: list[str]) -> int:
         table.add_column(name)
     now = time.time()
     for state in found.states:
-        share = f"{state.updates:,} of {state.total:,}" if state.total and state.name != "done" else ""
-        since = duration(now - state.started) if state.started and state.name in ("running", "stopped") else ""
-        table.add_row(state.job.name, state.name, share, since, state.place)
+        at, alive = state.progress, state.name in ("running", "stopped")
+        share = f"{at.updates:,} of {at.total:,}" if at.total and state.name != "done" else ""
+        since = duration(now - at.started) if at.started and alive else ""
+        table.add_row(state.job.name, state.name, share, since, "" if state.name == "done" else at.place)
     say(table)
     for state in found.states:
         if state.name == "failed":
-            say(f"{state.job.name} failed: {state.error}")
-    for sentence in found.damaged:
-        complain(sentence)
+            say(f"{state.job.name} failed: {state.progress.error}")
     say(", ".join(filter(None, [*(f"{count} {name}" for name, count in found.count().items()), _left(found)])))
-    return 2 if found.damaged else 0
+    return 0
+
+
+def _export(argv: list[str]) -> int:
+    options = parse(ExportOptions, argv, prog=f"{_PROG} export", description="All episodes in one Parquet file.")
+    from safetrax.runs import export_episodes
+
+    say(f"{export_episodes(options.folder, options.out):,} episodes in {options.out}")
+    return 0
 
 
 def _names() -> int:

@@ -16,8 +16,9 @@ from safetrax.data import Trajectories, load
 from safetrax.data.filters import Filter, filter_steps, parse_filters
 from safetrax.data.readers import absolute_source
 from safetrax.errors import SafeTraXError, SimulatorError
-from safetrax.evaluation.episodes import EpisodeRow, read_episodes
-from safetrax.training.folder import RunFolder
+from safetrax.evaluation.episodes import read_episodes
+from safetrax.files import place_of_this_process
+from safetrax.training.folder import Progress, RunFolder
 from safetrax.training.train import Run, TrainingInterruptedError, train
 
 if TYPE_CHECKING:
@@ -77,10 +78,28 @@ class Session:
         count = len(run.ids)
         say(f"trained {count} {'policy' if count == 1 else 'policies'} of {self.algorithm.name} in {seconds:.0f} s")
         assert run.folder is not None
-        evaluated = bool(options.evaluate and not obstacle) and self._evaluate(run, run.folder)
+        evaluated = bool(options.evaluate and not obstacle) and self._evaluate(run)
+        self._note(run.folder, began, seconds)
         self._draw_curves(run, run.folder)
         _say_where(run, run.folder, evaluated)
         return 0
+
+    def _note(self, folder: RunFolder, began: float, training: float) -> None:
+        """How the job ended, as jobs of a grid say it."""
+        now, earlier, total = time.time(), folder.progress(), self.algorithm.total_updates
+        spent = time.monotonic() - began
+        folder.write_progress(
+            Progress(
+                "done",
+                started=now - spent,
+                beat=now,
+                place=place_of_this_process(),
+                updates=total,
+                total=total,
+                attempts=earlier.attempts + 1 if earlier else 1 + self.resume,
+                seconds={"training": training, "evaluation": spent - training},
+            )
+        )
 
     def _record(self) -> dict[str, object]:
         """For the run folder: what `--resume` needs to need no other flag."""
@@ -100,23 +119,13 @@ class Session:
             "options": {name: list(v) if isinstance(v := values[name], tuple) else v for name in (*kept, "log_to")},
         }
 
-    def _evaluate(self, run: Run, folder: RunFolder) -> bool:
+    def _evaluate(self, run: Run) -> bool:
         """Roll out and tabulate the policies; a failure is only a warning, for they are trained and saved."""
-        from safetrax.evaluation.rollout import evaluate
-
         task = run.ids[0].task
         if task is None:
             return False
-        rows: list[EpisodeRow] = []
         try:
-            result = evaluate(
-                run.policies,
-                task,
-                episodes=self.options.evaluation_episodes,
-                step=self.algorithm.total_updates,
-                on_episode=rows.append,
-            )
-            rows = list(result.rows)
+            rows = run.evaluate(self.options.evaluation_episodes).rows
             say(results_table(rows, self.options.cost_limits, title=task), NOTE)
         except SafeTraXError as error:
             complain(f"the policies are trained and saved, but their evaluation failed: {error}", kind="warning: ")
@@ -124,8 +133,6 @@ class Session:
         except KeyboardInterrupt:
             complain("the evaluation was interrupted; the policies are trained and saved.", kind="warning: ")
             return False
-        finally:  # whatever ended it: what there is is kept
-            folder.add_episodes(rows)
         return True
 
     def _draw_curves(self, run: Run, folder: RunFolder) -> None:

@@ -1,10 +1,8 @@
 """A benchmark's folder: which jobs there are, and how far each is.
 
-grid.json               the jobs
-state/<job>.json        of a job that runs or failed: since when, where, how far, with which error
-results/<job>.parquet   of a job that is done
-runs/<job>/             its run folder: settings, checkpoint, metrics, policies
-lock                    while a command runs jobs
+grid.json      the jobs
+runs/<job>/    the run folder of each, with `result.json`: how far it is, or how it ended
+lock           while a command runs jobs
 """
 
 from __future__ import annotations
@@ -14,17 +12,14 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
 
 from safetrax.errors import ConfigError, RunError
 from safetrax.files import explain_os_errors, locked, place_of_this_process, sweep, write_json
 from safetrax.grid.grid import Job
-from safetrax.grid.results import ENDING
-
-StateName = Literal["waiting", "running", "stopped", "failed", "done"]
+from safetrax.training.folder import Progress, RunFolder
 
 _STALE_SECONDS = 60.0  # a running job says so every few seconds
 
@@ -35,25 +30,16 @@ class State:
 
     Attributes:
         job: which.
-        name: "waiting", "running", "stopped" (it ran, and nobody has heard of it for a minute), "failed" or "done".
-        started: when its last attempt began, in seconds since 1970.
-        beat: when it was last heard of.
-        place: computer and process.
-        updates: updates made by now.
-        total: updates that it consists of; 0 where unknown.
-        attempts: how often it was begun.
-        error: the sentence, if it failed.
+        progress: its `name` can also be "waiting", or "stopped": it ran, and nobody has heard of it for a minute.
     """
 
     job: Job
-    name: StateName
-    started: float = 0.0
-    beat: float = 0.0
-    place: str = ""
-    updates: int = 0
-    total: int = 0
-    attempts: int = 0
-    error: str = ""
+    progress: Progress
+
+    @property
+    def name(self) -> str:
+        """In a word."""
+        return self.progress.name
 
 
 @dataclass(frozen=True)
@@ -62,22 +48,9 @@ class BenchmarkFolder:
 
     path: Path
 
-    def results_file(self, job: str) -> Path:
-        """The rows of a job, once it is done."""
-        return self.path / "results" / f"{job}{ENDING}"
-
-    def state_file(self, job: str) -> Path:
-        """How far a job is, while it is not done."""
-        return self.path / "state" / f"{job}.json"
-
-    def run_folder(self, job: str) -> Path:
-        """Of its training."""
-        return self.path / "runs" / job
-
-    @property
-    def results_folder(self) -> Path:
-        """Of all jobs."""
-        return self.path / "results"
+    def run_folder(self, job: Job) -> RunFolder:
+        """Of a job."""
+        return RunFolder(self.path / "runs" / job.name)
 
     @property
     def grid_file(self) -> Path:
@@ -138,45 +111,32 @@ class BenchmarkFolder:
         """How far every job is."""
         return tuple(self.state(job) for job in self.jobs())
 
+    def advice(self) -> str:
+        """What to do where no job is done."""
+        if any((self.path / "results").glob("*.parquet")):  # of version 0.1
+            return "it is of an older version, so give its command again: what is trained is only evaluated again"
+        return f"safetrax benchmark status {self.path} says how far they are"
+
     def state(self, job: Job) -> State:
         """How far one job is."""
-        if self.results_file(job.name).exists():
-            return State(job, "done")
-        try:
-            values: Mapping[str, Any] = json.loads(self.state_file(job.name).read_text(encoding="utf-8"))
-            state = State(job=job, **values)
-        except (
-            OSError,
-            ValueError,
-            TypeError,
-            RecursionError,
-        ):  # not begun, or cut off by a full disk: it begins again
-            return State(job, "waiting")
-        if state.name == "running" and not _is_alive(state):
-            return replace(state, name="stopped")
-        return state
+        progress = self.run_folder(job).progress() or Progress("waiting")
+        if progress.name == "running" and not _is_alive(progress):
+            progress = replace(progress, name="stopped")
+        return State(job, progress)
 
-    def write_state(self, state: State) -> None:
-        """Keep it.
-
-        Raises:
-            RunError: it cannot be written.
-        """
-        values = {key: value for key, value in vars(state).items() if key != "job"}
-        write_json(self.state_file(state.job.name), values)
-
-    def begin(self, job: Job, total: int) -> State:
+    def begin(self, job: Job, total: int) -> Progress:
         """Note that a job runs now, in this process."""
         now = time.time()
-        earlier = self.state(job)
-        state = State(job, "running", now, now, place_of_this_process(), 0, total, earlier.attempts + 1)
-        self.write_state(state)
-        return state
+        attempts = self.state(job).progress.attempts + 1
+        progress = Progress("running", now, now, place_of_this_process(), total=total, attempts=attempts)
+        self.run_folder(job).write_progress(progress)
+        return progress
 
     def fail(self, job: Job, error: str) -> None:
         """Note that a job failed."""
-        earlier = self.state(job)
-        self.write_state(replace(earlier, name="failed", beat=time.time(), error=" ".join(error.split())))
+        earlier = self.state(job).progress
+        failed = replace(earlier, name="failed", beat=time.time(), error=" ".join(error.split()))
+        self.run_folder(job).write_progress(failed)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -186,16 +146,13 @@ class BenchmarkFolder:
             RunError: somebody does, or the folder cannot be written to.
         """
         with locked(self.path / "lock", self.path):
-            for folder in (self.path, self.results_folder, self.path / "state"):
-                sweep(folder)
-            for results in self.results_folder.glob(f"*{ENDING}"):
-                self.state_file(results.name.removesuffix(ENDING)).unlink(missing_ok=True)
+            sweep(self.path)
             yield
 
 
-def _is_alive(state: State) -> bool:
+def _is_alive(progress: Progress) -> bool:
     """Whether a running job was heard of, or its process is there."""
-    host, _, pid = state.place.rpartition(" ")
+    host, _, pid = progress.place.rpartition(" ")
     if host == socket.gethostname() and pid.isdigit():
         try:
             os.kill(int(pid), 0)
@@ -204,7 +161,7 @@ def _is_alive(state: State) -> bool:
         except PermissionError:
             return True
         return True
-    return time.time() - state.beat < _STALE_SECONDS
+    return time.time() - progress.beat < _STALE_SECONDS
 
 
 def _difference(old: Job, new: Job) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from safetrax.algorithms import registry
 from safetrax.catalogue import SUITES, Task, get_task, task_of_file, tasks
 from safetrax.data.demo_data import DEMO, DEMO_FILE
+from safetrax.data.filters import parse_filters
 from safetrax.data.places import dataset_path
 from safetrax.data.segments import check_cost_limits
 from safetrax.errors import ConfigError, TaskError, nearest
@@ -42,6 +43,7 @@ class Job:
         seeds: of the training.
         episodes: per policy.
         evaluate_every: updates between evaluations while training; 0: only the trained policies are evaluated.
+        filters: words of the filters that its data go through first.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Job:
     seeds: tuple[int, ...]
     episodes: int
     evaluate_every: int
+    filters: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -76,9 +79,10 @@ class Job:
             if not 0 < len(values["name"]) < _LONGEST_NAME or "/" in values["name"]:
                 raise ValueError(f"{values['name']!r} is no file name")
             return Job(
-                **{f.name: values[f.name] for f in fields(Job) if f.name not in ("cost_limits", "seeds")},
+                **{f.name: values[f.name] for f in fields(Job) if f.name not in ("cost_limits", "seeds", "filters")},
                 cost_limits=tuple(float(limit) for limit in values["cost_limits"]),
                 seeds=tuple(_whole(seed) for seed in values["seeds"]),
+                filters=tuple(map(str, parse_filters(values.get("filters", ())))),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ConfigError(f"a job of the grid is damaged ({error!r}).") from None
@@ -100,6 +104,7 @@ class Grid:
         episodes: instead of the protocol's; None: the protocol's.
         evaluate_every: updates between evaluations while training, for learning curves; 0: none.
         settings: by algorithm, or by algorithm@task, what differs from the presets.
+        filters: what the data go through first, as words: `density:0.5`.
     """
 
     algorithms: tuple[str, ...] = ()
@@ -112,6 +117,7 @@ class Grid:
     episodes: int | None = None
     evaluate_every: int = 0
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    filters: tuple[str, ...] = ()
 
     @staticmethod
     def read(path: str | Path) -> Grid:
@@ -155,6 +161,7 @@ class Grid:
             raise ConfigError(f"episodes is {episodes}, but must be at least 1.")
         if self.evaluate_every < 0:
             raise ConfigError(f"evaluate_every is {self.evaluate_every}, but must be at least 0.")
+        filters = tuple(map(str, parse_filters(self.filters, self.cost_limits)))
         self._check_settings()
         entries = [entry for word in self.tasks for entry in _tasks_of(word)]
         found = list({entry.name: entry for entry in entries}.values())
@@ -178,6 +185,7 @@ class Grid:
                 seeds=seeds,
                 episodes=episodes,
                 evaluate_every=self.evaluate_every,
+                filters=filters,
             )
             for entry in found
             for word, label, settings in variants
@@ -289,6 +297,7 @@ def _check_kind(path: Path, key: str, value: Any) -> None:
         "algorithms": ("a list of words", str),
         "tasks": ("a list of words", str),
         "ablations": ("a list of words", str),
+        "filters": ("a list of words", str),
         "cost_limits": ("a list of numbers", (int, float)),
         "seeds": ("a list of whole numbers", int),
     }

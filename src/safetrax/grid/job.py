@@ -1,4 +1,4 @@
-"""One job from its data set to its results, wherever it runs."""
+"""One job from its data set to a whole run folder, wherever it runs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import traceback
 import warnings
 from dataclasses import dataclass, replace
 
+from safetrax.data.filters import apply_filters, parse_filters
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import SafeTraXError, SafeTraXWarning
-from safetrax.grid.folder import BenchmarkFolder, State
+from safetrax.grid.folder import BenchmarkFolder
 from safetrax.grid.grid import Job, algorithm_of
-from safetrax.grid.results import JobResult, labelled, write_result
+from safetrax.training.folder import Progress, RunFolder
 from safetrax.training.progress import Reporter
 
 _BEAT_SECONDS = 3.0
@@ -24,13 +25,13 @@ def perform(
     workers: int = 1,
     data: Trajectories | None = None,
 ) -> bool:
-    """Train, or go on; evaluate; write the results. A failure is recorded, not raised.
+    """Train, or go on; evaluate; say in `result.json` how it ended. A failure is recorded, not raised.
 
     Args:
         job: which.
         folder: where everything is kept.
         workers: processes that step environments.
-        data: the job's data set, if it is in memory already.
+        data: the job's data set, if it is in memory already; its filters are still to be applied.
 
     Returns:
         Whether it is done.
@@ -43,10 +44,9 @@ def perform(
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", SafeTraXWarning)
-            result = _result(job, folder, workers, data)
+            progress = _perform(job, folder, workers, data)
         said = [str(entry.message) for entry in caught if issubclass(entry.category, SafeTraXWarning)]
-        write_result(folder.results_file(job.name), replace(result, warnings=tuple(dict.fromkeys(said))))
-        folder.state_file(job.name).unlink(missing_ok=True)
+        folder.run_folder(job).write_progress(replace(progress, warnings=tuple(dict.fromkeys(said))))
     except TrainingInterruptedError:
         raise KeyboardInterrupt from None
     except SafeTraXError as error:
@@ -59,24 +59,17 @@ def perform(
     return True
 
 
-def _result(
-    job: Job,
-    folder: BenchmarkFolder,
-    workers: int,
-    data: Trajectories | None,
-) -> JobResult:
+def _perform(job: Job, folder: BenchmarkFolder, workers: int, data: Trajectories | None) -> Progress:
+    """What is to be said of it in the end."""
     from safetrax.data import load
-    from safetrax.evaluation.rollout import evaluate
-    from safetrax.training.folder import RunFolder
     from safetrax.training.train import train
 
-    algorithm = algorithm_of(job)
-    beats = _Beats(folder, folder.begin(job, algorithm.total_updates))
+    algorithm, out = algorithm_of(job), folder.run_folder(job)
+    with out.locked(lambda: None):  # a lost node may still be at it, or its lock not yet have expired
+        beats = _Beats(out, folder.begin(job, algorithm.total_updates))
     if data is None:
         data = load(job.data, task=job.task, next_observations="next_observations" in algorithm.fields)
-    out = folder.run_folder(job.name)
-    with RunFolder(out).locked(lambda: None):  # a lost node may still be at it, or its lock not yet have expired
-        pass
+    data = apply_filters(data, parse_filters(job.filters, job.cost_limits)) if job.filters else data
     began = time.monotonic()
     run = train(
         algorithm,
@@ -84,33 +77,31 @@ def _result(
         cost_limits=job.cost_limits,
         seeds=job.seeds,
         task=job.task,
-        out=out,
-        resume=(out / "config.json").exists(),
+        out=out.path,
+        resume=out.config_file.exists(),
         evaluate_every=job.evaluate_every,
         evaluation_episodes=job.episodes,
         progress=beats,
-        record={"data_path": job.data, "job": job.name},
+        record={"data_path": job.data, "job": job.to_json()},
     )
     trained = time.monotonic()
-    last = evaluate(run.policies, job.task, episodes=job.episodes, workers=workers, step=algorithm.total_updates)
-    earlier = [row for row in run.episodes if row.step != algorithm.total_updates]
-    rows = labelled([*earlier, *last.rows], job.label)
+    run.evaluate(job.episodes, workers=workers)
     seconds = {"training": trained - began, "evaluation": time.monotonic() - trained}
-    return JobResult(job, rows, run.config, seconds, beats.state.attempts, ())
+    return replace(beats.progress, name="done", updates=algorithm.total_updates, beat=time.time(), seconds=seconds)
 
 
 @dataclass(eq=False)
 class _Beats(Reporter):
     """Writes down every few seconds how far the training is."""
 
-    folder: BenchmarkFolder
-    state: State
+    folder: RunFolder
+    progress: Progress
     stage: str = ""
     written: float = 0.0
 
     def advance(self, stage: str, done: int) -> None:
         """Note it."""
-        self.state = replace(self.state, updates=done)
+        self.progress = replace(self.progress, updates=done)
         if stage != self.stage or time.monotonic() - self.written >= _BEAT_SECONDS:
             self.stage = stage
             self.write()
@@ -121,6 +112,6 @@ class _Beats(Reporter):
 
     def write(self) -> None:
         """Write it down."""
-        self.state = replace(self.state, beat=time.time())
-        self.folder.write_state(self.state)
+        self.progress = replace(self.progress, beat=time.time())
+        self.folder.write_progress(self.progress)
         self.written = time.monotonic()

@@ -1,4 +1,7 @@
-"""Jobs in processes of this computer, each with its own processors."""
+"""Jobs in processes of this computer, each with its own processors.
+
+The process of one job is `python -m safetrax.grid.local FOLDER JOB WORKERS`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,10 +20,10 @@ from typing import IO
 from safetrax.files import explain_os_errors
 from safetrax.grid.folder import BenchmarkFolder
 from safetrax.grid.grid import Job
-from safetrax.grid.worker import DONE, FAILED, INTERRUPTED
 from safetrax.settings import require
 
 Report = Callable[[], None]
+DONE, FAILED, INTERRUPTED = 0, 3, 130  # exit codes of a job's process; any other means that it died
 _POLL_SECONDS = 0.2
 _PATIENCE = 60.0  # seconds that a job has to save itself
 
@@ -137,7 +141,7 @@ def _start(folder: BenchmarkFolder, job: Job, lane: Lane) -> _Running:
     with explain_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         log = path.open("ab")
-    words = [sys.executable, "-m", "safetrax.grid.worker", str(folder.path), job.name, str(lane.threads)]
+    words = [sys.executable, "-m", "safetrax.grid.local", str(folder.path), job.name, str(lane.threads)]
     process = subprocess.Popen(
         words,
         env=lane.environment(),
@@ -194,3 +198,28 @@ def _processors() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
+
+
+def main(words: list[str]) -> int:
+    """Do one job; the exit code."""
+    from safetrax.grid.job import perform
+
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    path, name, workers = words
+    folder = BenchmarkFolder.open(path)
+    job = next(job for job in folder.jobs() if job.name == name)
+    try:
+        return DONE if perform(job, folder, workers=int(workers)) else FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _end_with_parent() -> None:
+    """A job must not go on without its command, which would begin it a second time: its stdin ends with that."""
+    while os.read(0, 1):
+        pass
+    os._exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -6,12 +6,8 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
-from safetrax.errors import DataError
 from safetrax.grid.folder import BenchmarkFolder, State
-from safetrax.grid.results import read_result
 
 ORDER = ("done", "running", "stopped", "failed", "waiting")
 
@@ -24,12 +20,10 @@ class Status:
         states: of every job.
         seconds_left: of the jobs that neither failed nor are done, with as many side by side as run now; None where
             no job is done yet and none runs for long enough to tell.
-        damaged: sentences on results that cannot be read.
     """
 
     states: tuple[State, ...]
     seconds_left: float | None
-    damaged: tuple[str, ...]
 
     def count(self) -> dict[str, int]:
         """How many jobs are in which state, those that are none left out."""
@@ -49,28 +43,12 @@ def status(folder: BenchmarkFolder, *, lanes: int | None = None, now: float | No
         RunError: the folder is no benchmark's.
     """
     now = time.time() if now is None else now
-    states, damaged = folder.states(), []
+    states = folder.states()
     spent: dict[str, list[float]] = {}
     for state in states:
         if state.name == "done":
-            try:
-                seconds = _seconds_of(folder.results_file(state.job.name))
-            except DataError as error:
-                damaged.append(str(error))
-                continue
-            spent.setdefault(state.job.algorithm, []).append(seconds)
-    return Status(states, _seconds_left(states, spent, lanes, now), tuple(damaged))
-
-
-def _seconds_of(path: Path) -> float:
-    """Of a done job. Its file does not change, so that looking again every other second costs no reading."""
-    changed = path.stat().st_mtime_ns if path.exists() else 0
-    return _read_once(path, changed)
-
-
-@cache
-def _read_once(path: Path, changed: int) -> float:
-    return float(sum(read_result(path).seconds.values()))
+            spent.setdefault(state.job.algorithm, []).append(sum(state.progress.seconds.values()))
+    return Status(states, _seconds_left(states, spent, lanes, now))
 
 
 def _seconds_left(
@@ -81,8 +59,8 @@ def _seconds_left(
     running = [state for state in states if state.name == "running"]
     rests = []
     for state in running:
-        share = state.updates / state.total if state.total else 0.0
-        elapsed = now - state.started
+        share = state.progress.updates / state.progress.total if state.progress.total else 0.0
+        elapsed = now - state.progress.started
         if share > 0.02:
             rests.append(elapsed * (1 - share) / share)
             known.setdefault(state.job.algorithm, elapsed / share)

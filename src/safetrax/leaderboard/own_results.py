@@ -14,13 +14,12 @@ from safetrax.algorithms import registry
 from safetrax.catalogue import SUITES, Task, get_task
 from safetrax.data.download.records import read_record
 from safetrax.data.places import dataset_path
-from safetrax.errors import DataError, RunError, SafeTraXError
-from safetrax.evaluation.episodes import EpisodeRow, RunKey, read_episodes
+from safetrax.errors import DataError, SafeTraXError
+from safetrax.evaluation.episodes import EpisodeRow, RunKey
 from safetrax.evaluation.scores import is_safe
 from safetrax.evaluation.statistics import Summary, benchmark_table, last_steps
 from safetrax.files import exact
-from safetrax.grid.folder import BenchmarkFolder
-from safetrax.grid.results import read_results
+from safetrax.runs import config_table, read_place
 
 SEEDS = 3  # of DSRL's protocol
 EPISODES = 20
@@ -83,7 +82,12 @@ def own_results(paths: Iterable[str | Path]) -> tuple[OwnResult, ...]:
         TaskError: an episode names an unknown task.
     """
     found = []
-    for run in _merged([run for path in dict.fromkeys(map(str, paths)) for run in _read(Path(path))]):
+    found_runs = [
+        _Run(path, training.config, training.rows)
+        for path in dict.fromkeys(map(str, paths))
+        for training in read_place(path)[0]
+    ]
+    for run in _merged(found_runs):
         groups: dict[tuple[str, str], list[EpisodeRow]] = defaultdict(list)
         for row in last_steps(run.rows):
             groups[row.algorithm, get_task(row.task).name].append(replace(row, task=get_task(row.task).name))
@@ -109,29 +113,6 @@ def limits_difference(limits: Sequence[float], task: Task) -> str | None:
 def limits_text(limits: Sequence[float]) -> str:
     """For instance `10, 20, 40`; a question mark for none."""
     return ", ".join(map(exact, limits)) or "?"
-
-
-def _read(path: Path) -> list[_Run]:
-    if not path.exists():
-        raise RunError(f"there is no run folder and no episodes file at {path}; check the path.")
-    if not path.is_dir():
-        rows = read_episodes(path)
-        if not rows:
-            raise RunError(f"{path} holds no episodes; run safetrax evaluate with --out {path} first.")
-        return [_Run(str(path), {}, tuple(rows))]
-    if BenchmarkFolder(path).grid_file.is_file():
-        found = read_results(BenchmarkFolder(path).results_folder)
-        if not found:
-            raise RunError(f"no job of the benchmark {path} is done yet; safetrax benchmark status {path} says more.")
-        return [_Run(str(path), result.config, result.rows) for result in found]
-    from safetrax.training.folder import RunFolder
-
-    folder = RunFolder.open(path)
-    config = folder.config()
-    rows = read_episodes(folder.episodes_file) if folder.episodes_file.exists() else []
-    if not rows:
-        raise RunError(f"the run in {path} has no evaluation episodes; run safetrax evaluate {path} first.")
-    return [_Run(str(path), config, tuple(rows))]
 
 
 def _merged(runs: Iterable[_Run]) -> list[_Run]:
@@ -275,11 +256,6 @@ def is_downloaded(config: Mapping[str, Any], task: Task) -> bool:
             if record is not None and record.url is not None and record.sha256 == digest:
                 return place.name == task.dataset_file
     return False
-
-
-def config_table(value: Any) -> Mapping[str, Any]:
-    """A table of a configuration that others may have written or edited."""
-    return value if isinstance(value, dict) else {}
 
 
 def _count(number: int, noun: str) -> str:

@@ -14,12 +14,11 @@ from safetrax.files import exact
 from safetrax.leaderboard.own_results import (
     EPISODES,
     SEEDS,
-    config_table,
     is_downloaded,
     limits_difference,
     limits_text,
 )
-from safetrax.runs import Caution, Training, changed
+from safetrax.runs import Caution, Training, changed, config_table
 
 if TYPE_CHECKING:
     from safetrax.report.logged import Logged

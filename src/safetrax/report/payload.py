@@ -14,12 +14,11 @@ import numpy as np
 from safetrax.evaluation.aggregates import Aggregate
 from safetrax.evaluation.bootstrap import Bounded
 from safetrax.evaluation.statistics import Estimate, Summary
-from safetrax.leaderboard.own_results import config_table
 from safetrax.leaderboard.rendering import figure
 from safetrax.report.logged import Logged
 from safetrax.report.panels import Line, Panel
 from safetrax.report.summary import Cell, Group, Report, suite_name
-from safetrax.runs import Training
+from safetrax.runs import Training, config_table
 
 MOST_BYTES = 5_000_000  # of the whole page: a picture that would make it larger is left out
 _GIF_STARTS = (b"GIF87a", b"GIF89a")

@@ -17,7 +17,7 @@ import platform
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -63,6 +63,35 @@ _PARTS: dict[str, type] = {"signature": _Signature, "record": _Record, "data": _
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far a job is, or how it ended: `result.json`.
+
+    Attributes:
+        name: "running", "failed" or "done".
+        started: when its last attempt began, in seconds since 1970.
+        beat: when it was last heard of.
+        place: computer and process.
+        updates: updates made by now.
+        total: updates that it consists of; 0 where unknown.
+        attempts: how often it was begun; with more than one, training went on from a checkpoint.
+        error: the sentence, if it failed.
+        seconds: of "training" and "evaluation", wall clock, in the last attempt; empty before its end.
+        warnings: what the library warned of, each once.
+    """
+
+    name: str
+    started: float = 0.0
+    beat: float = 0.0
+    place: str = ""
+    updates: int = 0
+    total: int = 0
+    attempts: int = 0
+    error: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class RunFolder:
     """Paths inside a run's folder."""
 
@@ -87,6 +116,11 @@ class RunFolder:
     def episodes_file(self) -> Path:
         """Evaluation episodes."""
         return self.path / "episodes.csv"
+
+    @property
+    def result_file(self) -> Path:
+        """How far its job is, or how it ended."""
+        return self.path / "result.json"
 
     @property
     def policies_folder(self) -> Path:
@@ -116,7 +150,7 @@ class RunFolder:
         """Whether a file is what a start leaves that was killed before its first row."""
         if entry == self.metrics_file:
             return b"\n" not in entry.read_bytes()[:-1]  # not more than a header
-        return entry in (self.config_file, self._lock_file)
+        return entry in (self.config_file, self.result_file, self._lock_file)
 
     @property
     def _lock_file(self) -> Path:
@@ -186,6 +220,24 @@ class RunFolder:
         except ConfigError as error:
             raise RunError(f"{self.config_file} is damaged ({str(error).rstrip('.')}).") from None
         return config
+
+    def progress(self) -> Progress | None:
+        """How far its job is; None: not begun, or nobody wrote it down whole."""
+        try:
+            values = json.loads(self.result_file.read_text(encoding="utf-8"))
+            values["warnings"] = tuple(values["warnings"])
+            require_types(Progress, values)
+            return Progress(**values)
+        except (OSError, ValueError, TypeError, KeyError, RecursionError, ConfigError):
+            return None
+
+    def write_progress(self, progress: Progress) -> None:
+        """Keep it.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        write_json(self.result_file, asdict(progress))
 
     def save_policies(self, policies: Policies) -> None:
         """One file per policy."""

@@ -20,8 +20,9 @@ from safetrax.algorithms.base import Algorithm, Spec
 from safetrax.algorithms.standardisation import Standardiser
 from safetrax.data.store import Store
 from safetrax.data.trajectories import Trajectories
-from safetrax.errors import ConfigError, RunError, SafeTraXError, SafeTraXWarning
+from safetrax.errors import ConfigError, RunError, SafeTraXError, SafeTraXWarning, TaskError
 from safetrax.evaluation.episodes import EpisodeRow
+from safetrax.evaluation.rollout import Evaluation, evaluate
 from safetrax.policies.policy import Policies, Policy, RunId
 from safetrax.training.checkpoint import Position, load_checkpoint, read_position, require_same, save_checkpoint
 from safetrax.training.evaluator import Evaluator
@@ -75,6 +76,35 @@ class Run:
     def ids(self) -> tuple[RunId, ...]:
         """Which run each policy is."""
         return self.policies.ids
+
+    def evaluate(self, episodes: int = 20, *, workers: int | None = None) -> Evaluation:
+        """Play the trained policies in the simulator of their task; the run's folder keeps the episodes.
+
+        Args:
+            episodes: per policy.
+            workers: see `safetrax.evaluate`.
+
+        Raises:
+            TaskError: the run is of no known task.
+            RunError, SimulatorError: see `safetrax.evaluate`; the episodes until then are kept.
+        """
+        task, rows = self.ids[0].task, list[EpisodeRow]()
+        if task is None:
+            raise TaskError("the run is of no known task; use safetrax.evaluate, which takes one.")
+        try:
+            result = evaluate(
+                self.policies,
+                task,
+                episodes=episodes,
+                workers=workers,
+                step=self.config["updates"],
+                on_episode=rows.append,
+            )
+            rows = list(result.rows)
+        finally:
+            if self.folder is not None:
+                self.folder.add_episodes(rows)
+        return result
 
 
 def train(

@@ -7,16 +7,16 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from safetrax.errors import ConfigError, DataError, RunError
+from finished import finish
+from safetrax.errors import ConfigError, RunError
 from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.grid.folder import BenchmarkFolder, State
 from safetrax.grid.grid import Job
-from safetrax.grid.results import JobResult, labelled, read_result, read_results, write_result
 from safetrax.grid.status import status
+from safetrax.training.folder import Progress
 
 JOB = Job("BallRun-trac", "trac", "", {"updates": 3}, "BallRun", "demo", (10.0, 20.0), (0, 1), 2, 0)
 OTHER = replace(JOB, name="BallRun-bc-all", algorithm="bc-all", settings={})
@@ -24,39 +24,6 @@ ROWS = (
     EpisodeRow("TraC", "BallRun", 10.0, 0, 3, 0, 100000, 0.1 + 0.2, 1.0, 100),
     EpisodeRow("BC-All", "BallRun", None, 1, None, 1, 100001, -5e-324, 0.0, 7),
 )
-
-
-def result(job: Job = JOB, seconds: float = 10.0) -> JobResult:
-    return JobResult(
-        job, ROWS, {"data": {"sha256": "abc"}}, {"training": seconds, "evaluation": 2.0}, 1, ("careful",)
-    )
-
-
-def test_results_are_read_back_exactly(tmp_path):
-    write_result(tmp_path / "a.parquet", result())
-    assert read_result(tmp_path / "a.parquet") == result()
-    assert read_results(tmp_path) == [result()]
-    assert [row.algorithm for row in labelled(ROWS, "eta 1")] == ["TraC (eta 1)", "BC-All (eta 1)"]
-    assert labelled(ROWS, "") == ROWS
-
-
-def test_damaged_results_are_named(tmp_path):
-    path = tmp_path / "a.parquet"
-    with pytest.raises(DataError, match="there are no results at"):
-        read_result(path)
-    write_result(path, result())
-    path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(DataError, match=r"a\.parquet are damaged .*; remove the file, and that job runs again"):
-        read_result(path)
-    write_result(path, replace(result(), rows=(replace(ROWS[0], cost=-1.0),)))
-    with pytest.raises(DataError, match=r"a\.parquet: episode 0 .* of TraC on BallRun, .* has the cost -1\.0"):
-        read_result(path)
-    import pyarrow
-    import pyarrow.parquet
-
-    pyarrow.parquet.write_table(pyarrow.table({"x": [1]}), path)
-    with pytest.raises(DataError, match="holds no results of a benchmark"):
-        read_result(path)
 
 
 def test_a_folder_grows_and_keeps_its_jobs(tmp_path):
@@ -80,31 +47,32 @@ def test_a_folder_grows_and_keeps_its_jobs(tmp_path):
 
 def test_the_life_of_a_job(tmp_path):
     folder = BenchmarkFolder.make(tmp_path, [JOB])
-    assert folder.state(JOB) == State(JOB, "waiting")
-    state = folder.begin(JOB, 100)
-    assert (state.name, state.attempts, state.total) == ("running", 1, 100)
-    folder.write_state(replace(state, updates=30))
-    assert folder.state(JOB).updates == 30
+    assert folder.state(JOB) == State(JOB, Progress("waiting"))
+    progress = folder.begin(JOB, 100)
+    assert (progress.name, progress.attempts, progress.total) == ("running", 1, 100)
+    folder.run_folder(JOB).write_progress(replace(progress, updates=30))
+    assert folder.state(JOB).progress.updates == 30
     folder.fail(JOB, "it\n broke")
-    assert (folder.state(JOB).name, folder.state(JOB).error) == ("failed", "it broke")
+    assert (folder.state(JOB).name, folder.state(JOB).progress.error) == ("failed", "it broke")
     assert folder.begin(JOB, 100).attempts == 2
-    write_result(folder.results_file(JOB.name), result())
-    assert folder.state(JOB) == State(JOB, "done")
+    finish(folder, JOB, ROWS, attempts=2, warnings=("careful",))
+    assert folder.state(JOB).name == "done"
+    assert folder.state(JOB).progress.warnings == ("careful",)
 
 
 def test_a_job_whose_process_is_gone_has_stopped(tmp_path):
     folder = BenchmarkFolder.make(tmp_path, [JOB])
-    state = folder.begin(JOB, 100)
+    place, progress = folder.run_folder(JOB), folder.begin(JOB, 100)
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    host = state.place.split()[0]
-    folder.write_state(replace(state, place=f"{host} {process.pid}"))
+    host = progress.place.split()[0]
+    place.write_progress(replace(progress, place=f"{host} {process.pid}"))
     assert folder.state(JOB).name == "stopped"
-    folder.write_state(replace(state, place="elsewhere 1"))
+    place.write_progress(replace(progress, place="elsewhere 1"))
     assert folder.state(JOB).name == "running"
-    folder.write_state(replace(state, place="elsewhere 1", beat=time.time() - 100))
+    place.write_progress(replace(progress, place="elsewhere 1", beat=time.time() - 100))
     assert folder.state(JOB).name == "stopped"
-    folder.state_file(JOB.name).write_text("{")
+    place.result_file.write_text("{")
     assert folder.state(JOB).name == "waiting"
 
 
@@ -132,15 +100,13 @@ def test_the_time_left(tmp_path):
     folder = BenchmarkFolder.make(tmp_path, jobs)
     assert status(folder).seconds_left is None
     assert status(folder).count() == {"waiting": 5}
-    write_result(folder.results_file("job0"), result(jobs[0], 98.0))  # 100 with its evaluation
+    finish(folder, jobs[0], ROWS, seconds={"training": 98.0, "evaluation": 2.0})
     now = time.time()
-    state = replace(folder.begin(jobs[1], 10), started=now - 30, updates=4)  # half as fast again: 45 s
-    folder.write_state(state)
+    progress = replace(folder.begin(jobs[1], 10), started=now - 30, updates=4)  # half as fast again: 45 s
+    folder.run_folder(jobs[1]).write_progress(progress)
     folder.fail(jobs[2], "broken")
     left = status(folder, lanes=2, now=now)
     # 45 of the one that runs, 100 of job3, 100 of the other algorithm, of which nothing is known; two side by side
     assert left.seconds_left == pytest.approx((45 + 100 + 100) / 2, rel=0.01)
     assert left.count() == {"done": 1, "running": 1, "failed": 1, "waiting": 2}
     assert status(folder, lanes=50, now=now).seconds_left == pytest.approx(45, rel=0.01)
-    Path(folder.results_file("job0")).write_bytes(b"x")
-    assert "are damaged" in status(folder).damaged[0]

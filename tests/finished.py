@@ -1,0 +1,29 @@
+"""Run folders of jobs as a grid leaves them, without a training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from safetrax.evaluation.episodes import EpisodeRow, write_episodes
+from safetrax.files import write_json
+from safetrax.grid.folder import BenchmarkFolder
+from safetrax.grid.grid import Job
+from safetrax.training.folder import Progress
+
+
+def finish(
+    folder: BenchmarkFolder,
+    job: Job,
+    rows: Iterable[EpisodeRow],
+    config: Mapping[str, Any] | None = None,
+    **progress: Any,
+) -> None:
+    """What is left of a job that is done."""
+    place = folder.run_folder(job)
+    record = {"record": {"data_path": job.data, "job": json.loads(json.dumps(job.to_json()))}}
+    write_json(place.config_file, {**record, **(config or {})})
+    write_episodes(place.episodes_file, rows)
+    facts = {"attempts": 1, "seconds": {"training": 10.0, "evaluation": 2.0}, **progress}
+    place.write_progress(Progress("done", **facts))
