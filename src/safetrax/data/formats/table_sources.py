@@ -131,8 +131,8 @@ class FrameSource:
 class CsvSource:
     """A CSV file with a header, with the attributes of `ParquetSource`.
 
-    Commas, semicolons, tabs or bars separate, and gzip may have packed it. Lines before the header that begin with # are
-    comments; but if numbers follow, the last of them is the header.
+    Commas, semicolons, tabs or bars separate, and gzip may have packed it. Lines before the header that begin with #
+    are comments; but if numbers follow, the last of them is the header.
     """
 
     text = True
