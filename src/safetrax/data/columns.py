@@ -104,11 +104,8 @@ def as_flags(field: str, values: Values) -> Bool[np.ndarray, " N"]:
 def as_box(low: Values, high: Values, size: int) -> tuple[Float32[np.ndarray, " A"], Float32[np.ndarray, " A"]]:
     """The action box of `size` actions; a missing side is -1 or +1, one number holds for every action."""
     ends = []
-    for field, values in (
-        ("action_low", -1.0 if low is None else low),
-        ("action_high", 1.0 if high is None else high),
-    ):
-        array = _as_array(field, values)
+    for field, values, default in (("action_low", low, -1.0), ("action_high", high, 1.0)):
+        array = _as_array(field, default if values is None else values)
         if array.shape not in ((), (size,)):
             raise DataError(f"{field} has shape {array.shape}, but there are {size} actions; pass shape ({size},).")
         ends.append(np.broadcast_to(_as_float32(array), (size,)).copy())

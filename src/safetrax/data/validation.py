@@ -183,8 +183,8 @@ def _outside_box(trajectories: Trajectories) -> Iterator[str]:
         a = int(np.argmax(excess(trajectories.actions[row])))
         where = _where(trajectories, row, count, f", action {a}, outside [{low[a]:g}, {high[a]:g}]")
         yield (
-            f"actions is {trajectories.actions[row, a]:g} {where}; they will be clipped unless you pass "
-            "action_low and action_high."
+            f"actions is {trajectories.actions[row, a]:g} {where}; they will be clipped unless you pass action_low "
+            "and action_high."
         )
 
 

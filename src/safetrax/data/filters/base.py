@@ -51,10 +51,6 @@ class Filter:
         """
         return apply_filters(data, (self,))
 
-    def settings(self) -> dict[str, Any]:
-        """All settings, JSON-ready."""
-        return settings_of(self)
-
     def step(self, state: FilterState) -> FilterState:
         """What the filter does, for `apply_filters`."""
         raise NotImplementedError
@@ -134,7 +130,7 @@ def filter_steps(data: Trajectories, filters: Iterable[Filter]) -> Iterator[Traj
         before, state = state.data, entry.step(state)
         record = {
             "name": entry.name,
-            "settings": entry.settings(),
+            "settings": settings_of(entry),
             "episodes": [before.num_episodes, state.data.num_episodes],
             "transitions": [before.num_transitions, state.data.num_transitions],
         }

@@ -28,14 +28,7 @@ from safetrax.data.formats.arrays import (
     find_keys,
     keyed_arrays,
 )
-from safetrax.data.formats.damage import (
-    DamagedError,
-    check_unpacked,
-    first_bytes,
-    naming,
-    parsing,
-    plain_text,
-)
+from safetrax.data.formats.damage import DamagedError, check_unpacked, first_bytes, naming, parsing, plain_text
 from safetrax.data.formats.meter import Meter
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError

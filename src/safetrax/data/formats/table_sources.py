@@ -32,8 +32,8 @@ _BINARY = (b"\xff\xfe", b"\xfe\xff", b"PK\x03\x04")
 _THOUSANDS = r"^\s*[+-]?[1-9]\d{0,2},\d{3}\s*$"
 
 
-class TableSource:
-    """A table whose rows are counted.
+class ParquetSource:
+    """A Parquet file, read one column after the other, so that little of it is in memory.
 
     Attributes:
         names: of its columns, clean.
@@ -42,24 +42,7 @@ class TableSource:
         box: `action_low` and `action_high`, if it says so itself.
     """
 
-    names: tuple[str, ...]
-    rows: int
     text = False
-
-    def __init__(self) -> None:
-        self.box: dict[str, Any] = {}
-
-    def widths(self, names: Sequence[str]) -> dict[str, int]:
-        """How many numbers a cell of each column holds."""
-        return dict.fromkeys(names, 1)
-
-    def parts(self, numbers: Sequence[str], labels: Sequence[str]) -> Iterator[Part]:
-        """The cells of these columns; the rows of each come in order."""
-        raise NotImplementedError
-
-
-class ParquetSource(TableSource):
-    """A Parquet file, read one column after the other, so that little of it is in memory."""
 
     def __init__(self, path: Path) -> None:
         with path.open("rb") as raw:
@@ -68,24 +51,24 @@ class ParquetSource(TableSource):
         self._path = path
         with self._open() as file:
             schema = file.schema_arrow
-            self.rows = file.metadata.num_rows
+            self.rows: int = file.metadata.num_rows
         self._columns = {clean_name(name): name for name in schema.names}
         self._lists = {clean_name(field.name) for field in schema if is_list(field.type)}
         self.names = tuple(map(clean_name, schema.names))
-        self.box = json.loads((schema.metadata or {}).get(METADATA, b"{}"))
+        self.box: dict[str, Any] = json.loads((schema.metadata or {}).get(METADATA, b"{}"))
         if not isinstance(self.box, dict):
             raise DataError("its metadata hold no action box; write it again.")
 
     def widths(self, names: Sequence[str]) -> dict[str, int]:
-        """That of the first row."""
-        found = super().widths(names)
+        """How many numbers a cell of each column holds, in the first row."""
+        found = dict.fromkeys(names, 1)
         for name in self._lists.intersection(names):
             with self._open() as file:
                 found[name] = next(map(width, self._column(file, name, 1)), 1)
         return found
 
     def parts(self, numbers: Sequence[str], labels: Sequence[str]) -> Iterator[Part]:
-        """One column after the other."""
+        """The cells of these columns, one column after the other."""
         with self._open() as file:
             for name in (*numbers, *labels):
                 row = 0
@@ -102,11 +85,10 @@ class ParquetSource(TableSource):
             yield batch.column(batch.schema.get_field_index(column))  # columns= takes a.b for a part of a
 
 
-class FrameSource(TableSource):
+class FrameSource:
     """A pandas data frame, with the levels of its index that have names."""
 
     def __init__(self, frame: Any) -> None:
-        super().__init__()
         if getattr(frame, "ndim", 0) != 2 or not hasattr(frame, "iloc"):
             raise DataError(f"frame is a {type(frame).__name__}; pass a pandas data frame.")
         columns = [(_joined(name), frame.iloc[:, i]) for i, name in enumerate(frame.columns)]
@@ -118,11 +100,11 @@ class FrameSource(TableSource):
         self._columns = dict(columns)
 
     def widths(self, names: Sequence[str]) -> dict[str, int]:
-        """That of the first row."""
+        """How many numbers a cell of each column holds, in the first row."""
         return {name: width(self._array(name, slice(0, 1))) for name in names}
 
     def parts(self, numbers: Sequence[str], labels: Sequence[str]) -> Iterator[Part]:
-        """Some rows of all columns after the other."""
+        """The cells of these columns, some rows after the other."""
         for rows in chunks(self.rows):
             yield rows.start, {name: self._array(name, rows) for name in (*numbers, *labels)}
 
@@ -146,17 +128,18 @@ class FrameSource(TableSource):
         return array
 
 
-class CsvSource(TableSource):
-    """A CSV file with a header; commas, semicolons, tabs or bars separate, and gzip may have packed it.
+class CsvSource:
+    """A CSV file with a header, with the attributes of `ParquetSource`.
 
-    Lines before the header that begin with # are comments; but if numbers follow, the last of them is the header.
+    Commas, semicolons, tabs or bars separate, and gzip may have packed it. Lines before the header that begin with #
+    are comments; but if numbers follow, the last of them is the header.
     """
 
     text = True
 
     def __init__(self, path: Path) -> None:
-        super().__init__()
         self._path = path
+        self.box: dict[str, Any] = {}
         with self._open() as file:
             header, self._begin = _header(file)
             self._separator, self.names = _split(header)
@@ -168,8 +151,12 @@ class CsvSource(TableSource):
                 self.rows += not line.isspace()
                 self._longest = max(self._longest, len(line))
 
+    def widths(self, names: Sequence[str]) -> dict[str, int]:
+        """One number per cell."""
+        return dict.fromkeys(names, 1)
+
     def parts(self, numbers: Sequence[str], labels: Sequence[str]) -> Iterator[Part]:
-        """Some rows of all columns after the other, as texts."""
+        """The cells of these columns, some rows after the other, as texts."""
         if not self.rows:
             return
         decimals = _Decimals()

@@ -20,15 +20,7 @@ import numpy as np
 
 from safetrax.data.columns import Values
 from safetrax.data.formats.arrays import BOX, NAMES, Found, feature_names
-from safetrax.data.formats.damage import (
-    check_unpacked,
-    first_bytes,
-    naming,
-    one_line,
-    package,
-    parsing,
-    what_is_it,
-)
+from safetrax.data.formats.damage import check_unpacked, first_bytes, naming, one_line, package, parsing, what_is_it
 from safetrax.data.formats.meter import Meter
 from safetrax.data.formats.table_columns import METADATA, find_layout, numbered
 from safetrax.data.formats.table_rows import PLACE, Rows
@@ -39,7 +31,7 @@ from safetrax.files import atomic_path
 if TYPE_CHECKING:
     import pandas as pd
 
-    from safetrax.data.formats.table_sources import TableSource
+    from safetrax.data.formats.table_sources import CsvSource, ParquetSource
 
 CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 _SUFFIXES = (*CSV_SUFFIXES, ".parquet")
@@ -199,7 +191,7 @@ def read_tables(path: Path, given: Mapping[str, Any], *, next_observations: bool
         raise DataError(
             f"{path} holds {kinds[0]} and {kinds[1]} files; put those of one log into a folder of its own."
         )
-    sources: dict[Path, TableSource] = {}
+    sources: dict[Path, CsvSource | ParquetSource] = {}
     for file in files:
         with _reading(file):
             sources[file] = _open(file)
@@ -268,7 +260,7 @@ def _kind(path: Path) -> str:
     return "CSV" if path.name.lower().endswith(CSV_SUFFIXES) else "Parquet"
 
 
-def _open(path: Path) -> TableSource:
+def _open(path: Path) -> CsvSource | ParquetSource:
     from safetrax.data.formats.table_sources import CsvSource, ParquetSource
 
     words = what_is_it(start := first_bytes(path))
