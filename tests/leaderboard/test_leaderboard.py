@@ -441,10 +441,12 @@ def test_a_task_outside_the_benchmark_has_own_entries_only(tmp_path):
 
 
 def test_faults_of_runs_are_one_sentence(tmp_path):
-    with pytest.raises(RunError, match=r"there is no run folder and no episodes file at .*nowhere; check the path"):
+    with pytest.raises(
+        RunError, match=r"there is no benchmark, no run folder and no episodes file at .*nowhere; check the path"
+    ):
         leaderboard([tmp_path / "nowhere"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RunError, match=r"is no run folder: it has no config\.json"):
+    with pytest.raises(RunError, match=r"neither a benchmark \(no grid.json\) nor a run folder"):
         leaderboard([tmp_path / "empty"])
     fresh = make_run(tmp_path / "fresh", [])
     with pytest.raises(RunError, match=r"has no evaluation episodes; run safetrax evaluate .*fresh first\."):
@@ -462,7 +464,7 @@ def test_faults_of_runs_are_one_sentence(tmp_path):
         leaderboard([fresh])
     empty = tmp_path / "episodes.csv"
     write_episodes(empty, [])
-    with pytest.raises(RunError, match="holds no episodes"):
+    with pytest.raises(RunError, match="has no evaluation episodes"):
         leaderboard([empty])
     write_episodes(empty, rows(10.0, 0, task="BallJump"))
     with pytest.raises(TaskError, match="there is no task 'BallJump'"):

@@ -161,7 +161,7 @@ def with_logs(folder: BenchmarkFolder, *, updates: int = 1000, every: int = 1) -
         job = state.job
         seed_of_job = zlib.crc32(job.name.encode())
         rng = np.random.default_rng(seed_of_job)
-        out = folder.run_folder(job.name)
+        out = folder.path / "runs" / job.name
         out.mkdir(parents=True, exist_ok=True)
         lines = ["stage,update,algorithm,cost_limit,seed,metric,value"]
         for limit, seed in itertools.product(job.cost_limits, job.seeds):
@@ -386,7 +386,7 @@ def test_curves_of_metrics(tmp_path, page):
 def test_a_metrics_file_that_was_cut_short_or_is_none(tmp_path, page):
     folder = three_algorithms(tmp_path / "b")
     with_logs(folder, updates=5)
-    file, other = (folder.run_folder(name) / "metrics.csv" for name in ("BallRun-trac", "CarRun-trac"))
+    file, other = (folder.path / "runs" / name / "metrics.csv" for name in ("BallRun-trac", "CarRun-trac"))
     file.write_text(file.read_text() + "classify,9999")
     other.write_text("something else\n")
     data = page(folder)
@@ -457,26 +457,26 @@ def test_data_that_are_gone_are_one_sentence(tmp_path, page):
 
 def test_pictures_are_embedded_while_the_page_stays_small(tmp_path, page):
     folder = three_algorithms(tmp_path / "b")
-    a_gif(folder.run_folder("BallRun-trac") / "episode.gif")
-    large = folder.run_folder("CarRun-trac") / "episode.gif"
+    a_gif(folder.path / "runs" / "BallRun-trac" / "episode.gif")
+    large = folder.path / "runs" / "CarRun-trac" / "episode.gif"
     a_gif(large)
     large.write_bytes(large.read_bytes() + bytes(MOST_BYTES))
-    none = folder.run_folder("CarRun-bc-all") / "episode.gif"
-    none.parent.mkdir(parents=True)
+    none = folder.path / "runs" / "CarRun-bc-all" / "episode.gif"
+    none.parent.mkdir(parents=True, exist_ok=True)
     none.write_text("<script>")
     data = page(folder)
     (gif,) = data["gifs"]
     assert gif["name"] == "BallRun-trac"
     content = base64.b64decode(gif["picture"].removeprefix("data:image/gif;base64,"))
-    assert content == (folder.run_folder("BallRun-trac") / "episode.gif").read_bytes()
+    assert content == (folder.path / "runs" / "BallRun-trac" / "episode.gif").read_bytes()
     assert data["gifsLeftOut"] == ["CarRun-trac"]
 
 
 def test_the_losses_come_first_among_the_curves(tmp_path, page):
     job = a_job("BallRun", "iql")
     folder = a_benchmark(tmp_path / "b", [a_result(job, level("IQL", job), config=a_config(job, kind="IQL"))])
-    out = folder.run_folder(job.name)
-    out.mkdir(parents=True)
+    out = folder.path / "runs" / job.name
+    out.mkdir(parents=True, exist_ok=True)
     names = ("advantage", "clipped", "policy_loss", "weight", "reward_critic_loss", "policy_std", "value_loss", "x")
     rows = [f"train,{update},IQL,,0,{name},1.5" for update in (1, 2) for name in names]
     (out / "metrics.csv").write_text("\n".join(["stage,update,algorithm,cost_limit,seed,metric,value", *rows, ""]))
@@ -488,7 +488,7 @@ def test_the_losses_come_first_among_the_curves(tmp_path, page):
 
 def test_what_a_training_used_of_its_data_is_told_and_doubted(tmp_path, page):
     job, little = a_job("BallRun", "trac"), "at the cost limit 10 TraC uses 2.7% of the log's steps"
-    usage = [{"text": "limit 10: 1 desirable", "warnings": [little]}, {"text": "limit 20: 2 desirable"}, "odd"]
+    usage = [{"text": "limit 10: 1 desirable", "warnings": [little]}, {"text": "limit 20: 2 desirable"}, {"odd": 1}]
     data = page(a_benchmark(tmp_path / "b", [a_result(job, level("TraC", job), config=a_config(job, usage=usage))]))
     assert data["runs"][0]["usage"] == ["limit 10: 1 desirable", "limit 20: 2 desirable"]
     assert items(data, "Trainings that used little of their data, or data of one class only.") == [

@@ -96,7 +96,7 @@ def report(tmp_path_factory) -> Path:
         results.append(a_result(job, rows, config=config, warnings=(EVIL,) if place == 0 else ()))
     made = a_benchmark(folder / "b", results)
     with_logs(made, updates=60)
-    a_gif(made.run_folder("BallRun-trac") / "episode.gif")
+    a_gif((made.path / "runs" / "BallRun-trac") / "episode.gif")
     return report_page([made.path], folder / "report.html", figures=False)[0]
 
 
