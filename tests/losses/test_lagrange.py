@@ -22,6 +22,15 @@ def test_the_golden_trace():
     assert integrals == [2, 4, 6, 4, 2, 0, 1]
 
 
+def test_the_golden_trace_in_double_precision():
+    state, multipliers = PIDState(0.0, 0.0), []
+    for cost in (5, 5, 5, 1, 1, 1, 4):
+        state, multiplier = pid_multiplier(state, float(cost - 3), GAINS)
+        multipliers.append(multiplier)
+    assert all(isinstance(each, float) for each in (state.integral, *multipliers))
+    assert multipliers == pytest.approx([0.208, 0.212, 0.218, 0.012, 0.006, 0.0, 0.106], rel=1e-12)
+
+
 def test_neither_multiplier_nor_integral_is_ever_negative():
     multipliers, integrals = trace(np.random.default_rng(0).normal(-1, 3, 200))
     assert min(multipliers) == min(integrals) == 0

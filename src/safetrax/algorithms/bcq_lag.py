@@ -55,7 +55,7 @@ class BCQLagState(eqx.Module):
     policy: Tracked[MLP]
     reward_critic: Tracked[Ensemble]
     cost_critic: Tracked[Ensemble]
-    pid: PIDState
+    pid: PIDState[Array]
     threshold: Float[Array, ""]
     bounds: ActionBounds
 

@@ -61,7 +61,7 @@ class BEARLagState(eqx.Module):
     policy: Tracked[SquashedGaussian]
     reward_critic: Tracked[Ensemble]
     cost_critic: Tracked[Ensemble]
-    pid: PIDState
+    pid: PIDState[Array]
     threshold: Float[Array, ""]
     bounds: ActionBounds
     log_alpha: Float[Array, ""]

@@ -171,7 +171,7 @@ class LagrangianState(Protocol):
 
     reward_critic: Tracked[Ensemble]
     cost_critic: Tracked[Ensemble]
-    pid: PIDState
+    pid: PIDState[Array]
     threshold: Float[Array, ""]
 
 
@@ -187,7 +187,7 @@ class Judgement(NamedTuple):
 
     value: Float[Array, ""]
     penalty: Float[Array, ""]
-    pid: PIDState
+    pid: PIDState[Array]
     metrics: Metrics
 
 
