@@ -1,4 +1,4 @@
-"""A Lagrange multiplier under proportional, integral and derivative control."""
+"""Lagrange multipliers: one under proportional, integral and derivative control, one by gradient ascent."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import Generic, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 S = TypeVar("S", Array, float)
+LOG_BOUND = 5.0  # of the logarithm of a weight that ascends
 
 
 class PIDState(eqx.Module, Generic[S]):
@@ -53,3 +54,15 @@ def pid_multiplier(state: PIDState[S], error: S, gains: tuple[float, float, floa
 def _positive(x: S) -> S:
     """max(x, 0), of arrays and of floats."""
     return 0.5 * (x + abs(x))
+
+
+def ascended(log_weight: Float[Array, ""], excess: Float[Array, ""], learning_rate: float) -> Float[Array, ""]:
+    """clip(log alpha + rate alpha e, -5, 5): plain gradient ascent on a dual variable's logarithm (BEAR, CPQ).
+
+    Args:
+        log_weight: log alpha before.
+        excess: e, by how much the constraint is violated.
+        learning_rate: the step size.
+    """
+    moved = log_weight + learning_rate * jnp.exp(log_weight) * excess
+    return jnp.clip(moved, -LOG_BOUND, LOG_BOUND)
