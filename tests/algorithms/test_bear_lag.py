@@ -9,7 +9,7 @@ from probes import START, fork, two_arms
 
 from conftest import toy_episodes
 from safetrax.algorithms.base import Spec
-from safetrax.algorithms.bear_lag import BEARLag, ascended
+from safetrax.algorithms.bear_lag import BEARLag
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError
 from safetrax.losses.mmd import gaussian_mmd
@@ -54,14 +54,6 @@ def test_parameter_counts():
         for name in ("policy", "reward_critic", "cost_critic", "cvae")
     }
     assert count == {"policy": 69_124, "reward_critic": 275_460, "cost_critic": 275_460, "cvae": 334_410}
-
-
-def test_alpha_rises_only_beyond_the_threshold_and_stays_within_its_bounds():
-    assert float(ascended(jnp.float32(1.0), jnp.float32(0.2), 0.1)) == pytest.approx(1 + 0.1 * np.e * 0.2)
-    assert float(ascended(jnp.float32(1.0), jnp.float32(-0.05), 0.1)) < 1
-    assert float(ascended(jnp.float32(1.0), jnp.float32(0.0), 0.1)) == 1
-    assert float(ascended(jnp.float32(4.9), jnp.float32(1.0), 0.1)) == 5
-    assert float(ascended(jnp.float32(-4.9), jnp.float32(-100.0), 1.0)) == -5
 
 
 def test_targets_are_the_maximum_over_draws_of_the_target_policy(problem):

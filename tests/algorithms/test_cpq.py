@@ -134,16 +134,12 @@ def test_the_flagged_draws_are_those_above_the_quantile(n, quantile, number):
     assert set(flagged.tolist()) == set(np.flatnonzero(divergence >= np.quantile(divergence, quantile)).tolist())
 
 
-def test_alpha_rises_while_flagged_cost_values_are_low():
-    algorithm = replace(TINY, alpha_learning_rate=0.01)
-    one = jnp.ones(())
-    assert float(algorithm.next_log_alpha(0 * one, one, 2 * one)) == pytest.approx(0.01 * (3 - 1))
-    assert float(algorithm.next_log_alpha(one, 4 * one, 2 * one)) == pytest.approx(1 - 0.01 * math.e)
-    log_alphas = [float(algorithm.next_log_alpha(one, x * one, one)) for x in (0.0, 1.0, 1.5, 2.0)]
-    assert log_alphas == sorted(log_alphas, reverse=True)
-    assert log_alphas[2] == 1  # the target is met
-    assert float(algorithm.next_log_alpha(4.99 * one, -1e3 * one, one)) == 5
-    assert float(algorithm.next_log_alpha(-4.99 * one, 1e6 * one, one)) == -5
+def test_alpha_rises_by_what_flagged_cost_values_lack():
+    state, store, index = begun(TINY)
+    after, metrics = compiled(TINY)(state, store, index, jax.random.key(1))
+    lack = 1.5 * float(index.threshold) - float(metrics["flagged_cost"])
+    assert lack > 0
+    assert float(after.detector.log_alpha) == pytest.approx(TINY.alpha_learning_rate * lack, rel=1e-5)
 
 
 def test_osrl_s_penalty_leaves_every_gradient_bit_as_it_is():

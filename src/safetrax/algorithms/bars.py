@@ -13,9 +13,9 @@ import optax
 from jaxtyping import Array, Bool, Float, Int32, Key
 
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
-from safetrax.algorithms.critics import fit_critic, fit_value
+from safetrax.algorithms.critics import fit_critic, fit_value, make_critic, make_value
 from safetrax.algorithms.diagnosis import History, lasts
-from safetrax.algorithms.diffusion_learner import draw_actions, noised_actions, regression_loss
+from safetrax.algorithms.diffusion_learner import diffusion_actor, draw_actions, noised_actions, regression_loss
 from safetrax.algorithms.learners import ActionBounds, Learner, Tracked
 from safetrax.algorithms.rewards import per_step_scale
 from safetrax.data.store import TRANSITION_FIELDS, Field, Store, TransitionIndex, Transitions
@@ -231,23 +231,16 @@ class BARS(Algorithm):
         """Xavier-uniform weights, zero biases."""
         keys = jax.random.split(key, 6)
         observation, action = spec.observation_size, spec.action_size
-        value_sizes, critic_sizes = (observation, *self.hidden, 1), (observation + action, *self.hidden)
-
-        def critic(key: Key[Array, ""]) -> Tracked[Ensemble]:
-            return Tracked.make(Ensemble.make(key, critic_sizes, 2, initialiser=xavier_uniform), self._optimiser())
-
-        def value(key: Key[Array, ""]) -> Learner[MLP]:
-            return Learner.make(MLP.make(key, value_sizes, initialiser=xavier_uniform), self._optimiser())
-
+        common = (spec, self.hidden, self._optimiser())
         denoiser = Denoiser.make(
             keys[5], observation, action, width=self.width, blocks=self.blocks, dropout_rate=self.dropout
         )
         return BARSState(
-            region_critic=critic(keys[0]),
-            region_value=value(keys[1]),
-            reward_critic=critic(keys[2]),
-            reward_value=value(keys[3]),
-            cost_critic=critic(keys[4]),
+            region_critic=make_critic(keys[0], *common, initialiser=xavier_uniform),
+            region_value=make_value(keys[1], *common, initialiser=xavier_uniform),
+            reward_critic=make_critic(keys[2], *common, initialiser=xavier_uniform),
+            reward_value=make_value(keys[3], *common, initialiser=xavier_uniform),
+            cost_critic=make_critic(keys[4], *common, initialiser=xavier_uniform),
             policy=Tracked.make(denoiser, self._policy_optimiser()),
             previous=denoiser,
             anchored=jnp.zeros((), jnp.int32),
@@ -271,15 +264,8 @@ class BARS(Algorithm):
         if self.choice == "rewarding":
             rewarding = MostRewarding(state.reward_critic.target)
             choice = MostRewardingWithin(rewarding, safest, state.region_limit)
-        return DiffusionActor(
-            denoiser=state.policy.target,
-            schedule=self._noise_schedule(),
-            choice=choice,
-            action_low=state.bounds.low,
-            action_high=state.bounds.high,
-            noise=jnp.float32(1),
-            candidates=self.candidates,
-        )
+        schedule = self._noise_schedule()
+        return diffusion_actor(state.policy.target, schedule, choice, state.bounds, self.candidates)
 
     def diagnose(self, history: History) -> tuple[str, ...]:
         """Nothing safe, nothing cloned, or all alike."""

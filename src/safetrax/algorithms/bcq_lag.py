@@ -22,6 +22,7 @@ from safetrax.algorithms.critics import (
     given,
     greatest_values,
     judged,
+    make_critic,
     multiplier_warnings,
 )
 from safetrax.algorithms.diagnosis import History, lasts
@@ -55,7 +56,7 @@ class BCQLagState(eqx.Module):
     policy: Tracked[MLP]
     reward_critic: Tracked[Ensemble]
     cost_critic: Tracked[Ensemble]
-    pid: PIDState
+    pid: PIDState[Array]
     threshold: Float[Array, ""]
     bounds: ActionBounds
 
@@ -134,16 +135,12 @@ class BCQLag(Algorithm):
         cvae = CVAE.make(cvae_key, observation_size, action_size, self.cvae_hidden, 2 * action_size)
         policy_sizes = (observation_size + action_size, *self.hidden, action_size)
         policy = MLP.make(policy_key, policy_sizes, output="tanh", activation="tanh")
-        sizes = (observation_size + action_size, *self.hidden)
-        reward_critic, cost_critic = (
-            Tracked.make(Ensemble.make(k, sizes, 2 * self.group_size), self._critic_optimiser())
-            for k in (reward_key, cost_key)
-        )
+        adam, networks = optax.adam(self.critic_learning_rate), 2 * self.group_size
         return BCQLagState(
-            cvae=Learner.make(cvae, self._cvae_optimiser()),
-            policy=Tracked.make(policy, self._policy_optimiser()),
-            reward_critic=reward_critic,
-            cost_critic=cost_critic,
+            cvae=Learner.make(cvae, optax.adam(self.cvae_learning_rate)),
+            policy=Tracked.make(policy, optax.adam(self.policy_learning_rate)),
+            reward_critic=make_critic(reward_key, spec, self.hidden, adam, networks),
+            cost_critic=make_critic(cost_key, spec, self.hidden, adam, networks),
             pid=PIDState.start(),
             threshold=jnp.zeros(()),
             bounds=ActionBounds.of(spec),
@@ -181,10 +178,10 @@ class BCQLag(Algorithm):
         """The reference's order: CVAE, reward critic, cost critic, policy, targets; each sees those before it."""
         draw_key, cvae_key, target_key, policy_key = jax.random.split(key, 4)
         batch = store.transitions(index.transitions.sample(draw_key, self.batch_size))
-        cvae, of_cvae = fit_cvae(state.cvae, self._cvae_optimiser(), batch, cvae_key, self.kl_weight)
+        cvae, of_cvae = fit_cvae(state.cvae, optax.adam(self.cvae_learning_rate), batch, cvae_key, self.kl_weight)
         state = replace(state, cvae=cvae, threshold=index.threshold)
         rewards, costs = self.targets(state, batch, target_key)
-        adam = self._critic_optimiser()
+        adam = optax.adam(self.critic_learning_rate)
         reward_critic, of_rewards = fit_critic(state.reward_critic, adam, batch, rewards, summed_errors)
         cost_critic, of_costs = fit_critic(state.cost_critic, adam, batch, costs, summed_errors)
         state = replace(state, reward_critic=reward_critic, cost_critic=cost_critic)
@@ -238,15 +235,6 @@ class BCQLag(Algorithm):
             judgement = judged(state, observations, perturbed(decoded, network(pairs), self.perturbation), self.gains)
             return judgement.penalty - judgement.value, judgement
 
-        policy, fit = state.policy.step(self._policy_optimiser(), loss)
+        policy, fit = state.policy.step(optax.adam(self.policy_learning_rate), loss)
         metrics = {**fit.extra.metrics, "policy_loss": fit.loss, "policy_gradient": fit.gradient}
         return replace(state, policy=policy, pid=fit.extra.pid), metrics
-
-    def _policy_optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.policy_learning_rate)
-
-    def _critic_optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.critic_learning_rate)
-
-    def _cvae_optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.cvae_learning_rate)

@@ -22,6 +22,7 @@ from safetrax.algorithms.critics import (
     given,
     greatest_values,
     judged,
+    make_critic,
     multiplier_warnings,
     over_samples,
 )
@@ -29,7 +30,7 @@ from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import ActionBounds, Learner, Tracked
 from safetrax.data.store import TRANSITION_FIELDS, Field, Store, Transitions
 from safetrax.data.trajectories import Trajectories
-from safetrax.losses.lagrange import PIDState
+from safetrax.losses.lagrange import PIDState, ascended
 from safetrax.losses.mmd import gaussian_mmd
 from safetrax.losses.td import bellman_target, summed_errors
 from safetrax.nets.cvae import CVAE, clipped_normal
@@ -38,8 +39,6 @@ from safetrax.nets.gaussian import SquashedGaussian
 from safetrax.policies.actor import Actor
 from safetrax.policies.perturbed import LATENT_BOUND
 from safetrax.settings import Count, Fraction, NonNegative, Positive, Whole
-
-_LOG_ALPHA_BOUND = 5.0
 
 
 class BEARLagState(eqx.Module):
@@ -61,23 +60,11 @@ class BEARLagState(eqx.Module):
     policy: Tracked[SquashedGaussian]
     reward_critic: Tracked[Ensemble]
     cost_critic: Tracked[Ensemble]
-    pid: PIDState
+    pid: PIDState[Array]
     threshold: Float[Array, ""]
     bounds: ActionBounds
     log_alpha: Float[Array, ""]
     done: Int32[Array, ""]
-
-
-def ascended(log_alpha: Float[Array, ""], excess: Float[Array, ""], learning_rate: float) -> Float[Array, ""]:
-    """clip(log alpha + rate alpha (MMD - threshold), -5, 5): plain gradient ascent on the dual.
-
-    Args:
-        log_alpha: before.
-        excess: the mean MMD minus its threshold.
-        learning_rate: the step size.
-    """
-    moved = log_alpha + learning_rate * jnp.exp(log_alpha) * excess
-    return jnp.clip(moved, -_LOG_ALPHA_BOUND, _LOG_ALPHA_BOUND)
 
 
 @dataclass(frozen=True)
@@ -158,16 +145,12 @@ class BEARLag(Algorithm):
         observation_size, action_size = spec.observation_size, spec.action_size
         cvae = CVAE.make(cvae_key, observation_size, action_size, self.cvae_hidden, 2 * action_size)
         policy = SquashedGaussian.make(policy_key, observation_size, action_size, self.hidden)
-        sizes = (observation_size + action_size, *self.hidden)
-        reward_critic, cost_critic = (
-            Tracked.make(Ensemble.make(k, sizes, 2 * self.group_size), self._critic_optimiser())
-            for k in (reward_key, cost_key)
-        )
+        adam, networks = optax.adam(self.critic_learning_rate), 2 * self.group_size
         return BEARLagState(
-            cvae=Learner.make(cvae, self._cvae_optimiser()),
-            policy=Tracked.make(policy, self._policy_optimiser()),
-            reward_critic=reward_critic,
-            cost_critic=cost_critic,
+            cvae=Learner.make(cvae, optax.adam(self.cvae_learning_rate)),
+            policy=Tracked.make(policy, optax.adam(self.policy_learning_rate)),
+            reward_critic=make_critic(reward_key, spec, self.hidden, adam, networks),
+            cost_critic=make_critic(cost_key, spec, self.hidden, adam, networks),
             pid=PIDState.start(),
             threshold=jnp.zeros(()),
             bounds=ActionBounds.of(spec),
@@ -196,10 +179,10 @@ class BEARLag(Algorithm):
         """The reference's order: CVAE, reward critic, cost critic, policy, targets; each sees those before it."""
         draw_key, cvae_key, target_key, policy_key = jax.random.split(key, 4)
         batch = store.transitions(index.transitions.sample(draw_key, self.batch_size))
-        cvae, of_cvae = fit_cvae(state.cvae, self._cvae_optimiser(), batch, cvae_key, self.kl_weight)
+        cvae, of_cvae = fit_cvae(state.cvae, optax.adam(self.cvae_learning_rate), batch, cvae_key, self.kl_weight)
         state = replace(state, cvae=cvae, threshold=index.threshold)
         rewards, costs = self.targets(state, batch, target_key)
-        adam = self._critic_optimiser()
+        adam = optax.adam(self.critic_learning_rate)
         reward_critic, of_rewards = fit_critic(state.reward_critic, adam, batch, rewards, summed_errors)
         cost_critic, of_costs = fit_critic(state.cost_critic, adam, batch, costs, summed_errors)
         state = replace(state, reward_critic=reward_critic, cost_critic=cost_critic)
@@ -251,7 +234,7 @@ class BEARLag(Algorithm):
             value = jnp.where(rewarded, judgement.value, 0.0)
             return alpha * (mmd - self.mmd_threshold) + judgement.penalty - value, (judgement, mmd)
 
-        policy, fit = state.policy.step(self._policy_optimiser(), loss)
+        policy, fit = state.policy.step(optax.adam(self.policy_learning_rate), loss)
         judgement, mmd = fit.extra
         log_alpha = ascended(state.log_alpha, mmd - self.mmd_threshold, self.alpha_learning_rate)
         state = replace(state, policy=policy, pid=judgement.pid, log_alpha=log_alpha, done=state.done + 1)
@@ -262,12 +245,3 @@ class BEARLag(Algorithm):
             "mmd": mmd,
             "alpha": alpha,
         }
-
-    def _policy_optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.policy_learning_rate)
-
-    def _critic_optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.critic_learning_rate)
-
-    def _cvae_optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.cvae_learning_rate)

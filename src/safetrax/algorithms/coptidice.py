@@ -165,16 +165,16 @@ class COptiDICE(Algorithm):
         bound = None
         if self.cost_divergence > 0:
             bound = UpperBound(
-                Learner.make(Ensemble.make(cost_key, sizes, self.critics), self._critic_optimiser()),
-                Learner.make(jnp.ones(()), self._multiplier_optimiser()),
+                Learner.make(Ensemble.make(cost_key, sizes, self.critics), optax.adam(self.critic_learning_rate)),
+                Learner.make(jnp.ones(()), optax.adam(self.multiplier_learning_rate)),
             )
         return COptiDICEState(
             policy=Learner.make(
                 SquashedGaussian.make(policy_key, spec.observation_size, spec.action_size, self.hidden),
-                self._policy_optimiser(),
+                optax.adam(self.policy_learning_rate),
             ),
-            values=Learner.make(Ensemble.make(value_key, sizes, self.critics), self._critic_optimiser()),
-            multiplier=Learner.make(jnp.ones(()), self._multiplier_optimiser()),
+            values=Learner.make(Ensemble.make(value_key, sizes, self.critics), optax.adam(self.critic_learning_rate)),
+            multiplier=Learner.make(jnp.ones(()), optax.adam(self.multiplier_learning_rate)),
             bound=bound,
             observation_noise=jnp.zeros(spec.observation_size),
             action_noise=jnp.zeros(spec.action_size),
@@ -228,12 +228,13 @@ class COptiDICE(Algorithm):
             loss = value_loss(nu, initial, advantages, weights, self.discount, self.alpha, self.divergence)
             return loss, (nu, weights)
 
-        values, of_values = state.values.step(self._critic_optimiser(), nu_loss)
+        values, of_values = state.values.step(optax.adam(self.critic_learning_rate), nu_loss)
         nu, weights = of_values.extra
         cost_per_step = jnp.mean(weights * batch.costs)
         bound, cost, bound_metrics = self._step_bound(state.bound, batch, initial, weights)
         multiplier_learner, _ = state.multiplier.step(
-            self._multiplier_optimiser(), lambda raw: (jax.nn.softplus(raw) * (index.threshold - cost), None)
+            optax.adam(self.multiplier_learning_rate),
+            lambda raw: (jax.nn.softplus(raw) * (index.threshold - cost), None),
         )
 
         _, advantages = self._advantages(values.network, batch, multiplier)
@@ -288,10 +289,10 @@ class COptiDICE(Algorithm):
             omega, divergence = worst_case(residuals, tau)
             return jnp.mean(omega * residuals), (omega, divergence)
 
-        values, fit = bound.values.step(self._critic_optimiser(), chi_loss)
+        values, fit = bound.values.step(optax.adam(self.critic_learning_rate), chi_loss)
         omega, divergence = fit.extra
         temperature, _ = bound.temperature.step(
-            self._multiplier_optimiser(),
+            optax.adam(self.multiplier_learning_rate),
             lambda raw: (jax.nn.softplus(raw) * (self.cost_divergence - divergence), None),
         )
         return (
@@ -315,7 +316,7 @@ class COptiDICE(Algorithm):
         def loss(network: SquashedGaussian) -> tuple[jax.Array, None]:
             return -jnp.mean(weights * self._log_prob(network, observations, actions)), None
 
-        return state.policy.step(self._policy_optimiser(), loss)
+        return state.policy.step(optax.adam(self.policy_learning_rate), loss)
 
     def _log_prob(
         self, network: SquashedGaussian, observations: Float[Array, "B O"], actions: Float[Array, "B A"]
@@ -325,15 +326,6 @@ class COptiDICE(Algorithm):
         if self.osrl_compat:
             return gaussian_log_prob(actions, mean, log_std)
         return squashed_log_prob(unsquash(actions), mean, log_std)
-
-    def _policy_optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.policy_learning_rate)
-
-    def _critic_optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.critic_learning_rate)
-
-    def _multiplier_optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.multiplier_learning_rate)
 
 
 def starts_episode(offsets: Int32[Array, " E1"], rows: Int[Array, " B"]) -> Bool[Array, " B"]:

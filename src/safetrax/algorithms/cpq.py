@@ -13,11 +13,12 @@ import optax
 from jaxtyping import Array, Float, Int, Key
 
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
-from safetrax.algorithms.critics import ThresholdIndex, fit_critic, fit_cvae, over_samples
+from safetrax.algorithms.critics import ThresholdIndex, fit_critic, fit_cvae, make_critic, over_samples
 from safetrax.algorithms.diagnosis import History, lasts
-from safetrax.algorithms.learners import ActionBounds, Learner, Tracked
+from safetrax.algorithms.learners import ActionBounds, Fit, Learner, Tracked
 from safetrax.data.store import TRANSITION_FIELDS, Field, Store, Transitions
 from safetrax.data.trajectories import Trajectories
+from safetrax.losses.lagrange import LOG_BOUND, ascended
 from safetrax.losses.latent import kl_to_standard_normal
 from safetrax.losses.td import bellman_target, summed_errors
 from safetrax.nets.cvae import CVAE
@@ -26,7 +27,7 @@ from safetrax.nets.gaussian import SquashedGaussian
 from safetrax.policies.actor import Actor
 from safetrax.settings import BelowOne, Count, Fraction, NonNegative, Positive, Rate, Whole
 
-_LOG_ALPHA_BOUND = 5.0
+_NOTHING: Metrics = {}
 
 
 class Detector(eqx.Module):
@@ -146,19 +147,16 @@ class CPQ(Algorithm):
         """PyTorch's default weights; alpha begins at 1, as in OSRL."""
         policy_key, reward_key, cost_key, cvae_key = jax.random.split(key, 4)
         observation_size, action_size = spec.observation_size, spec.action_size
-        sizes = (observation_size + action_size, *self.hidden)
-        critic = self._critic_optimiser()
+        adam = optax.adam(self.critic_learning_rate)
         detector = None
         if not self.osrl_compat:
             cvae = CVAE.make(cvae_key, observation_size, action_size, self.cvae_hidden, 2 * action_size)
-            detector = Detector(Learner.make(cvae, self._cvae_optimiser()), jnp.zeros(()))
+            detector = Detector(Learner.make(cvae, optax.adam(self.cvae_learning_rate)), jnp.zeros(()))
+        policy = SquashedGaussian.make(policy_key, observation_size, action_size, self.hidden)
         return CPQState(
-            policy=Learner.make(
-                SquashedGaussian.make(policy_key, observation_size, action_size, self.hidden),
-                self._policy_optimiser(),
-            ),
-            reward_critic=Tracked.make(Ensemble.make(reward_key, sizes, self.critics), critic),
-            cost_critic=Tracked.make(Ensemble.make(cost_key, sizes, self.critics), critic),
+            policy=Learner.make(policy, optax.adam(self.policy_learning_rate)),
+            reward_critic=make_critic(reward_key, spec, self.hidden, adam, self.critics),
+            cost_critic=make_critic(cost_key, spec, self.hidden, adam, self.critics),
             detector=detector,
             bounds=ActionBounds.of(spec),
         )
@@ -179,7 +177,7 @@ class CPQ(Algorithm):
                 "the cost values of all of the policy's actions exceed the limit, so the policy gets no gradient and "
                 "stays as it is: raise the cost limit, add safe episodes, or set cost_done if episodes are short."
             )
-        if lasts(history, "alpha", lambda alpha: alpha > 0.99 * math.exp(_LOG_ALPHA_BOUND)):
+        if lasts(history, "alpha", lambda alpha: alpha > 0.99 * math.exp(LOG_BOUND)):
             found.append(
                 "the penalty's weight alpha is at its upper bound and outweighs the cost values' own errors: lower "
                 "ood_factor."
@@ -201,20 +199,22 @@ class CPQ(Algorithm):
 
         following = jnp.tanh(state.policy.network.draw(next_key, batch.next_observations)[0])
         reward_targets, cost_targets = self.targets(state, batch, following, index.threshold)
-        reward_critic, of_rewards = fit_critic(
-            state.reward_critic, self._critic_optimiser(), batch, reward_targets, summed_errors
-        )
-        cost_critic, detector, cost_metrics = self._step_costs(
-            state, batch, cost_targets, index.threshold, detector_key
-        )
+        adam, threshold = optax.adam(self.critic_learning_rate), index.threshold
+        reward_critic, of_rewards = fit_critic(state.reward_critic, adam, batch, reward_targets, summed_errors)
+        detector, more = state.detector, _NOTHING
+        if detector is None:
+            cost_critic, of_costs = fit_critic(state.cost_critic, adam, batch, cost_targets, summed_errors)
+        else:
+            cost_critic, of_costs, detector, more = self._step_costs(
+                state, detector, batch, cost_targets, threshold, detector_key
+            )
+        cost_values = jnp.min(of_costs.extra, axis=0)
 
         def loss(network: SquashedGaussian) -> tuple[jax.Array, jax.Array]:
             actions = jnp.tanh(network.draw(policy_key, batch.observations)[0])
-            return policy_loss(
-                reward_critic.network, cost_critic.network, batch.observations, actions, index.threshold
-            )
+            return policy_loss(reward_critic.network, cost_critic.network, batch.observations, actions, threshold)
 
-        policy, of_policy = state.policy.step(self._policy_optimiser(), loss)
+        policy, of_policy = state.policy.step(optax.adam(self.policy_learning_rate), loss)
         return CPQState(
             policy=policy,
             reward_critic=reward_critic.follow(self.target_rate),
@@ -224,7 +224,10 @@ class CPQ(Algorithm):
         ), {
             "reward_value": jnp.mean(jnp.min(of_rewards.extra, axis=0)),
             "reward_critic_loss": of_rewards.loss,
-            **cost_metrics,
+            "cost_value": jnp.mean(cost_values),
+            "above_limit": jnp.mean(cost_values > threshold),
+            "cost_critic_loss": of_costs.loss,
+            **more,
             "policy_active": of_policy.extra,
             "policy_loss": of_policy.loss,
             "policy_gradient": of_policy.gradient,
@@ -257,18 +260,15 @@ class CPQ(Algorithm):
     def _step_costs(
         self,
         state: CPQState,
+        detector: Detector,
         batch: Transitions,
         targets: Float[Array, " B"],
         threshold: Float[Array, ""],
         key: Key[Array, ""],
-    ) -> tuple[Tracked[Ensemble], Detector | None, Metrics]:
-        """One step of the cost critic, before it one of the CVAE, after it one of alpha."""
-        if state.detector is None:
-            critic, plain = fit_critic(state.cost_critic, self._critic_optimiser(), batch, targets, summed_errors)
-            return critic, None, _cost_metrics(plain.loss, plain.extra, threshold)
-
+    ) -> tuple[Tracked[Ensemble], Fit[Float[Array, "K B"]], Detector, Metrics]:
+        """One step of the cost critic, before it one of the CVAE, after it one of alpha; the error has no penalty."""
         cvae_key, sample_key = jax.random.split(key)
-        cvae, of_cvae = fit_cvae(state.detector.cvae, self._cvae_optimiser(), batch, cvae_key, self.kl_weight)
+        cvae, of_cvae = fit_cvae(detector.cvae, optax.adam(self.cvae_learning_rate), batch, cvae_key, self.kl_weight)
         logged_divergence = jnp.mean(of_cvae.extra, axis=-1)
 
         draws = jnp.tanh(state.policy.network.draw(sample_key, batch.observations, self.samples))
@@ -284,7 +284,7 @@ class CPQ(Algorithm):
             jnp.concatenate([batch.observations, batch.observations[flagged % self.batch_size]]),
             jnp.concatenate([batch.actions, draws.reshape(-1, draws.shape[-1])[flagged]]),
         )
-        alpha = jnp.exp(state.detector.log_alpha)
+        alpha = jnp.exp(detector.log_alpha)
         enough = self.ood_factor * threshold
 
         def penalised(network: Ensemble) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
@@ -293,42 +293,16 @@ class CPQ(Algorithm):
             missing = jnp.mean(jax.nn.relu(enough - flagged_costs))
             return error + alpha * missing, (error, logged, jnp.mean(flagged_costs))
 
-        critic, fit = state.cost_critic.step(self._critic_optimiser(), penalised)
+        critic, fit = state.cost_critic.step(optax.adam(self.critic_learning_rate), penalised)
         error, logged, flagged_cost = fit.extra
-        log_alpha = self.next_log_alpha(state.detector.log_alpha, flagged_cost, threshold)
-        return (
-            critic,
-            Detector(cvae, log_alpha),
-            {
-                **_cost_metrics(error, logged, threshold),
-                "alpha": alpha,
-                "flagged_cost": flagged_cost,
-                "out_of_distribution": jnp.mean(divergence > jnp.quantile(logged_divergence, self.ood_quantile)),
-                "cvae_loss": of_cvae.loss,
-            },
-        )
-
-    def next_log_alpha(
-        self, log_alpha: Float[Array, ""], flagged_cost: Float[Array, ""], threshold: Float[Array, ""]
-    ) -> Float[Array, ""]:
-        """A step of plain ascent on log alpha, which is kept in [-5, 5]; it falls once the target is exceeded.
-
-        Args:
-            log_alpha: before.
-            flagged_cost: mean Q_c of the flagged draws.
-            threshold: q.
-        """
-        slope = jnp.exp(log_alpha) * (self.ood_factor * threshold - flagged_cost)
-        return jnp.clip(log_alpha + self.alpha_learning_rate * slope, -_LOG_ALPHA_BOUND, _LOG_ALPHA_BOUND)
-
-    def _policy_optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.policy_learning_rate)
-
-    def _critic_optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.critic_learning_rate)
-
-    def _cvae_optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.cvae_learning_rate)
+        log_alpha = ascended(detector.log_alpha, enough - flagged_cost, self.alpha_learning_rate)
+        metrics = {
+            "alpha": alpha,
+            "flagged_cost": flagged_cost,
+            "out_of_distribution": jnp.mean(divergence > jnp.quantile(logged_divergence, self.ood_quantile)),
+            "cvae_loss": of_cvae.loss,
+        }
+        return critic, Fit(error, logged, fit.gradient), Detector(cvae, log_alpha), metrics
 
 
 def most_divergent(divergence: Float[Array, " n"], quantile: float) -> Int[Array, " f"]:
@@ -351,12 +325,3 @@ def policy_loss(
     """-E[1[Q_c(s, a) <= q] Q(s, a)], and the share of actions whose indicator is 1; no gradient through it."""
     active = cost_critic.min(observations, jax.lax.stop_gradient(actions)) <= threshold
     return -jnp.mean(active * reward_critic.min(observations, actions)), jnp.mean(active, dtype=jnp.float32)
-
-
-def _cost_metrics(loss: Float[Array, ""], estimates: Float[Array, "K B"], threshold: Float[Array, ""]) -> Metrics:
-    values = jnp.min(estimates, axis=0)
-    return {
-        "cost_value": jnp.mean(values),
-        "above_limit": jnp.mean(values > threshold),
-        "cost_critic_loss": loss,
-    }

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key
 
-from safetrax.algorithms.base import Metrics
+from safetrax.algorithms.base import Metrics, Spec
 from safetrax.algorithms.diagnosis import History, diverges
 from safetrax.algorithms.learners import Fit, Learner, Tracked
 from safetrax.data.store import TransitionIndex, Transitions
@@ -22,7 +22,7 @@ from safetrax.losses.latent import cvae_loss, kl_to_standard_normal
 from safetrax.losses.td import discounted_limit, squared_error
 from safetrax.nets.cvae import CVAE
 from safetrax.nets.ensemble import Ensemble
-from safetrax.nets.mlp import MLP
+from safetrax.nets.mlp import MLP, Initialiser, kaiming_uniform
 
 _GROUPS = 2
 _ALARMING_MULTIPLIER = 10.0  # OSRL's gains and rewards keep it well below 1 where the limit can be met
@@ -44,6 +44,33 @@ class ThresholdIndex(eqx.Module):
         """Of all transitions, with the threshold for the longest episode's length."""
         threshold = discounted_limit(cost_limit, trajectories.max_length, discount)
         return ThresholdIndex(TransitionIndex.all(trajectories), threshold)
+
+
+# Fresh ones
+
+
+def make_critic(
+    key: Key[Array, ""],
+    spec: Spec,
+    hidden: tuple[int, ...],
+    optimiser: optax.GradientTransformation,
+    count: int = 2,
+    initialiser: Initialiser = kaiming_uniform,
+) -> Tracked[Ensemble]:
+    """Q(s, a) of `count` networks."""
+    sizes = (spec.observation_size + spec.action_size, *hidden)
+    return Tracked.make(Ensemble.make(key, sizes, count, initialiser=initialiser), optimiser)
+
+
+def make_value(
+    key: Key[Array, ""],
+    spec: Spec,
+    hidden: tuple[int, ...],
+    optimiser: optax.GradientTransformation,
+    initialiser: Initialiser = kaiming_uniform,
+) -> Learner[MLP]:
+    """V(s)."""
+    return Learner.make(MLP.make(key, (spec.observation_size, *hidden, 1), initialiser=initialiser), optimiser)
 
 
 # Steps. All tell what they have seen before they moved.
@@ -72,12 +99,14 @@ def fit_value(
     observations: Float[Array, "B O"],
     quality: Float[Array, " B"],
     expectile: float,
+    least: float | None = None,
 ) -> tuple[Learner[MLP], Fit[Float[Array, " B"]]]:
-    """A step of V towards the expectile of `quality`, Q of the logged actions; also V."""
+    """A step of V, clipped at `least`, towards the expectile of `quality`, Q of the logged actions; also V itself."""
 
     def loss(network: MLP) -> tuple[jax.Array, jax.Array]:
         values = network(observations)[:, 0]
-        return jnp.mean(expectile_loss(quality - values, expectile)), values
+        fitted = values if least is None else jnp.maximum(values, least)
+        return jnp.mean(expectile_loss(quality - fitted, expectile)), values
 
     return value.step(optimiser, loss)
 
@@ -171,7 +200,7 @@ class LagrangianState(Protocol):
 
     reward_critic: Tracked[Ensemble]
     cost_critic: Tracked[Ensemble]
-    pid: PIDState
+    pid: PIDState[Array]
     threshold: Float[Array, ""]
 
 
@@ -187,7 +216,7 @@ class Judgement(NamedTuple):
 
     value: Float[Array, ""]
     penalty: Float[Array, ""]
-    pid: PIDState
+    pid: PIDState[Array]
     metrics: Metrics
 
 

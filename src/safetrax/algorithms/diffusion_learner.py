@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from safetrax.algorithms.learners import dropout_seed
+from safetrax.algorithms.learners import ActionBounds, dropout_seed
 from safetrax.data.store import Transitions
 from safetrax.nets.denoiser import Denoiser
 from safetrax.nets.diffusion import NoiseSchedule, draw_noise, sample
+from safetrax.policies.diffusion import Choice, DiffusionActor
 
 
 class Noised(NamedTuple):
@@ -26,6 +27,21 @@ class Noised(NamedTuple):
     actions: Float[Array, "n A"]
     steps: Array
     noise: Float[Array, "n A"]
+
+
+def diffusion_actor(
+    denoiser: Denoiser, schedule: NoiseSchedule, choice: Choice, bounds: ActionBounds, candidates: int
+) -> DiffusionActor:
+    """The deployed policy, with all its noise."""
+    return DiffusionActor(
+        denoiser=denoiser,
+        schedule=schedule,
+        choice=choice,
+        action_low=bounds.low,
+        action_high=bounds.high,
+        noise=jnp.float32(1),
+        candidates=candidates,
+    )
 
 
 def draw_actions(

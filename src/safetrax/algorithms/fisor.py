@@ -13,9 +13,9 @@ from annotated_types import Ge
 from jaxtyping import Array, Float, Key
 
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
-from safetrax.algorithms.critics import fit_critic, fit_value
+from safetrax.algorithms.critics import fit_critic, fit_value, make_critic, make_value
 from safetrax.algorithms.diagnosis import History, lasts
-from safetrax.algorithms.diffusion_learner import regression_loss
+from safetrax.algorithms.diffusion_learner import diffusion_actor, regression_loss
 from safetrax.algorithms.learners import ActionBounds, Learner, Tracked
 from safetrax.algorithms.rewards import per_step_scale
 from safetrax.data.store import TRANSITION_FIELDS, Field, Store, TransitionIndex, Transitions
@@ -188,17 +188,16 @@ class FISOR(Algorithm):
         """Xavier-uniform weights, zero biases."""
         keys = jax.random.split(key, 5)
         observation, action = spec.observation_size, spec.action_size
-        value_sizes, critic_sizes = (observation, *self.hidden, 1), (observation + action, *self.hidden)
         denoiser = Denoiser.make(
             keys[0], observation, action, width=self.width, blocks=self.blocks, dropout_rate=self.dropout
         )
-        adam = optax.adam(self.learning_rate)
+        common = (spec, self.hidden, optax.adam(self.learning_rate))
         return FISORState(
             policy=Tracked.make(denoiser, self._policy_optimiser()),
-            reward_critic=Tracked.make(Ensemble.make(keys[1], critic_sizes, 2, initialiser=xavier_uniform), adam),
-            reward_value=Learner.make(MLP.make(keys[2], value_sizes, initialiser=xavier_uniform), adam),
-            cost_critic=Tracked.make(Ensemble.make(keys[3], critic_sizes, 2, initialiser=xavier_uniform), adam),
-            cost_value=Learner.make(MLP.make(keys[4], value_sizes, initialiser=xavier_uniform), adam),
+            reward_critic=make_critic(keys[1], *common, initialiser=xavier_uniform),
+            reward_value=make_value(keys[2], *common, initialiser=xavier_uniform),
+            cost_critic=make_critic(keys[3], *common, initialiser=xavier_uniform),
+            cost_value=make_value(keys[4], *common, initialiser=xavier_uniform),
             bounds=ActionBounds.of(spec),
         )
 
@@ -211,15 +210,9 @@ class FISOR(Algorithm):
     def actor(self, state: FISORState) -> DiffusionActor:
         """The averaged denoiser and the target critics."""
         safest = self.choice == "safest"
-        return DiffusionActor(
-            denoiser=state.policy.target,
-            schedule=self._noise_schedule(),
-            choice=Safest(state.cost_critic.target) if safest else MostRewarding(state.reward_critic.target),
-            action_low=state.bounds.low,
-            action_high=state.bounds.high,
-            noise=jnp.float32(1),
-            candidates=self.candidates,
-        )
+        choice = Safest(state.cost_critic.target) if safest else MostRewarding(state.reward_critic.target)
+        schedule = self._noise_schedule()
+        return diffusion_actor(state.policy.target, schedule, choice, state.bounds, self.candidates)
 
     def diagnose(self, history: History) -> tuple[str, ...]:
         """Nothing feasible, nothing cloned, or all alike."""

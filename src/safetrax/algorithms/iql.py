@@ -13,7 +13,7 @@ from annotated_types import Lt
 from jaxtyping import Array, Float, Key
 
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
-from safetrax.algorithms.critics import fit_critic, fit_value
+from safetrax.algorithms.critics import fit_critic, fit_value, make_critic, make_value
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import ActionBounds, Learner, Tracked
 from safetrax.algorithms.rewards import ReturnRange, RewardIndex, value_warnings
@@ -119,11 +119,10 @@ class IQL(Algorithm):
         observations, actions = spec.observation_size, spec.action_size
         output = "tanh" if self.squashed_mean else "identity"
         mean = MLP.make(policy_key, (observations, *self.hidden, actions), output=output)
-        critics = Ensemble.make(critic_key, (observations + actions, *self.hidden), 2)
         return IQLState(
             policy=Learner.make(GaussianPolicy(mean, jnp.zeros(actions)), self._policy_optimiser()),
-            critics=Tracked.make(critics, self._optimiser()),
-            value=Learner.make(MLP.make(value_key, (observations, *self.hidden, 1)), self._optimiser()),
+            critics=make_critic(critic_key, spec, self.hidden, optax.adam(self.learning_rate)),
+            value=make_value(value_key, spec, self.hidden, optax.adam(self.learning_rate)),
             bounds=ActionBounds.of(spec),
         )
 
@@ -149,9 +148,6 @@ class IQL(Algorithm):
             )
         return sentences
 
-    def _optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.learning_rate)
-
     def _policy_optimiser(self) -> optax.GradientTransformation:
         return optax.adam(optax.cosine_decay_schedule(self.learning_rate, max(self.updates, 1)))
 
@@ -167,8 +163,10 @@ class IQL(Algorithm):
         quality = state.critics.target.min(batch.observations, batch.actions)
         next_value = state.value.network(batch.next_observations)[:, 0]
         target = bellman_target(scale * batch.rewards, next_value, self.discount, batch.done)
-        value, of_value = fit_value(state.value, self._optimiser(), batch.observations, quality, self.expectile)
-        critics, of_critics = fit_critic(state.critics, self._optimiser(), batch, target)
+        value, of_value = fit_value(
+            state.value, optax.adam(self.learning_rate), batch.observations, quality, self.expectile
+        )
+        critics, of_critics = fit_critic(state.critics, optax.adam(self.learning_rate), batch, target)
         advantage = quality - of_value.extra
         weight = capped_exponential(self.inverse_temperature * advantage, self.weight_cap)
 

@@ -15,12 +15,11 @@ from annotated_types import Ge, Gt, Le
 from jaxtyping import Array, Float, Key
 
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, Variant, keep_state
-from safetrax.algorithms.critics import fit_critic, fit_value
+from safetrax.algorithms.critics import fit_critic, fit_value, make_critic, make_value
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import ActionBounds, Fit, Learner, Tracked
 from safetrax.data.store import TRANSITION_FIELDS, Store, TransitionIndex, Transitions
 from safetrax.data.trajectories import Trajectories
-from safetrax.losses.expectile import expectile_loss
 from safetrax.losses.latent import kl_to_standard_normal, weighted_cvae_loss
 from safetrax.losses.td import bellman_target
 from safetrax.losses.weights import capped_exponential, effective_share
@@ -163,16 +162,14 @@ class LSPC(Algorithm):
     def init(self, key: Key[Array, ""], spec: Spec) -> LSPCState:
         """PyTorch's default initialisation, as in the reference code."""
         keys = jax.random.split(key, 6)
-        observation, action = spec.observation_size, spec.action_size
-        value_sizes, critic_sizes = (observation, *self.hidden, 1), (observation + action, *self.hidden)
-        critic = self._critic_optimiser()
+        observation, action, adam = spec.observation_size, spec.action_size, optax.adam(self.critic_learning_rate)
         cvae = CVAE.make(keys[4], observation, action, self.cvae_hidden, self.latent)
         encoder = LatentEncoder.make(keys[5], observation, self.hidden, self.latent)
         return LSPCState(
-            reward_critic=Tracked.make(Ensemble.make(keys[0], critic_sizes, 2), critic),
-            reward_value=Learner.make(MLP.make(keys[1], value_sizes), critic),
-            cost_critic=Tracked.make(Ensemble.make(keys[2], critic_sizes, 2), critic),
-            cost_value=Learner.make(MLP.make(keys[3], value_sizes), critic),
+            reward_critic=make_critic(keys[0], spec, self.hidden, adam),
+            reward_value=make_value(keys[1], spec, self.hidden, adam),
+            cost_critic=make_critic(keys[2], spec, self.hidden, adam),
+            cost_value=make_value(keys[3], spec, self.hidden, adam),
             cvae=Learner.make(cvae, optax.adam(self.cvae_learning_rate)),
             encoder=Learner.make(encoder, optax.adam(self.policy_learning_rate)),
             bounds=ActionBounds.of(spec),
@@ -249,7 +246,11 @@ class LSPC(Algorithm):
 
     def _learn(self, state: LSPCState, batch: Transitions, key: Key[Array, ""]) -> tuple[LSPCState, Metrics]:
         cvae_key, encoder_key = jax.random.split(key)
-        observations, following, adam = batch.observations, batch.next_observations, self._critic_optimiser()
+        observations, following, adam = (
+            batch.observations,
+            batch.next_observations,
+            optax.adam(self.critic_learning_rate),
+        )
 
         reward_q = state.reward_critic.target.min(observations, batch.actions)
         next_reward = state.reward_value.network(following)[:, 0]
@@ -261,7 +262,8 @@ class LSPC(Algorithm):
         cost_q = jax.nn.relu(state.cost_critic.target.max(observations, batch.actions))
         next_cost = jax.nn.relu(state.cost_value.network(following)[:, 0])
         cost_target = bellman_target(batch.costs, next_cost, self.discount, batch.done)
-        cost_value, of_cost_value = self._fit_cost_value(state.cost_value, batch, cost_q)
+        least = 0.0 if self.clip_stops_gradient else None
+        cost_value, of_cost_value = fit_value(state.cost_value, adam, observations, cost_q, 1 - self.expectile, least)
         cost_critic, of_cost_critic = fit_critic(state.cost_critic, adam, batch, cost_target)
         cost_v = jax.nn.relu(of_cost_value.extra)
 
@@ -310,18 +312,6 @@ class LSPC(Algorithm):
             bounds=state.bounds,
         ), metrics
 
-    def _fit_cost_value(
-        self, learner: Learner[MLP], batch: Transitions, quality: Float[Array, " B"]
-    ) -> tuple[Learner[MLP], Fit[Float[Array, " B"]]]:
-        """Eq. 41. Also gives the values before the step, not clipped."""
-
-        def loss(network: MLP) -> tuple[jax.Array, jax.Array]:
-            values = network(batch.observations)[:, 0]
-            fitted = jax.nn.relu(values) if self.clip_stops_gradient else values
-            return jnp.mean(expectile_loss(fitted - quality, self.expectile)), values
-
-        return learner.step(self._critic_optimiser(), loss)
-
     def _fit_cvae(
         self, learner: Learner[CVAE], batch: Transitions, weight: Float[Array, " B"], key: Key[Array, ""]
     ) -> tuple[Learner[CVAE], Fit[None]]:
@@ -360,6 +350,3 @@ class LSPC(Algorithm):
         decoded = decoder(batch.observations, jnp.zeros((weight.shape[0], self.latent)))
         spread = jnp.sum(share * jnp.square(batch.actions - mean))
         return jnp.sqrt(jnp.sum(share * jnp.square(decoded - mean)) / jnp.maximum(spread, _SMALLEST))
-
-    def _critic_optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.critic_learning_rate)

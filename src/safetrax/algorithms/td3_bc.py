@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array, Float, Int32, Key
 
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
-from safetrax.algorithms.critics import fit_critic
+from safetrax.algorithms.critics import fit_critic, make_critic
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import ActionBounds, Tracked, policy_network
 from safetrax.algorithms.rewards import RewardIndex, value_warnings
@@ -113,11 +113,10 @@ class TD3BC(Algorithm):
         """PyTorch's default weights."""
         policy_key, critic_key = jax.random.split(key)
         policy = policy_network(policy_key, spec, self.hidden, dropout=0.0, initialiser=kaiming_uniform)
-        critics = Ensemble.make(critic_key, (spec.observation_size + spec.action_size, *self.hidden), 2)
         zero = jnp.zeros(())
         return TD3BCState(
-            policy=Tracked.make(policy, self._optimiser()),
-            critics=Tracked.make(critics, self._optimiser()),
+            policy=Tracked.make(policy, optax.adam(self.learning_rate)),
+            critics=make_critic(critic_key, spec, self.hidden, optax.adam(self.learning_rate)),
             count=jnp.zeros((), jnp.int32),
             report=PolicyReport(zero, zero, zero, zero),
             bounds=ActionBounds.of(spec),
@@ -155,16 +154,13 @@ class TD3BC(Algorithm):
         distance = jnp.mean(jnp.square(actions - batch.actions))
         return distance - weight * jnp.mean(values), (weight, distance)
 
-    def _optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.learning_rate)
-
     def _update(
         self, state: TD3BCState, store: Store, index: RewardIndex, key: Key[Array, ""]
     ) -> tuple[TD3BCState, Metrics]:
         draw_key, noise_key = jax.random.split(key)
         batch = store.transitions(index.transitions.sample(draw_key, self.batch_size))
         target = self._target(state, batch, noise_key)
-        critics, fit = fit_critic(state.critics, self._optimiser(), batch, target, summed_errors)
+        critics, fit = fit_critic(state.critics, optax.adam(self.learning_rate), batch, target, summed_errors)
         count = state.count + 1
         # runs that are vmapped make the policy step in every update and choose: a condition becomes a selection
         policy, critics, report = jax.lax.cond(
@@ -198,6 +194,8 @@ class TD3BC(Algorithm):
         self, policy: Tracked[MLP], critics: Tracked[Ensemble], batch: Transitions
     ) -> tuple[Tracked[MLP], Tracked[Ensemble], PolicyReport]:
         critic = critics.network.members[0]
-        policy, fit = policy.step(self._optimiser(), lambda network: self.policy_loss(network, critic, batch))
+        policy, fit = policy.step(
+            optax.adam(self.learning_rate), lambda network: self.policy_loss(network, critic, batch)
+        )
         report = PolicyReport(fit.loss, fit.gradient, *fit.extra)
         return policy.follow(self.target_rate), critics.follow(self.target_rate), report

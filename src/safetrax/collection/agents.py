@@ -14,14 +14,17 @@ from typing_extensions import override
 
 import safetrax.collection.ppo as ppo
 from safetrax.catalogue import Task
-from safetrax.collection.lagrangian import Multiplier
 from safetrax.collection.recorder import Episode, EpisodeMaker, Keep, Recorded, Tally, episode_seed, record
 from safetrax.envs.lockstep import Start
 from safetrax.envs.pool import GROUPS, EnvPool
 from safetrax.errors import RunError
+from safetrax.losses.lagrange import PIDState, pid_multiplier
+from safetrax.losses.policy_gradient import advantage_estimates
 from safetrax.policies.batched import Feed
 
 _PADDING = 4096  # rows; so that few shapes are compiled
+# FSRL's 0.05, 0.005 and 0.1 for limits that go up to 80, here for costs that are divided by the loosest limit
+_GAINS = (4.0, 0.4, 8.0)
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ class SweepingAgents(EpisodeMaker):
         keys = jax.random.split(jax.random.key(seed), self._owners)
         sizes = task.observation_size, task.action_size
         self._agents = jax.vmap(lambda key: ppo.Agent.make(key, *sizes, settings))(keys)
-        self._multipliers = [Multiplier() for _ in sweeps]
+        self._controllers = [PIDState(0.0, 0.0) for _ in sweeps]  # of each agent's multiplier
+        self._multipliers = [0.0 for _ in sweeps]
         self._counters = np.zeros(GROUPS, np.int64)  # episodes begun by each group
         self._return_scales = np.ones((2, self._owners))  # of reward and cost, for the value networks
         self._iteration, self._made = 0, 0
@@ -118,7 +122,9 @@ class SweepingAgents(EpisodeMaker):
         return {
             "counters": self._counters.copy(),
             "return_scales": self._return_scales.copy(),
-            "multipliers": np.array([(m.integral, m.previous, m.value) for m in self._multipliers]),
+            "multipliers": np.array(
+                [(c.integral, c.error, m) for c, m in zip(self._controllers, self._multipliers, strict=True)]
+            ),
             **{f"agents.{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)},
         }
 
@@ -126,7 +132,9 @@ class SweepingAgents(EpisodeMaker):
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         self._counters = arrays["counters"].copy()
         self._return_scales = arrays["return_scales"].copy()
-        self._multipliers = [Multiplier(*row) for row in arrays["multipliers"].tolist()]
+        rows = arrays["multipliers"].tolist()
+        self._controllers = [PIDState(error, integral) for integral, error, _ in rows]
+        self._multipliers = [multiplier for *_, multiplier in rows]
         old, structure = jax.tree.flatten(self._agents)
         leaves = [jnp.asarray(arrays[f"agents.{i}"]) for i in range(len(old))]
         self._agents = jax.tree.unflatten(structure, leaves)
@@ -150,7 +158,9 @@ class SweepingAgents(EpisodeMaker):
         for owner, (sweep, mine) in enumerate(zip(self._sweeps, owned, strict=True)):
             mean = float(np.mean([each.episode.cost for each in mine]))
             loosest = max(sweep.start, sweep.end) or 1.0
-            self._multipliers[owner] = self._multipliers[owner].after(mean / loosest, sweep.limit(progress) / loosest)
+            excess = mean / loosest - sweep.limit(progress) / loosest
+            controller, multiplier = pid_multiplier(self._controllers[owner], excess, _GAINS)
+            self._controllers[owner], self._multipliers[owner] = controller, multiplier
         observations = _pad([np.concatenate([each.episode.observations for each in mine]) for mine in owned])
         if self._iteration == 0:  # else the first actions' scale would be that of nothing
             self._agents = ppo.rescale(self._agents, observations)
@@ -160,7 +170,7 @@ class SweepingAgents(EpisodeMaker):
             rows = min(len(part[0]) for part in parts)
             batch = ppo.Batch(*(jnp.asarray(_pad(columns)) for columns in zip(*parts, strict=True)))
             self._agents = ppo.improve(self._agents, batch, jnp.asarray(self._order(rows)), self._settings)
-        if not np.isfinite(np.asarray(self._agents.learner.log_std)).all():
+        if not np.isfinite(np.asarray(self._agents.learner.network.log_std)).all():
             raise RunError("the agents' training has diverged; collect with another seed or a lower learning rate.")
         self._agents = ppo.rescale(self._agents, observations)
 
@@ -181,7 +191,7 @@ class SweepingAgents(EpisodeMaker):
             for i, episode in enumerate(episodes):
                 signal[i, : lengths[i]] = getattr(episode, name)
                 value[i, : lengths[i] + 1] = values[kind, starts[i] : starts[i + 1]] * scale
-            own = ppo.advantage_estimates(
+            own = advantage_estimates(
                 signal, value, lengths, terminated, self._settings.discount, self._settings.trace
             )
             returns = (own + value[:, :-1])[inside]
@@ -192,7 +202,7 @@ class SweepingAgents(EpisodeMaker):
             targets.append(returns / new)
             own = own[inside]
             advantages.append((own - own.mean()) / (own.std() + 1e-6))
-        multiplier = self._multipliers[owner].value
+        multiplier = self._multipliers[owner]
         total = (advantages[0] - multiplier * advantages[1]) / (1 + multiplier)
         return (
             np.concatenate([e.observations[:-1] for e in episodes]),

@@ -1,13 +1,18 @@
-"""A Lagrange multiplier under proportional, integral and derivative control."""
+"""Lagrange multipliers: one under proportional, integral and derivative control, one by gradient ascent."""
 
 from __future__ import annotations
+
+from typing import Generic, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+S = TypeVar("S", Array, float)
+LOG_BOUND = 5.0  # of the logarithm of a weight that ascends
 
-class PIDState(eqx.Module):
+
+class PIDState(eqx.Module, Generic[S]):
     """What the controller remembers.
 
     Attributes:
@@ -15,18 +20,16 @@ class PIDState(eqx.Module):
         integral: running sum of e, never below 0.
     """
 
-    error: Float[Array, ""]
-    integral: Float[Array, ""]
+    error: S
+    integral: S
 
     @staticmethod
-    def start() -> PIDState:
+    def start() -> PIDState[Array]:
         """Nothing seen yet: both are 0."""
         return PIDState(jnp.zeros(()), jnp.zeros(()))
 
 
-def pid_multiplier(
-    state: PIDState, error: Float[Array, ""], gains: tuple[float, float, float]
-) -> tuple[PIDState, Float[Array, ""]]:
+def pid_multiplier(state: PIDState[S], error: S, gains: tuple[float, float, float]) -> tuple[PIDState[S], S]:
     """The controller after one more error, and the multiplier K_P (e)+ + K_I I + K_D (e - e_old)+, at least 0.
 
     Stooke et al., 2020 (arXiv:2007.03964), Algorithm 2, as OSRL codes it: the proportional term too is cut at 0.
@@ -34,15 +37,32 @@ def pid_multiplier(
     multiplier from above: under a lasting error e it grows by K_I e per update.
 
     Args:
-        state: the controller before.
+        state: the controller before; of arrays, or of floats in double precision.
         error: e, the mean cost value minus its threshold; positive where the limit is violated.
         gains: K_P, K_I, K_D, each at least 0.
     """
     proportional_gain, integral_gain, derivative_gain = gains
-    integral = jnp.maximum(state.integral + error, 0.0)
+    integral = _positive(state.integral + error)
     multiplier = (
-        proportional_gain * jnp.maximum(error, 0.0)
+        proportional_gain * _positive(error)
         + integral_gain * integral
-        + derivative_gain * jnp.maximum(error - state.error, 0.0)
+        + derivative_gain * _positive(error - state.error)
     )
     return PIDState(error, integral), multiplier
+
+
+def _positive(x: S) -> S:
+    """max(x, 0), of arrays and of floats."""
+    return 0.5 * (x + abs(x))
+
+
+def ascended(log_weight: Float[Array, ""], excess: Float[Array, ""], learning_rate: float) -> Float[Array, ""]:
+    """clip(log alpha + rate alpha e, -5, 5): plain gradient ascent on a dual variable's logarithm (BEAR, CPQ).
+
+    Args:
+        log_weight: log alpha before.
+        excess: e, by how much the constraint is violated.
+        learning_rate: the step size.
+    """
+    moved = log_weight + learning_rate * jnp.exp(log_weight) * excess
+    return jnp.clip(moved, -LOG_BOUND, LOG_BOUND)
