@@ -22,9 +22,7 @@ from safetrax.cli.train import _resumed
 from safetrax.collection.buffer import Buffer
 from safetrax.collection.episodes import Episode
 from safetrax.collection.state import load_state, save_state
-from safetrax.data.download.contents import fault_of
-from safetrax.data.download.part import Origin, Part
-from safetrax.data.download.records import new_record, read_record, write_record
+from safetrax.data.download import fault_of, new_record, read_record, write_record
 from safetrax.errors import SafeTraXError
 from safetrax.evaluation.episodes import EpisodeRow, read_episodes, write_episodes
 from safetrax.grid.folder import BenchmarkFolder, State
@@ -179,9 +177,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     buffer.add([Episode(np.zeros((4, 3), np.float32), zeros, zeros[:, 0], zeros[:, 0], False, 0, 0)])
     save_state(folder / "state.unfinished", iteration=1, buffer=buffer, source={"x": zeros}, signature=SIGNATURE)
     write_record(folder / "log.hdf5", new_record("0" * 64, 5, "http://host/log.hdf5"))
-    (folder / "log.hdf5.part").write_bytes(b"x")
-    Part(folder / "log.hdf5").restart(Origin("http://host", '"tag"', "", 5))
-    (folder / "log.hdf5.part").write_bytes(b"x")
     return folder
 
 
@@ -212,7 +207,6 @@ TARGETS = {
     "result": Target("result.parquet", PARQUET, read_result),
     "collection": Target("state.unfinished", TENSORS, lambda path: load_state(path, Buffer(4, 0), SIGNATURE)),
     "record": Target("log.hdf5.sha256.json", JSON, lambda path: read_record(path.with_name("log.hdf5"))),
-    "origin": Target("log.hdf5.part.json", JSON, lambda path: Part(path.with_name("log.hdf5")).origin()),
 }
 
 

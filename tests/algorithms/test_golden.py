@@ -22,7 +22,7 @@ from safetrax.algorithms.learners import Learner, Tracked
 from safetrax.algorithms.lspc import LSPC, LSPCState
 from safetrax.algorithms.policies import ActionBounds
 from safetrax.algorithms.trac import TraC, TraCState
-from safetrax.data.readers import load
+from safetrax.data.loading import load
 from safetrax.data.store import TRANSITION_FIELDS, SegmentBatch, SegmentIndex, Store
 from safetrax.data.trajectories import Trajectories
 from safetrax.nets.cvae import CVAE, Decoder

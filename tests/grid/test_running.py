@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import safetrax as st
-from safetrax.cli.benchmark import duration, parse_settings
+from safetrax.cli.benchmark import parse_settings
 from safetrax.cli.main import main
 from safetrax.errors import ConfigError
 from safetrax.grid.folder import BenchmarkFolder
@@ -173,14 +173,6 @@ def test_settings_on_the_command_line():
     for word in ("trac", "trac.updates", "updates=3", "trac.=3", "trac.updates="):
         with pytest.raises(ConfigError, match="write ALGORITHM"):
             parse_settings([word])
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (3500, "58 min"), (3600, "1 h 00 min"), (11_100, "3 h 05 min")],
-)
-def test_durations(seconds, text):
-    assert duration(seconds) == text
 
 
 def test_faults_before_anything_is_written(data, tmp_path, capsys):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import sys
 import time
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -18,6 +18,7 @@ from safetrax.cli.parsing import parse
 from safetrax.cli.plain import plain_table
 from safetrax.errors import ConfigError
 from safetrax.files import exact
+from safetrax.progress import Display, duration
 
 if TYPE_CHECKING:
     from safetrax.grid.folder import BenchmarkFolder
@@ -167,17 +168,18 @@ def _run(options: BenchmarkOptions) -> int:
     with BenchmarkFolder(Path(options.out)).locked():
         folder = BenchmarkFolder.make(options.out, jobs)
         todo = _todo(folder, jobs, options.retry)
-        screen = _Screen(folder, len(places))
-        if todo and options.executor == "ray":
-            from safetrax.grid.ray import run_on_ray
+        if todo:
+            with _shown(folder, len(places), len(jobs)) as refresh:
+                if options.executor == "ray":
+                    from safetrax.grid.ray import run_on_ray
 
-            run_on_ray(
-                folder, todo, needs, address=options.ray_address, workers=options.workers, report=screen.refresh
-            )
-        elif todo:
-            from safetrax.grid.local import run_locally
+                    run_on_ray(
+                        folder, todo, needs, address=options.ray_address, workers=options.workers, report=refresh
+                    )
+                else:
+                    from safetrax.grid.local import run_locally
 
-            run_locally(folder, todo, places, report=screen.refresh)
+                    run_locally(folder, todo, places, report=refresh)
     return _close(folder, jobs)
 
 
@@ -228,30 +230,27 @@ def _todo(folder: BenchmarkFolder, jobs: Sequence[Job], retry: bool) -> list[Job
     return todo
 
 
-class _Screen:
-    """A line about all jobs: kept fresh in a terminal, now and then elsewhere."""
+@contextlib.contextmanager
+def _shown(folder: BenchmarkFolder, lanes: int, jobs: int) -> Iterator[Callable[[], None]]:
+    """Yield a function that shows how far all jobs are, if the last time is long enough ago."""
+    from safetrax.grid.status import status
 
-    def __init__(self, folder: BenchmarkFolder, lanes: int) -> None:
-        self._folder, self._lanes = folder, lanes
-        self._terminal = sys.stderr.isatty()
-        self._seconds = 2.0 if self._terminal else _LINES_SECONDS
-        self._last = 0.0
+    reporter = Display("benchmark", "jobs", seconds=0.0)
+    seconds = 2.0 if reporter.live else _LINES_SECONDS
+    last = 0.0
 
-    def refresh(self) -> None:
-        """Say it, if the last time is long enough ago."""
-        from safetrax.grid.status import status
+    def refresh() -> None:
+        nonlocal last
+        if time.monotonic() - last >= seconds:
+            last = time.monotonic()
+            found = status(folder, lanes=lanes)
+            reporter.advance(_line(found), found.count().get("done", 0))
 
-        now = time.monotonic()
-        if now - self._last < self._seconds:
-            return
-        self._last = now
-        line = _line(status(self._folder, lanes=self._lanes))
-        print(
-            f"\r{line}\033[K" if self._terminal else line,
-            end="" if self._terminal else "\n",
-            file=sys.stderr,
-            flush=True,
-        )
+    reporter.start(jobs)
+    try:
+        yield refresh
+    finally:
+        reporter.stop()
 
 
 def _line(status: Status) -> str:
@@ -270,22 +269,12 @@ def _left(status: Status) -> str:
     return f"{duration(status.seconds_left)} left" if status.seconds_left else ""
 
 
-def duration(seconds: float) -> str:
-    """For instance `3 h 05 min`, `12 min` or `40 s`."""
-    minutes, hours = round(seconds / 60), int(seconds // 3600)
-    if seconds >= 3570:
-        return f"{minutes // 60} h {minutes % 60:02d} min"
-    return f"{minutes} min" if seconds >= 90 and not hours else f"{seconds:.0f} s"
-
-
 def _close(folder: BenchmarkFolder, jobs: Sequence[Job]) -> int:
     """The last words: a table of the results, what failed, and the exit code."""
     from safetrax.cli.tables import NOTE, results_table
     from safetrax.evaluation.statistics import last_steps
     from safetrax.grid.results import all_rows, read_result
 
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
     states = {state.job.name: state for state in folder.states()}
     done = [job for job in jobs if states[job.name].name == "done"]
     results = [read_result(folder.results_file(job.name)) for job in done]

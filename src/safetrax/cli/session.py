@@ -15,7 +15,7 @@ from safetrax.cli.options import TrainOptions
 from safetrax.cli.tables import NOTE, results_table
 from safetrax.data import Trajectories, load
 from safetrax.data.filters import Filter, filter_steps
-from safetrax.data.readers import absolute_source
+from safetrax.data.loading import absolute_source
 from safetrax.errors import SafeTraXError, SimulatorError
 from safetrax.evaluation.episodes import EpisodeRow, read_episodes
 from safetrax.training.folder import RunFolder

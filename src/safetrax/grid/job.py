@@ -12,7 +12,7 @@ from safetrax.errors import SafeTraXError, SafeTraXWarning
 from safetrax.grid.folder import BenchmarkFolder, State
 from safetrax.grid.grid import Job, algorithm_of
 from safetrax.grid.results import JobResult, labelled, write_result
-from safetrax.training.progress import Reporter
+from safetrax.progress import Reporter
 
 _BEAT_SECONDS = 3.0
 

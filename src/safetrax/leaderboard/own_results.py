@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from safetrax.catalogue import SUITES, Task, get_task
-from safetrax.data.download.records import read_record
-from safetrax.data.places import dataset_path
+from safetrax.data.download import dataset_path, read_record
 from safetrax.errors import DataError, RunError, SafeTraXError
 from safetrax.evaluation.episodes import EpisodeRow, RunKey, read_episodes
 from safetrax.evaluation.scores import is_safe

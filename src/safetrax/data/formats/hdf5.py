@@ -38,10 +38,10 @@ from safetrax.data.formats.keys import (
     find_keys,
     keyed_arrays,
 )
-from safetrax.data.formats.meter import Meter
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 from safetrax.files import atomic_path
+from safetrax.progress import Meter
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer

@@ -21,9 +21,9 @@ from safetrax.catalogue import get_task
 from safetrax.data.formats.found import Found, empty_matrix, naming, package, parsing
 from safetrax.data.formats.hdf5 import all_arrays, check_stored, open_hdf5
 from safetrax.data.formats.keys import check_unpacked
-from safetrax.data.formats.meter import Meter
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError, DataError, RunError, TaskError
+from safetrax.progress import Meter
 
 PREFIX = "minari:"
 """What the name of a data set in Minari's local folder begins with, for `load`."""

@@ -41,10 +41,10 @@ from safetrax.data.formats.keys import (
     find_keys,
     keyed_arrays,
 )
-from safetrax.data.formats.meter import Meter
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 from safetrax.files import atomic_path
+from safetrax.progress import Meter
 
 _BLOCK_BYTES = 4 * 2**20
 # what zipfile, zlib and numpy's parser of headers raise about damaged bytes, besides OSError

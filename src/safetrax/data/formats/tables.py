@@ -21,11 +21,11 @@ from safetrax.data.columns import Values
 from safetrax.data.formats.found import NAMES, Found, feature_names, first_bytes, naming, package, parsing, what_is_it
 from safetrax.data.formats.keys import BOX, check_unpacked
 from safetrax.data.formats.layout import find_layout, numbered
-from safetrax.data.formats.meter import Meter
 from safetrax.data.formats.sheet import PLACE, Sheet
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 from safetrax.files import atomic_path
+from safetrax.progress import Meter
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,12 +19,12 @@ from safetrax.data.demo_data import DEMO, DEMO_FILE, demo_path
 from safetrax.data.formats.found import Found, first_bytes, naming, what_is_it
 from safetrax.data.formats.hdf5 import read_hdf5
 from safetrax.data.formats.keys import wanted_fields
-from safetrax.data.formats.meter import Meter
 from safetrax.data.formats.minari import PREFIX, is_minari, minari_files, minari_folder, read_minari
 from safetrax.data.formats.npz import read_npz
 from safetrax.data.formats.tables import CSV_SUFFIXES, read_sidecar, read_tables, table_files
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError, TaskError
+from safetrax.progress import Meter
 
 _SUFFIXES = {
     ".hdf5": "HDF5",
@@ -203,7 +203,7 @@ def _task_named(text: str) -> Task | None:
 
 
 def _downloaded(task: Task) -> Path:
-    from safetrax.data.places import dataset_folder, find_dataset
+    from safetrax.data.download import dataset_folder, find_dataset
 
     path = find_dataset(task)
     if path is None:
