@@ -483,5 +483,11 @@ def _fault(error: Exception) -> tuple[str, bool]:
         words = " ".join(f"answered {answer.status_code} {answer.reason_phrase}".split())
         return words, answer.status_code not in _TRY_AGAIN
     words = re.sub(r"^\[Errno -?\d+\] ", "", " ".join(str(error).split())) or type(error).__name__
-    lost = type(error).__name__ in ("ConnectError", "ConnectTimeout", "InvalidURL", "UnsupportedProtocol")
+    lost = type(error).__name__ in (
+        "ConnectError",
+        "ConnectTimeout",
+        "InvalidURL",
+        "TooManyRedirects",
+        "UnsupportedProtocol",
+    )
     return f"{'cannot be reached' if lost else 'broke off'} ({words})", lost
