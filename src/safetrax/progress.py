@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from safetrax.errors import printable
@@ -57,7 +56,7 @@ class Display(Reporter):
             *texts,
             TimeElapsedColumn(),  # runs while the program compiles, which may take minutes
             TextColumn("{task.fields[words]}", style="dim", markup=False),
-            console=Console(file=file),
+            console=Console(file=file, force_jupyter=False),
             get_time=time.monotonic,
             disable=not file.isatty(),
             transient=transient,
@@ -179,9 +178,7 @@ class Meter:
     def __enter__(self) -> Meter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._bar is not None:
             self._bar.stop()
 

@@ -433,8 +433,14 @@ def test_a_hub_that_lies_is_refused(refused, hub, tmp_path):
 def test_what_has_come_of_another_version_is_dropped(get, hub, tmp_path):
     (tmp_path / f"{NAME}.0123456789abcdef.part").write_bytes(OTHER[:HALF])
     (tmp_path / f"{NAME}.part").write_bytes(OTHER[:HALF])
-    check_done(get(urls=[HUB]))
+    mine = [tmp_path / f"{NAME}.my.part", tmp_path / f"my {NAME}.part", tmp_path / f"{NAME}.spare_part"]
+    for path in mine:
+        path.touch()
+    target = get(urls=[HUB])
     assert hub.ranges() == [None]
+    for path in mine:
+        path.unlink()
+    check_done(target)
 
 
 @pytest.mark.parametrize("there", [BODY, BODY + b"\0" * 9])

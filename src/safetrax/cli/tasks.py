@@ -15,7 +15,7 @@ from safetrax.cli.ask import ask_suites
 from safetrax.cli.console import say
 from safetrax.cli.parsing import parse
 from safetrax.cli.plain import plain_table
-from safetrax.data.download import FOLDER_VARIABLE, dataset_folder, dataset_path, fault_of, find_dataset
+from safetrax.data.download import FOLDER_VARIABLE, dataset_folder, dataset_path, fault_of, find_dataset, unfinished
 from safetrax.progress import size_text
 
 _PROG = "safetrax tasks"
@@ -66,5 +66,4 @@ def _data(task: Task) -> Text:
     if path.exists():
         whole = not fault_of(path)
         return Text(size_text(path.stat().st_size), style="green") if whole else Text("damaged", style="red")
-    begun = any(path.parent.glob(f"{path.name}.*part"))
-    return Text("part", style="yellow") if begun else Text("no", style="dim")
+    return Text("part", style="yellow") if unfinished(path) else Text("no", style="dim")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import glob
 import hashlib
 import json
 import os
@@ -69,6 +68,12 @@ def find_dataset(task: str | Task, folder: str | os.PathLike[str] | None = None)
     """
     path = dataset_path(task, folder)
     return path if path.is_file() and not fault_of(path) else None
+
+
+def unfinished(path: Path) -> list[Path]:
+    """What interrupted downloads of the file `path` left beside it."""
+    kept = re.compile(re.escape(path.name) + r"(\.[0-9a-f]{16})?\.part")
+    return [part for part in path.parent.glob("*.part") if kept.fullmatch(part.name)]
 
 
 def fault_of(path: Path) -> str:
@@ -295,7 +300,7 @@ class _Job:
 
     def _verify(self) -> Path:
         """Compare what is there with its record; record it if it has none."""
-        self._drop(*self._parts())
+        _drop(*unfinished(self.target))
         known = read_record(self.target)
         try:
             found = new_record(sha256_of(self.target), self.target.stat().st_size, None)
@@ -335,7 +340,7 @@ class _Job:
                 return self._accept(self._fetch(url), url, known)
             except _MirrorError as fault:
                 faults.append(f"{host} {fault}")
-        size = sum(part.stat().st_size for part in self._parts())
+        size = sum(part.stat().st_size for part in unfinished(self.target))
         kept = f" ({size_text(size)} are kept, and it will go on there)" if size else ""
         raise DataError(
             f"{self.task.name} could not be downloaded ({'; '.join(faults)}); try again later{kept}, name another "
@@ -352,7 +357,7 @@ class _Job:
                 "pass --accept-changed to take it as it is now, which may not be what earlier results are from"
             )
         if fault:
-            self._drop(part)
+            _drop(part)
             raise _MirrorError(fault)
         write_record(self.target, found)
         with explain_os_errors(self.target):
@@ -360,7 +365,7 @@ class _Job:
                 os.fsync(file.fileno())
             part.replace(self.target)
             sync_folder(self.target.parent)
-        self._drop(*self._parts())
+        _drop(*unfinished(self.target))
         self.reporter.note(f"downloaded, {found}")
         return self.target
 
@@ -411,7 +416,7 @@ class _Job:
                 reporter.advance("", self.done)
 
         part = self.target.with_name(f"{self.target.name}.{file.etag[:16]}.part")
-        self._drop(*(other for other in self._parts() if other != part))
+        _drop(*(other for other in unfinished(self.target) if other != part))
         with part.open("ab") as out:
             if out.tell() > file.size:
                 out.truncate(0)
@@ -419,7 +424,7 @@ class _Job:
             self._check_space(file.size - done)
             http_get(file.location, out, resume_size=done, expected_size=file.size, tqdm_class=Told)
         if sha256_of(part) != file.etag:
-            self._drop(part)
+            _drop(part)
             raise ConnectionError("it sent other bytes than announced")
         return part
 
@@ -447,7 +452,7 @@ class _Job:
                         out.write(block)
                         self.reporter.advance("", out.tell())
             except BaseException:
-                self._drop(part)
+                _drop(part)
                 raise
         return part
 
@@ -459,14 +464,11 @@ class _Job:
                 "space, or choose another folder."
             )
 
-    def _parts(self) -> list[Path]:
-        """What earlier calls left of it."""
-        return list(self.target.parent.glob(f"{glob.escape(self.target.name)}.*part"))
 
-    def _drop(self, *parts: Path) -> None:
-        for part in parts:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
+def _drop(*parts: Path) -> None:
+    for part in parts:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def _at_endpoint(url: str) -> str:
