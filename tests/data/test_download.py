@@ -477,6 +477,12 @@ def test_a_hub_without_the_file_sends_to_the_next_address(get, hub):
     assert hub.requests == []
 
 
+def test_a_hub_that_sends_nothing_leaves_nothing(refused, hub, tmp_path):
+    hub.default = Answer(status=403)
+    assert "127.0.0.1 answered 403 Forbidden)" in refused(urls=[HUB])
+    assert names(tmp_path) == []
+
+
 def test_what_the_hub_sent_is_dropped_when_another_address_had_it_all(get, hub):
     hub.script = [Answer(limit=HALF)]
     hub.default = Answer(status=403)

@@ -38,6 +38,7 @@ PAUSES = (1.0, 4.0)
 
 _HUB = "https://huggingface.co/"
 _KEYS = ("observations", "actions", "rewards", "costs", "terminals", "timeouts")
+_LOST = ("ConnectError", "ConnectTimeout", "InvalidURL", "TooManyRedirects", "UnsupportedProtocol")  # of httpx
 _TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -340,7 +341,9 @@ class _Job:
                 return self._accept(self._fetch(url), url, known)
             except _MirrorError as fault:
                 faults.append(f"{host} {fault}")
-        size = sum(part.stat().st_size for part in unfinished(self.target))
+        sizes = {part: part.stat().st_size for part in unfinished(self.target)}
+        _drop(*(part for part, size in sizes.items() if not size))
+        size = sum(sizes.values())
         kept = f" ({size_text(size)} are kept, and it will go on there)" if size else ""
         raise DataError(
             f"{self.task.name} could not be downloaded ({'; '.join(faults)}); try again later{kept}, name another "
@@ -485,11 +488,5 @@ def _fault(error: Exception) -> tuple[str, bool]:
         words = " ".join(f"answered {answer.status_code} {answer.reason_phrase}".split())
         return words, answer.status_code not in _TRY_AGAIN
     words = re.sub(r"^\[Errno -?\d+\] ", "", " ".join(str(error).split())) or type(error).__name__
-    lost = type(error).__name__ in (
-        "ConnectError",
-        "ConnectTimeout",
-        "InvalidURL",
-        "TooManyRedirects",
-        "UnsupportedProtocol",
-    )
+    lost = type(error).__name__ in _LOST
     return f"{'cannot be reached' if lost else 'broke off'} ({words})", lost
