@@ -46,7 +46,7 @@ class Answer:
 
 
 class Server(ThreadingHTTPServer):
-    """Answers each request with the next of `script`, then with `default`."""
+    """Answers each request with the next of `script`, then with `default`; HEAD, uncounted, with `head`."""
 
     daemon_threads = True
 
@@ -55,6 +55,7 @@ class Server(ThreadingHTTPServer):
         self.body = body
         self.script: list[Answer] = []
         self.default = Answer()
+        self.head = Answer(status=501)
         self.requests: list[dict[str, str]] = []
         self.paths: list[str] = []
         self.sent = 0
@@ -84,6 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         server = self.server
+        if self.path.startswith("/api/"):  # what the hub's client asks beside files, uncounted
+            return self._headers(404, {"Content-Length": "0"})
         answer = server.script.pop(0) if server.script else server.default
         server.requests.append(dict(self.headers))
         server.paths.append(self.path)
@@ -97,6 +100,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._headers(416, {"Content-Range": f"bytes */{len(body)}", "Content-Length": "0", **answer.headers})
         else:
             self._file(answer, body, start)
+
+    def do_HEAD(self) -> None:
+        answer = self.server.head
+        body = self.server.body if answer.body is None else answer.body
+        self._headers(answer.status, {"ETag": answer.etag, "Content-Length": str(len(body)), **answer.headers})
 
     def _start(self, answer: Answer) -> int:
         wanted, condition = self.headers.get("Range"), self.headers.get("If-Range")

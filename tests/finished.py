@@ -10,7 +10,7 @@ from safetrax.evaluation.episodes import EpisodeRow, write_episodes
 from safetrax.files import write_json
 from safetrax.grid.folder import BenchmarkFolder
 from safetrax.grid.grid import Job
-from safetrax.training.folder import Progress
+from safetrax.training.folder import JobState
 
 
 def finish(
@@ -26,4 +26,4 @@ def finish(
     write_json(place.config_file, {**record, **(config or {})})
     write_episodes(place.episodes_file, rows)
     facts = {"attempts": 1, "seconds": {"training": 10.0, "evaluation": 2.0}, **progress}
-    place.write_progress(Progress("done", **facts))
+    place.write_state(JobState("done", **facts))

@@ -22,9 +22,7 @@ from safetrax.cli.sources import load_sources
 from safetrax.cli.train import _resumed
 from safetrax.collection.buffer import Buffer, load_state, save_state
 from safetrax.collection.recorder import Episode
-from safetrax.data.download.contents import fault_of
-from safetrax.data.download.part import Origin, Part
-from safetrax.data.download.records import new_record, read_record, write_record
+from safetrax.data.download import fault_of, new_record, read_record, write_record
 from safetrax.errors import SafeTraXError
 from safetrax.evaluation.episodes import EpisodeRow, read_episodes, write_episodes
 from safetrax.grid.folder import BenchmarkFolder
@@ -180,9 +178,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     buffer.add([Episode(np.zeros((4, 3), np.float32), zeros, zeros[:, 0], zeros[:, 0], False, 0, 0)])
     save_state(folder / "state.unfinished", iteration=1, buffer=buffer, source={"x": zeros}, signature=SIGNATURE)
     write_record(folder / "log.hdf5", new_record("0" * 64, 5, "http://host/log.hdf5"))
-    (folder / "log.hdf5.part").write_bytes(b"x")
-    Part(folder / "log.hdf5").restart(Origin("http://host", '"tag"', "", 5))
-    (folder / "log.hdf5.part").write_bytes(b"x")
     return folder
 
 
@@ -213,7 +208,6 @@ TARGETS = {
     "a job's config.json": Target(f"grid/runs/{JOB.name}/config.json", JSON, report_on_grid),
     "collection": Target("state.unfinished", TENSORS, lambda path: load_state(path, Buffer(4, 0), SIGNATURE)),
     "record": Target("log.hdf5.sha256.json", JSON, lambda path: read_record(path.with_name("log.hdf5"))),
-    "origin": Target("log.hdf5.part.json", JSON, lambda path: Part(path.with_name("log.hdf5")).origin()),
 }
 
 

@@ -18,7 +18,7 @@ from safetrax.evaluation.statistics import last_steps
 from safetrax.files import atomic_path
 from safetrax.grid.folder import BenchmarkFolder, State
 from safetrax.grid.grid import Job
-from safetrax.training.folder import Progress, RunFolder, promised
+from safetrax.training.folder import JobState, RunFolder, promised
 
 _MOST_NAMED = 3  # settings in a sentence
 
@@ -247,11 +247,11 @@ def read_run(path: str | Path, job: Job | None = None) -> Training:
         TaskError: an episode names an unknown task.
     """
     folder = RunFolder.open(path)
-    config, progress = folder.config(), folder.progress()
+    config, details = folder.config(), folder.state()
     found = read_episodes(folder.episodes_file) if folder.episodes_file.exists() else []
     recorded = config_table(config_table(config.get("record")).get("job"))
     label = str(recorded.get("label", "")) if job is None else job.label
-    return _training(folder.path, folder.episodes_file, config, found, label, progress)
+    return _training(folder.path, folder.episodes_file, config, found, label, details)
 
 
 def read_job(folder: BenchmarkFolder, job: Job) -> Training:
@@ -296,7 +296,7 @@ def _training(
     config: Mapping[str, Any],
     found: Sequence[EpisodeRow],
     label: str = "",
-    progress: Progress | None = None,
+    details: JobState | None = None,
 ) -> Training:
     if label:  # two variants of an ablation may have the same settings, and are two algorithms none the less
         found = [replace(row, algorithm=labelled(row.algorithm, label)) for row in found]
@@ -313,9 +313,9 @@ def _training(
         history=history,
         label=label,
         cost_limits=tuple(map(float, config.get("cost_limits", ()))),
-        seconds=progress.seconds if progress else {},
-        attempts=progress.attempts or None if progress else None,
-        warnings=progress.warnings if progress else (),
+        seconds=details.seconds if details else {},
+        attempts=details.attempts or None if details else None,
+        warnings=details.warnings if details else (),
     )
 
 
@@ -341,7 +341,7 @@ def _promised(training: Training) -> list[tuple[str, float | None, int]]:
 def _unfinished(folder: BenchmarkFolder, states: Sequence[State]) -> Iterator[Caution]:
     """Jobs that are not done, and run folders without a job."""
     whole = f"of {len(states)} jobs of {folder.path}"
-    failed = tuple(f"{state.job.name}: {state.progress.error}" for state in states if state.name == "failed")
+    failed = tuple(f"{state.job.name}: {state.details.error}" for state in states if state.name == "failed")
     if failed:
         yield Caution(f"{len(failed)} {whole} failed, and are missing here.", failed)
     missing = tuple(f"{state.job.name}: {state.name}" for state in states if state.name not in ("done", "failed"))

@@ -21,7 +21,7 @@ from safetrax.algorithms.base import Spec
 from safetrax.algorithms.learners import ActionBounds, Learner, Tracked
 from safetrax.algorithms.lspc import LSPC, LSPCState
 from safetrax.algorithms.trac import TraC, TraCState
-from safetrax.data.readers import load
+from safetrax.data.loading import load
 from safetrax.data.store import TRANSITION_FIELDS, SegmentBatch, SegmentIndex, Store
 from safetrax.data.trajectories import Trajectories
 from safetrax.nets.cvae import CVAE, Decoder

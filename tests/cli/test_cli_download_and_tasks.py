@@ -14,7 +14,7 @@ from conftest import toy_episodes
 from safetrax.cli import ask, download
 from safetrax.cli.main import main
 from safetrax.data import get_task, write_hdf5
-from safetrax.data.places import dataset_path
+from safetrax.data.download import dataset_path
 
 CIRCLE, RUN = get_task("BallCircle").dataset_file, get_task("BallRun").dataset_file
 

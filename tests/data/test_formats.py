@@ -9,7 +9,6 @@ import io
 import json
 import subprocess
 import sys
-import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,14 +21,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from rich.console import Console
 
 from safetrax.data import Trajectories, load, to_pandas, write_hdf5, write_npz, write_parquet
-from safetrax.data.formats.meter import Meter
-from safetrax.data.places import FOLDER_VARIABLE
-from safetrax.data.readers import absolute_source
+from safetrax.data.download import FOLDER_VARIABLE
+from safetrax.data.loading import absolute_source
 from safetrax.data.store import Store
 from safetrax.errors import DataError, RunError
+from safetrax.progress import Meter
 
 NAMES = {"observation_names": ["speed", "gap", "lane 2"], "action_names": ["throttle", "steer"]}
 
@@ -364,26 +362,6 @@ def test_columns_are_for_tables(tmp_path: Path) -> None:
 
 
 # how far it is
-
-
-def test_a_bar_after_some_time_on_a_terminal() -> None:
-    shown = io.StringIO()
-    with Meter("log.hdf5", True, console=Console(file=shown, force_terminal=True, width=100), delay=0) as meter:
-        meter.expect(2_000_000)
-        meter.advance(1_000_000)
-        time.sleep(0.15)
-    assert "reading log.hdf5" in shown.getvalue()
-    assert "1.0/2.0 MB" in shown.getvalue()
-
-
-@pytest.mark.parametrize(("show", "terminal", "delay"), [(False, True, 0), (True, False, 0), (True, True, 60)])
-def test_no_bar(show: bool, terminal: bool, delay: float) -> None:
-    shown = io.StringIO()
-    console = Console(file=shown, force_terminal=terminal)
-    with Meter("log.hdf5", show, console=console, delay=delay) as meter:
-        meter.expect(2)
-        meter.advance(1)
-    assert shown.getvalue() == ""
 
 
 @every_format

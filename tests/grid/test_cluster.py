@@ -60,7 +60,7 @@ def test_a_node_killed_in_the_middle_loses_nothing(jobs, tmp_path):
     def kill_where_it_trains() -> None:
         deadline = time.monotonic() + 200
         while time.monotonic() < deadline:
-            state = folder.state(jobs[0]).progress
+            state = folder.state(jobs[0]).details
             if state.name == "running" and state.updates > 0:
                 worker = int(state.place.split()[1])
                 killed.append(_node_of(worker, nodes))
@@ -80,7 +80,7 @@ def test_a_node_killed_in_the_middle_loses_nothing(jobs, tmp_path):
         assert read_job(folder, job).rows == read_job(local, job).rows
     assert read_job(folder, jobs[0]).attempts == 2
     assert [folder.state(job).name for job in jobs] == ["done", "done", "done", "failed"]
-    assert folder.state(jobs[3]).progress.error == local.state(jobs[3]).progress.error
+    assert folder.state(jobs[3]).details.error == local.state(jobs[3]).details.error
 
 
 def _node_of(worker: int, nodes: list) -> object:

@@ -16,7 +16,7 @@ from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.grid.folder import BenchmarkFolder, State
 from safetrax.grid.grid import Job
 from safetrax.grid.status import status
-from safetrax.training.folder import Progress
+from safetrax.training.folder import JobState
 
 JOB = Job("BallRun-trac", "trac", "", {"updates": 3}, "BallRun", "demo", (10.0, 20.0), (0, 1), 2, 0)
 OTHER = replace(JOB, name="BallRun-bc-all", algorithm="bc-all", settings={})
@@ -47,17 +47,17 @@ def test_a_folder_grows_and_keeps_its_jobs(tmp_path):
 
 def test_the_life_of_a_job(tmp_path):
     folder = BenchmarkFolder.make(tmp_path, [JOB])
-    assert folder.state(JOB) == State(JOB, Progress("waiting"))
+    assert folder.state(JOB) == State(JOB, JobState("waiting"))
     progress = folder.begin(JOB, 100)
     assert (progress.name, progress.attempts, progress.total) == ("running", 1, 100)
-    folder.run_folder(JOB).write_progress(replace(progress, updates=30))
-    assert folder.state(JOB).progress.updates == 30
+    folder.run_folder(JOB).write_state(replace(progress, updates=30))
+    assert folder.state(JOB).details.updates == 30
     folder.fail(JOB, "it\n broke")
-    assert (folder.state(JOB).name, folder.state(JOB).progress.error) == ("failed", "it broke")
+    assert (folder.state(JOB).name, folder.state(JOB).details.error) == ("failed", "it broke")
     assert folder.begin(JOB, 100).attempts == 2
     finish(folder, JOB, ROWS, attempts=2, warnings=("careful",))
     assert folder.state(JOB).name == "done"
-    assert folder.state(JOB).progress.warnings == ("careful",)
+    assert folder.state(JOB).details.warnings == ("careful",)
 
 
 def test_a_job_whose_process_is_gone_has_stopped(tmp_path):
@@ -66,11 +66,11 @@ def test_a_job_whose_process_is_gone_has_stopped(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     host = progress.place.split()[0]
-    place.write_progress(replace(progress, place=f"{host} {process.pid}"))
+    place.write_state(replace(progress, place=f"{host} {process.pid}"))
     assert folder.state(JOB).name == "stopped"
-    place.write_progress(replace(progress, place="elsewhere 1"))
+    place.write_state(replace(progress, place="elsewhere 1"))
     assert folder.state(JOB).name == "running"
-    place.write_progress(replace(progress, place="elsewhere 1", beat=time.time() - 100))
+    place.write_state(replace(progress, place="elsewhere 1", beat=time.time() - 100))
     assert folder.state(JOB).name == "stopped"
     place.result_file.write_text("{")
     assert folder.state(JOB).name == "waiting"
@@ -103,7 +103,7 @@ def test_the_time_left(tmp_path):
     finish(folder, jobs[0], ROWS, seconds={"training": 98.0, "evaluation": 2.0})
     now = time.time()
     progress = replace(folder.begin(jobs[1], 10), started=now - 30, updates=4)  # half as fast again: 45 s
-    folder.run_folder(jobs[1]).write_progress(progress)
+    folder.run_folder(jobs[1]).write_state(progress)
     folder.fail(jobs[2], "broken")
     left = status(folder, lanes=2, now=now)
     # 45 of the one that runs, 100 of job3, 100 of the other algorithm, of which nothing is known; two side by side

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import safetrax as st
-from safetrax.cli.benchmark import duration, parse_settings
+from safetrax.cli.benchmark import parse_settings
 from safetrax.cli.main import main
 from safetrax.errors import ConfigError
 from safetrax.grid.folder import BenchmarkFolder
@@ -93,7 +93,7 @@ def test_a_grid_runs_to_its_end_past_a_failure_and_is_done_then(data, tmp_path, 
     assert states["ReachAvoid-bc-risky"]["state"] == "failed"
     assert states["ReachAvoid-bc-risky"]["attempts"] == 1
     assert main([*words(data, out, *flags), "--retry"]) == 2
-    assert BenchmarkFolder.open(out).states()[1].progress.attempts == 2
+    assert BenchmarkFolder.open(out).states()[1].details.attempts == 2
 
 
 def start(data: Path, out: Path, updates: int) -> subprocess.Popen[bytes]:
@@ -174,14 +174,6 @@ def test_settings_on_the_command_line():
     for word in ("trac", "trac.updates", "updates=3", "trac.=3", "trac.updates="):
         with pytest.raises(ConfigError, match="write ALGORITHM"):
             parse_settings([word])
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (3500, "58 min"), (3600, "1 h 00 min"), (11_100, "3 h 05 min")],
-)
-def test_durations(seconds, text):
-    assert duration(seconds) == text
 
 
 def test_faults_before_anything_is_written(data, tmp_path, capsys):

@@ -13,8 +13,7 @@ import pytest
 from finished import finish
 from safetrax.algorithms import BC, LSPC, Algorithm, TraC
 from safetrax.catalogue import get_task
-from safetrax.data.download.records import new_record, write_record
-from safetrax.data.places import dataset_path
+from safetrax.data.download import dataset_path, new_record, write_record
 from safetrax.errors import ConfigError, DataError, RunError, TaskError
 from safetrax.evaluation.episodes import EpisodeRow, write_episodes
 from safetrax.grid.folder import BenchmarkFolder

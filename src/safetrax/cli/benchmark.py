@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import sys
 import time
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,6 +19,7 @@ from safetrax.cli.parsing import parse
 from safetrax.cli.plain import plain_table
 from safetrax.errors import ConfigError
 from safetrax.files import exact
+from safetrax.progress import Display, duration
 
 if TYPE_CHECKING:
     from safetrax.grid.folder import BenchmarkFolder
@@ -181,17 +182,18 @@ def _run(options: BenchmarkOptions) -> int:
     with BenchmarkFolder(Path(options.out)).locked():
         folder = BenchmarkFolder.make(options.out, jobs)
         todo = _todo(folder, jobs, options.retry)
-        screen = _Screen(folder, len(places))
-        if todo and options.executor == "ray":
-            from safetrax.grid.ray import run_on_ray
+        if todo:
+            with _shown(folder, len(places), len(jobs)) as refresh:
+                if options.executor == "ray":
+                    from safetrax.grid.ray import run_on_ray
 
-            run_on_ray(
-                folder, todo, needs, address=options.ray_address, workers=options.workers, report=screen.refresh
-            )
-        elif todo:
-            from safetrax.grid.local import run_locally
+                    run_on_ray(
+                        folder, todo, needs, address=options.ray_address, workers=options.workers, report=refresh
+                    )
+                else:
+                    from safetrax.grid.local import run_locally
 
-            run_locally(folder, todo, places, report=screen.refresh)
+                    run_locally(folder, todo, places, report=refresh)
     return _close(folder, jobs)
 
 
@@ -240,37 +242,34 @@ def _todo(folder: BenchmarkFolder, jobs: Sequence[Job], retry: bool) -> list[Job
     return todo
 
 
-class _Screen:
-    """A line about all jobs: kept fresh in a terminal, now and then elsewhere."""
+@contextlib.contextmanager
+def _shown(folder: BenchmarkFolder, lanes: int, jobs: int) -> Iterator[Callable[[], None]]:
+    """Yield a function that shows how far all jobs are, if the last time is long enough ago."""
+    from safetrax.grid.status import status
 
-    def __init__(self, folder: BenchmarkFolder, lanes: int) -> None:
-        self._folder, self._lanes = folder, lanes
-        self._terminal = sys.stderr.isatty()
-        self._seconds = 2.0 if self._terminal else _LINES_SECONDS
-        self._last = 0.0
+    reporter = Display("benchmark", "jobs", seconds=0.0)
+    seconds = 2.0 if reporter.live else _LINES_SECONDS
+    last = 0.0
 
-    def refresh(self) -> None:
-        """Say it, if the last time is long enough ago."""
-        from safetrax.grid.status import status
+    def refresh() -> None:
+        nonlocal last
+        if time.monotonic() - last >= seconds:
+            last = time.monotonic()
+            found = status(folder, lanes=lanes)
+            reporter.advance(_line(found), found.count().get("done", 0))
 
-        now = time.monotonic()
-        if now - self._last < self._seconds:
-            return
-        self._last = now
-        line = _line(status(self._folder, lanes=self._lanes))
-        print(
-            f"\r{line}\033[K" if self._terminal else line,
-            end="" if self._terminal else "\n",
-            file=sys.stderr,
-            flush=True,
-        )
+    reporter.start(jobs)
+    try:
+        yield refresh
+    finally:
+        reporter.stop()
 
 
 def _line(status: Status) -> str:
     counts = ", ".join(f"{count} {name}" for name, count in status.count().items())
     running = "; ".join(
-        f"{state.job.name} {state.progress.updates / state.progress.total:.0%}"
-        if state.progress.total
+        f"{state.job.name} {state.details.updates / state.details.total:.0%}"
+        if state.details.total
         else state.job.name
         for state in status.states
         if state.name == "running"
@@ -284,21 +283,11 @@ def _left(status: Status) -> str:
     return f"{duration(status.seconds_left)} left" if status.seconds_left else ""
 
 
-def duration(seconds: float) -> str:
-    """For instance `3 h 05 min`, `12 min` or `40 s`."""
-    minutes, hours = round(seconds / 60), int(seconds // 3600)
-    if seconds >= 3570:
-        return f"{minutes // 60} h {minutes % 60:02d} min"
-    return f"{minutes} min" if seconds >= 90 and not hours else f"{seconds:.0f} s"
-
-
 def _close(folder: BenchmarkFolder, jobs: Sequence[Job]) -> int:
     """The last words: a table of the results, what failed, and the exit code."""
     from safetrax.cli.tables import NOTE, results_table
     from safetrax.runs import read_job
 
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
     states = {state.job.name: state for state in folder.states()}
     done = [job for job in jobs if states[job.name].name == "done"]
     found = {job.name: read_job(folder, job) for job in done}
@@ -310,7 +299,7 @@ def _close(folder: BenchmarkFolder, jobs: Sequence[Job]) -> int:
         say(NOTE)
     failed = [states[job.name] for job in jobs if states[job.name].name == "failed"]
     for state in failed:
-        complain(f"{state.job.name} failed: {state.progress.error}")
+        complain(f"{state.job.name} failed: {state.details.error}")
     say(f"{len(done)} of {len(jobs)} jobs are done; run folders in {folder.path / 'runs'}")
     return 2 if failed else 0
 
@@ -324,7 +313,7 @@ def _status(argv: list[str]) -> int:
     if options.json:
         import json
 
-        jobs = [{"job": state.job.name, **dataclasses.asdict(state.progress)} for state in found.states]
+        jobs = [{"job": state.job.name, **dataclasses.asdict(state.details)} for state in found.states]
         values: Mapping[str, Any] = {
             "jobs": [{**job, "state": job.pop("name")} for job in jobs],
             "counts": found.count(),
@@ -337,14 +326,14 @@ def _status(argv: list[str]) -> int:
         table.add_column(name)
     now = time.time()
     for state in found.states:
-        at, alive = state.progress, state.name in ("running", "stopped")
+        at, alive = state.details, state.name in ("running", "stopped")
         share = f"{at.updates:,} of {at.total:,}" if at.total and state.name != "done" else ""
         since = duration(now - at.started) if at.started and alive else ""
         table.add_row(state.job.name, state.name, share, since, "" if state.name == "done" else at.place)
     say(table)
     for state in found.states:
         if state.name == "failed":
-            say(f"{state.job.name} failed: {state.progress.error}")
+            say(f"{state.job.name} failed: {state.details.error}")
     say(", ".join(filter(None, [*(f"{count} {name}" for name, count in found.count().items()), _left(found)])))
     return 0
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import shlex
-import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import tyro
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from safetrax.cli.console import complain, say
 from safetrax.cli.parsing import parse
 from safetrax.envs.pool import STEP_TIMEOUT
 from safetrax.errors import ConfigError
+from safetrax.progress import Display
 
 if TYPE_CHECKING:
     from safetrax.collection.collecting import Collection, CollectionProgress
@@ -28,7 +25,6 @@ _ABOUT = """Make a data set in DSRL's format: run episodes, keep whole ones, wri
 
 Who acts: agents that learn by PPO-Lagrangian while their cost limits sweep (everywhere but in MetaDrive), MetaDrive's
 rule-based driver, or trained policies (--policy)."""
-_SECONDS = 10.0  # between two lines where there is no terminal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +90,8 @@ def run(argv: list[str]) -> int:
     out = Path(_default_out(options.environment) if options.out is None else options.out)
     from safetrax.collection.collecting import CollectionInterruptedError, collect
 
-    shown = _Bar(options.environment) if sys.stderr.isatty() else _Lines(options.environment)
+    shown = Display(options.environment, "iterations", seconds=10.0)
+    shown.start(None)
     try:
         made = collect(
             options.environment,
@@ -114,7 +111,7 @@ def run(argv: list[str]) -> int:
             workers=options.workers,
             step_timeout=options.step_timeout,
             resume=options.resume,
-            report=shown,
+            report=lambda progress: shown.advance(_words(progress), progress.iteration, progress.iterations),
         )
     except CollectionInterruptedError as stop:
         complain(str(stop))
@@ -158,49 +155,6 @@ def _sum_up(made: Collection) -> None:
     say(f"next      safetrax inspect {shlex.quote(str(made.path))} --figure {shlex.quote(str(made.path.stem))}.png")
 
 
-class _Lines:
-    """A line now and then."""
-
-    def __init__(self, title: str) -> None:
-        self._title, self._last = title, 0.0
-
-    def __call__(self, report: CollectionProgress) -> None:
-        now = time.monotonic()
-        if now - self._last >= _SECONDS or report.iteration == report.iterations:
-            self._last = now
-            print(
-                f"[{self._title}] {report.iteration}/{report.iterations} {_words(report)}",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    def stop(self) -> None:
-        """Nothing to do."""
-
-
-class _Bar:
-    """A bar in a terminal."""
-
-    def __init__(self, title: str) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            TextColumn("[dim]{task.fields[words]}"),
-            console=Console(stderr=True),
-        )
-        self._task = self._bar.add_task(title, total=1, words="")
-        self._bar.start()
-
-    def __call__(self, report: CollectionProgress) -> None:
-        self._bar.update(self._task, total=report.iterations, completed=report.iteration, words=_words(report))
-
-    def stop(self) -> None:
-        """Leave the bar as it is."""
-        self._bar.stop()
-
-
-def _words(report: CollectionProgress) -> str:
-    kept = f"{len(report.buffer.episodes):,} of {report.buffer.offered:,} episodes"
-    return "; ".join([kept, *map(str, report.tallies)])
+def _words(progress: CollectionProgress) -> str:
+    kept = f"{len(progress.buffer.episodes):,} of {progress.buffer.offered:,} episodes"
+    return "; ".join([kept, *map(str, progress.tallies)])

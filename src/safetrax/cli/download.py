@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
 from safetrax.catalogue import Task, get_task, tasks
 from safetrax.cli.console import complain, say
 from safetrax.cli.parsing import parse
-from safetrax.data.download.listener import make_listener
-from safetrax.data.places import dataset_path
+from safetrax.data.download import dataset_path, download
 from safetrax.errors import ConfigError, SafeTraXError
+from safetrax.progress import make_reporter
 
 _PROG = "safetrax download"
 _ABOUT = (
-    "Get DSRL's data sets, or check those that are there. An interrupted download goes on where it stopped when the "
-    "command is given again. The exit code is 2 if a data set is missing in the end."
+    "Get DSRL's data sets, or check those that are there. An interrupted download from the Hugging Face hub goes on "
+    "where it stopped when the command is given again. The exit code is 2 if a data set is missing in the end."
 )
 
 
@@ -54,7 +54,7 @@ def run(argv: list[str]) -> int:
     try:
         done = [task for task in wanted if _download(task, options)]
     except KeyboardInterrupt:
-        say("what has come is kept; the same command goes on there")
+        say("data sets that are whole are kept; the same command goes on there")
         raise
     if done:
         in_place = options.folder is None
@@ -74,8 +74,6 @@ def _wanted(options: DownloadOptions) -> list[Task]:
 
 def _download(task: Task, options: DownloadOptions) -> Path | None:
     """The file; None after a complaint, so that the other tasks have their turn."""
-    from safetrax.data.download import download
-
     try:
         path = download(
             task,
@@ -83,7 +81,7 @@ def _download(task: Task, options: DownloadOptions) -> Path | None:
             urls=None if options.url is None else (options.url,),
             offline=options.offline,
             accept_changed=options.accept_changed,
-            progress=make_listener(Console()),
+            progress=make_reporter(task.name, True, "bytes", file=sys.stdout, seconds=10.0),
         )
     except ConfigError:  # a fault of the flags, which all tasks share
         raise

@@ -14,11 +14,11 @@ from safetrax.cli.console import complain, say
 from safetrax.cli.tables import NOTE, results_table
 from safetrax.data import Trajectories, load
 from safetrax.data.filters import Filter, filter_steps, parse_filters
-from safetrax.data.readers import absolute_source
+from safetrax.data.loading import absolute_source
 from safetrax.errors import SafeTraXError, SimulatorError
 from safetrax.evaluation.episodes import read_episodes
 from safetrax.files import place_of_this_process
-from safetrax.training.folder import Progress, RunFolder
+from safetrax.training.folder import JobState, RunFolder
 from safetrax.training.train import Run, TrainingInterruptedError, train
 
 if TYPE_CHECKING:
@@ -86,10 +86,10 @@ class Session:
 
     def _note(self, folder: RunFolder, began: float, training: float) -> None:
         """How the job ended, as jobs of a grid say it."""
-        now, earlier, total = time.time(), folder.progress(), self.algorithm.total_updates
+        now, earlier, total = time.time(), folder.state(), self.algorithm.total_updates
         spent = time.monotonic() - began
-        folder.write_progress(
-            Progress(
+        folder.write_state(
+            JobState(
                 "done",
                 started=now - spent,
                 beat=now,

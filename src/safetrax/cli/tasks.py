@@ -15,10 +15,8 @@ from safetrax.cli.ask import ask_suites
 from safetrax.cli.console import say
 from safetrax.cli.parsing import parse
 from safetrax.cli.plain import plain_table
-from safetrax.data.download.contents import fault_of
-from safetrax.data.download.listener import size_text
-from safetrax.data.download.part import Part
-from safetrax.data.places import FOLDER_VARIABLE, dataset_folder, dataset_path, find_dataset
+from safetrax.data.download import FOLDER_VARIABLE, dataset_folder, dataset_path, fault_of, find_dataset, unfinished
+from safetrax.progress import size_text
 
 _PROG = "safetrax tasks"
 _ABOUT = "List the tasks of the DSRL benchmark: sizes, cost limits, and what of them is on this machine."
@@ -68,4 +66,4 @@ def _data(task: Task) -> Text:
     if path.exists():
         whole = not fault_of(path)
         return Text(size_text(path.stat().st_size), style="green") if whole else Text("damaged", style="red")
-    return Text("part", style="yellow") if Part(path).size else Text("no", style="dim")
+    return Text("part", style="yellow") if unfinished(path) else Text("no", style="dim")

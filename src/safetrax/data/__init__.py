@@ -5,7 +5,7 @@ from safetrax.data.formats.hdf5 import write_hdf5
 from safetrax.data.formats.minari import to_minari
 from safetrax.data.formats.npz import write_npz
 from safetrax.data.formats.tables import from_pandas, to_pandas, write_parquet
-from safetrax.data.readers import load
+from safetrax.data.loading import load
 from safetrax.data.trajectories import Trajectories
 from safetrax.data.validation import Finding, check, validate
 

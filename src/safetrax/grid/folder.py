@@ -19,7 +19,7 @@ from pathlib import Path
 from safetrax.errors import ConfigError, RunError
 from safetrax.files import explain_os_errors, locked, place_of_this_process, sweep, write_json
 from safetrax.grid.grid import Job
-from safetrax.training.folder import Progress, RunFolder
+from safetrax.training.folder import JobState, RunFolder
 
 _STALE_SECONDS = 60.0  # a running job says so every few seconds
 
@@ -30,16 +30,16 @@ class State:
 
     Attributes:
         job: which.
-        progress: its `name` can also be "waiting", or "stopped": it ran, and nobody has heard of it for a minute.
+        details: its `name` can also be "waiting", or "stopped": it ran, and nobody has heard of it for a minute.
     """
 
     job: Job
-    progress: Progress
+    details: JobState
 
     @property
     def name(self) -> str:
         """In a word."""
-        return self.progress.name
+        return self.details.name
 
 
 @dataclass(frozen=True)
@@ -119,24 +119,24 @@ class BenchmarkFolder:
 
     def state(self, job: Job) -> State:
         """How far one job is."""
-        progress = self.run_folder(job).progress() or Progress("waiting")
-        if progress.name == "running" and not _is_alive(progress):
-            progress = replace(progress, name="stopped")
-        return State(job, progress)
+        details = self.run_folder(job).state() or JobState("waiting")
+        if details.name == "running" and not _is_alive(details):
+            details = replace(details, name="stopped")
+        return State(job, details)
 
-    def begin(self, job: Job, total: int) -> Progress:
+    def begin(self, job: Job, total: int) -> JobState:
         """Note that a job runs now, in this process."""
         now = time.time()
-        attempts = self.state(job).progress.attempts + 1
-        progress = Progress("running", now, now, place_of_this_process(), total=total, attempts=attempts)
-        self.run_folder(job).write_progress(progress)
-        return progress
+        attempts = self.state(job).details.attempts + 1
+        details = JobState("running", now, now, place_of_this_process(), total=total, attempts=attempts)
+        self.run_folder(job).write_state(details)
+        return details
 
     def fail(self, job: Job, error: str) -> None:
         """Note that a job failed."""
-        earlier = self.state(job).progress
+        earlier = self.state(job).details
         failed = replace(earlier, name="failed", beat=time.time(), error=" ".join(error.split()))
-        self.run_folder(job).write_progress(failed)
+        self.run_folder(job).write_state(failed)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -150,9 +150,9 @@ class BenchmarkFolder:
             yield
 
 
-def _is_alive(progress: Progress) -> bool:
+def _is_alive(details: JobState) -> bool:
     """Whether a running job was heard of, or its process is there."""
-    host, _, pid = progress.place.rpartition(" ")
+    host, _, pid = details.place.rpartition(" ")
     if host == socket.gethostname() and pid.isdigit():
         try:
             os.kill(int(pid), 0)
@@ -161,7 +161,7 @@ def _is_alive(progress: Progress) -> bool:
         except PermissionError:
             return True
         return True
-    return time.time() - progress.beat < _STALE_SECONDS
+    return time.time() - details.beat < _STALE_SECONDS
 
 
 def _difference(old: Job, new: Job) -> str:

@@ -15,8 +15,8 @@ from typing import Any
 from safetrax.algorithms import registry
 from safetrax.catalogue import SUITES, Task, get_task, task_of_file, tasks
 from safetrax.data.demo_data import DEMO, DEMO_FILE
+from safetrax.data.download import dataset_path
 from safetrax.data.filters import parse_filters
-from safetrax.data.places import dataset_path
 from safetrax.data.segments import check_cost_limits
 from safetrax.errors import ConfigError, TaskError, nearest
 from safetrax.files import exact

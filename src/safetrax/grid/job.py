@@ -12,8 +12,8 @@ from safetrax.data.trajectories import Trajectories
 from safetrax.errors import SafeTraXError, SafeTraXWarning
 from safetrax.grid.folder import BenchmarkFolder
 from safetrax.grid.grid import Job, algorithm_of
-from safetrax.training.folder import Progress, RunFolder
-from safetrax.training.progress import Reporter
+from safetrax.progress import Reporter
+from safetrax.training.folder import JobState, RunFolder
 
 _BEAT_SECONDS = 3.0
 
@@ -44,9 +44,9 @@ def perform(
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", SafeTraXWarning)
-            progress = _perform(job, folder, workers, data)
+            details = _perform(job, folder, workers, data)
         said = [str(entry.message) for entry in caught if issubclass(entry.category, SafeTraXWarning)]
-        folder.run_folder(job).write_progress(replace(progress, warnings=tuple(dict.fromkeys(said))))
+        folder.run_folder(job).write_state(replace(details, warnings=tuple(dict.fromkeys(said))))
     except TrainingInterruptedError:
         raise KeyboardInterrupt from None
     except SafeTraXError as error:
@@ -59,7 +59,7 @@ def perform(
     return True
 
 
-def _perform(job: Job, folder: BenchmarkFolder, workers: int, data: Trajectories | None) -> Progress:
+def _perform(job: Job, folder: BenchmarkFolder, workers: int, data: Trajectories | None) -> JobState:
     """What is to be said of it in the end."""
     from safetrax.data import load
     from safetrax.training.train import train
@@ -87,7 +87,7 @@ def _perform(job: Job, folder: BenchmarkFolder, workers: int, data: Trajectories
     trained = time.monotonic()
     run.evaluate(job.episodes, workers=workers)
     seconds = {"training": trained - began, "evaluation": time.monotonic() - trained}
-    return replace(beats.progress, name="done", updates=algorithm.total_updates, beat=time.time(), seconds=seconds)
+    return replace(beats.details, name="done", updates=algorithm.total_updates, beat=time.time(), seconds=seconds)
 
 
 @dataclass(eq=False)
@@ -95,13 +95,13 @@ class _Beats(Reporter):
     """Writes down every few seconds how far the training is."""
 
     folder: RunFolder
-    progress: Progress
+    details: JobState
     stage: str = ""
     written: float = 0.0
 
     def advance(self, stage: str, done: int) -> None:
         """Note it."""
-        self.progress = replace(self.progress, updates=done)
+        self.details = replace(self.details, updates=done)
         if stage != self.stage or time.monotonic() - self.written >= _BEAT_SECONDS:
             self.stage = stage
             self.write()
@@ -112,6 +112,6 @@ class _Beats(Reporter):
 
     def write(self) -> None:
         """Write it down."""
-        self.progress = replace(self.progress, beat=time.time())
-        self.folder.write_progress(self.progress)
+        self.details = replace(self.details, beat=time.time())
+        self.folder.write_state(self.details)
         self.written = time.monotonic()

@@ -47,7 +47,7 @@ def status(folder: BenchmarkFolder, *, lanes: int | None = None, now: float | No
     spent: dict[str, list[float]] = {}
     for state in states:
         if state.name == "done":
-            spent.setdefault(state.job.algorithm, []).append(sum(state.progress.seconds.values()))
+            spent.setdefault(state.job.algorithm, []).append(sum(state.details.seconds.values()))
     return Status(states, _seconds_left(states, spent, lanes, now))
 
 
@@ -59,8 +59,8 @@ def _seconds_left(
     running = [state for state in states if state.name == "running"]
     rests = []
     for state in running:
-        share = state.progress.updates / state.progress.total if state.progress.total else 0.0
-        elapsed = now - state.progress.started
+        share = state.details.updates / state.details.total if state.details.total else 0.0
+        elapsed = now - state.details.started
         if share > 0.02:
             rests.append(elapsed * (1 - share) / share)
             known.setdefault(state.job.algorithm, elapsed / share)

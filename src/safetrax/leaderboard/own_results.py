@@ -12,8 +12,7 @@ from typing import Any
 
 from safetrax.algorithms import registry
 from safetrax.catalogue import SUITES, Task, get_task
-from safetrax.data.download.records import read_record
-from safetrax.data.places import dataset_path
+from safetrax.data.download import dataset_path, read_record
 from safetrax.errors import DataError, SafeTraXError
 from safetrax.evaluation.episodes import EpisodeRow, RunKey
 from safetrax.evaluation.scores import is_safe

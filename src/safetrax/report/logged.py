@@ -15,13 +15,12 @@ from jaxtyping import Float
 from safetrax.catalogue import get_task
 from safetrax.data import load
 from safetrax.data.demo_data import DEMO, demo_path
-from safetrax.data.download.records import read_record, sha256_of
+from safetrax.data.download import dataset_path, read_record, sha256_of
 from safetrax.data.formats.damage import naming
 from safetrax.data.formats.hdf5 import read_hdf5
-from safetrax.data.formats.meter import Meter
-from safetrax.data.places import dataset_path
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError, TaskError
+from safetrax.progress import Meter
 from safetrax.runs import Training
 
 MOST_EPISODES = 2000  # drawn of a data set

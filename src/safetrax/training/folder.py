@@ -63,7 +63,7 @@ _PARTS: dict[str, type] = {"signature": _Signature, "record": _Record, "data": _
 
 
 @dataclass(frozen=True)
-class Progress:
+class JobState:
     """How far a job is, or how it ended: `result.json`.
 
     Attributes:
@@ -221,23 +221,23 @@ class RunFolder:
             raise RunError(f"{self.config_file} is damaged ({str(error).rstrip('.')}).") from None
         return config
 
-    def progress(self) -> Progress | None:
+    def state(self) -> JobState | None:
         """How far its job is; None: not begun, or nobody wrote it down whole."""
         try:
             values = json.loads(self.result_file.read_text(encoding="utf-8"))
             values["warnings"] = tuple(values["warnings"])
-            require_types(Progress, values)
-            return Progress(**values)
+            require_types(JobState, values)
+            return JobState(**values)
         except (OSError, ValueError, TypeError, KeyError, RecursionError, ConfigError):
             return None
 
-    def write_progress(self, progress: Progress) -> None:
+    def write_state(self, details: JobState) -> None:
         """Keep it.
 
         Raises:
             RunError: it cannot be written.
         """
-        write_json(self.result_file, asdict(progress))
+        write_json(self.result_file, asdict(details))
 
     def save_policies(self, policies: Policies) -> None:
         """One file per policy."""

@@ -18,9 +18,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from safetrax.data.columns import Values, check_equal_rows, check_matrix_shape, check_numeric, check_vector_shape
-from safetrax.data.formats.meter import Meter
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
+from safetrax.progress import Meter
 
 MATRICES = ("observations", "actions", "next_observations")
 FLAGS = ("terminated", "truncated")

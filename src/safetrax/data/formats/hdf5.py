@@ -30,10 +30,10 @@ from safetrax.data.formats.arrays import (
     keyed_arrays,
 )
 from safetrax.data.formats.damage import DamagedError, check_unpacked, naming, parsing, plain_text
-from safetrax.data.formats.meter import Meter
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 from safetrax.files import atomic_path
+from safetrax.progress import Meter
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer

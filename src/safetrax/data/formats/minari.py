@@ -25,10 +25,10 @@ from safetrax.data.columns import chunks
 from safetrax.data.formats.arrays import FLAGS, Found, empty_column
 from safetrax.data.formats.damage import check_unpacked, naming, one_line, package, parsing
 from safetrax.data.formats.hdf5 import all_arrays, check_stored, open_hdf5
-from safetrax.data.formats.meter import Meter
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError, DataError, TaskError
 from safetrax.files import explain_os_errors
+from safetrax.progress import Meter
 
 PREFIX = "minari:"
 """What the name of a data set in Minari's local folder begins with, for `load`."""

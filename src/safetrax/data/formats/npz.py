@@ -29,10 +29,10 @@ from safetrax.data.formats.arrays import (
     keyed_arrays,
 )
 from safetrax.data.formats.damage import DamagedError, check_unpacked, first_bytes, naming, parsing, plain_text
-from safetrax.data.formats.meter import Meter
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 from safetrax.files import atomic_path
+from safetrax.progress import Meter
 
 _BLOCK_BYTES = 4 * 2**20
 _PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)

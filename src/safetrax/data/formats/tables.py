@@ -21,12 +21,12 @@ import numpy as np
 from safetrax.data.columns import Values
 from safetrax.data.formats.arrays import BOX, NAMES, Found, feature_names
 from safetrax.data.formats.damage import check_unpacked, first_bytes, naming, one_line, package, parsing, what_is_it
-from safetrax.data.formats.meter import Meter
 from safetrax.data.formats.table_columns import METADATA, find_layout, numbered
 from safetrax.data.formats.table_rows import PLACE, Rows
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 from safetrax.files import atomic_path
+from safetrax.progress import Meter
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,16 @@ import h5py
 from safetrax.catalogue import Task, get_task, task_of_file, tasks
 from safetrax.data.columns import Values
 from safetrax.data.demo_data import DEMO, DEMO_FILE, demo_path
+from safetrax.data.download import dataset_folder, find_dataset
 from safetrax.data.formats.arrays import Found, wanted_fields
 from safetrax.data.formats.damage import first_bytes, naming, what_is_it
 from safetrax.data.formats.hdf5 import read_hdf5
-from safetrax.data.formats.meter import Meter
 from safetrax.data.formats.minari import PREFIX, is_minari, minari_files, minari_folder, read_minari
 from safetrax.data.formats.npz import read_npz
 from safetrax.data.formats.tables import CSV_SUFFIXES, read_sidecar, read_tables, table_files
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError, TaskError
+from safetrax.progress import Meter
 
 _SUFFIXES = {
     ".hdf5": "HDF5",
@@ -72,72 +73,61 @@ def load(
         DataError: the source is missing, unreadable or malformed, or needs a package that is not installed.
         TaskError: there is no such task.
     """
-    request = _Request(next_observations, task, action_low, action_high, columns, progress)
-    if source == DEMO:
-        with demo_path() as path:  # out of an archive it is a temporary file, whose name says nothing
-            return request.load(path, DEMO_FILE)
-    text = os.fspath(source)
-    if text.startswith(PREFIX):
-        return request.load(minari_folder(text.removeprefix(PREFIX)), text)
-    path = Path(text)
-    entry = None if os.path.lexists(path) else _task_named(text)
-    if entry is not None:
-        return replace(request, task=task or entry.name).load(_downloaded(entry))
-    return request.load(path)
-
-
-@dataclass(frozen=True)
-class _Request:
-    """The arguments of `load`, but the source."""
-
-    next_observations: bool
-    task: str | None
-    action_low: Values
-    action_high: Values
-    columns: Mapping[str, Any] | None
-    progress: bool
-
-    def load(self, path: Path, name: str | None = None) -> Trajectories:
-        """Read from a path; `name` is what the data set is called."""
-        name = path.name if name is None else name
-        task = get_task(self.task) if self.task else None
+    with _located(source) as (path, name, named):
+        told = task or named
+        known = get_task(told) if told else None
         kind = _kind(path)
-        if self.columns is not None and kind not in _TABLES:
+        if columns is not None and kind not in _TABLES:
             raise DataError(f"{path} is no table, but columns was given; leave it out.")
         files = minari_files(path) if kind == "Minari" else table_files(path) or [path]
-        with Meter(name, self.progress) as meter:
+        with Meter(name, progress) as meter:
             meter.expect(sum(file.stat().st_size for file in files))
-            found = self._read(path, kind, meter)
+            found, box = _read(path, kind, columns or {}, next_observations, meter)
             digest = _sha256(files, meter)
-        if task is None:
-            task = _task_named(found.task or "") or task_of_file(name)
-        info = {"source": name, "sha256": digest, "task": task.name if task else None}
+        known = known or _task_named(found.task or "") or task_of_file(name)
+        low = _first(action_low, box.get("action_low"), found.action_low)
+        high = _first(action_high, box.get("action_high"), found.action_high)
         with naming(path):
-            return found.trajectories(info)
-
-    def _read(self, path: Path, kind: str, meter: Meter) -> Found:
-        found, box = self._format(path, kind, meter)
-        low, high = (
-            next((value for value in values if value is not None), None)
-            for values in (
-                (self.action_low, box.get("action_low"), found.action_low),
-                (self.action_high, box.get("action_high"), found.action_high),
+            return replace(found, action_low=low, action_high=high).trajectories(
+                {"source": name, "sha256": digest, "task": known.name if known else None}
             )
-        )
-        return replace(found, action_low=low, action_high=high)
 
-    def _format(self, path: Path, kind: str, meter: Meter) -> tuple[Found, Mapping[str, Any]]:
-        """What a file holds, and the action box that is written beside it."""
-        wanted: dict[str, Any] = {"next_observations": self.next_observations, "meter": meter}
-        fields = wanted_fields(next_observations=self.next_observations)
-        if kind == "Minari":
-            return read_minari(path, **wanted), {}
-        if kind == "NPZ":
-            return read_npz(path, fields, meter=meter), {}
-        if kind in _TABLES:
-            columns, box = read_sidecar(path)
-            return read_tables(path, {**columns, **(self.columns or {})}, **wanted), box
-        return read_hdf5(path, fields, meter=meter), {}
+
+@contextlib.contextmanager
+def _located(source: str | os.PathLike[str]) -> Iterator[tuple[Path, str, str | None]]:
+    """Where a source is, what it is called, and the task that it names."""
+    text = os.fspath(source)
+    path = Path(text)
+    if source == DEMO:
+        with demo_path() as path:  # out of an archive it is a temporary file, whose name says nothing
+            yield path, DEMO_FILE, None
+    elif text.startswith(PREFIX):
+        yield minari_folder(text.removeprefix(PREFIX)), text, None
+    elif os.path.lexists(path) or (task := _task_named(text)) is None:
+        yield path, path.name, None
+    elif (downloaded := find_dataset(task)) is None:
+        raise DataError(
+            f"there is no data set of {task.name} in {dataset_folder()}; safetrax download {task.name} fetches it."
+        )
+    else:
+        yield downloaded, downloaded.name, task.name
+
+
+def _read(
+    path: Path, kind: str, columns: Mapping[str, Any], next_observations: bool, meter: Meter
+) -> tuple[Found, Mapping[str, Any]]:
+    """What a file holds, and the action box that is written beside it."""
+    if kind == "Minari":
+        return read_minari(path, next_observations=next_observations, meter=meter), {}
+    if kind in _TABLES:
+        told, box = read_sidecar(path)
+        return read_tables(path, {**told, **columns}, next_observations=next_observations, meter=meter), box
+    read = read_npz if kind == "NPZ" else read_hdf5
+    return read(path, wanted_fields(next_observations=next_observations), meter=meter), {}
+
+
+def _first(*values: Values) -> Values:
+    return next((value for value in values if value is not None), None)
 
 
 def absolute_source(source: str | os.PathLike[str]) -> str:
@@ -197,20 +187,9 @@ def _sha256(files: Iterable[Path], meter: Meter) -> str:
 
 
 def _task_named(text: str) -> Task | None:
-    with suppress(TaskError):
+    with contextlib.suppress(TaskError):
         return get_task(text)
     return None
-
-
-def _downloaded(task: Task) -> Path:
-    from safetrax.data.places import dataset_folder, find_dataset
-
-    path = find_dataset(task)
-    if path is None:
-        raise DataError(
-            f"there is no data set of {task.name} in {dataset_folder()}; safetrax download {task.name} fetches it."
-        )
-    return path
 
 
 def _suggestion(path: Path) -> str:
