@@ -53,7 +53,7 @@ format: $(VENV)/installed-dev  ## format and mend what can be mended
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/installed-dev  ## speed and memory as ratios to the machine's limits; the last line is JSON
-	$(RUN) benchmarks/bench.py
+	$(RUN) speed/bench.py
 
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output

@@ -20,8 +20,8 @@ PRODUCT = 2 * 10**3
 
 @pytest.fixture
 def counted(monkeypatch):
-    """benchmarks/operations.py, which is no part of the package."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    """speed/operations.py, which is no part of the package."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "speed"))
     import operations
 
     yield operations

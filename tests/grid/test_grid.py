@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -190,3 +191,23 @@ def test_faults_of_a_file(text, words, tmp_path):
         Grid.read(file)
     with pytest.raises(ConfigError, match="there is no grid file"):
         Grid.read(tmp_path / "other.toml")
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "studies").glob("*.toml")), ids=lambda p: p.name)
+def test_grids_of_studies_are_possible(path, tmp_path):
+    grid = Grid.read(path)
+    for task in grid.tasks:
+        (tmp_path / get_task(task).dataset_file).touch()
+    grid = replace(grid, data=str(tmp_path))
+    assert len(grid.jobs()) == len(grid.tasks) * len(grid.algorithms)
+
+
+def test_filters_of_a_grid_are_those_of_every_job(data):
+    grid = Grid(
+        algorithms=("bc-all",), tasks=("BallRun",), data=str(data), filters=("Quality_Mix:8:1,cost-limit=20",)
+    )
+    (job,) = grid.jobs()
+    assert job.filters == ("quality-mix:8:1,cost-limit=20",)
+    assert Job.from_json(json.loads(json.dumps(job.to_json()))) == job
+    with pytest.raises(ConfigError, match="there is no filter"):
+        replace(grid, filters=("quality:1",)).jobs()

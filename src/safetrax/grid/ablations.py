@@ -71,6 +71,21 @@ ABLATIONS: Mapping[str, Ablation] = {
     "lspc-converse": Ablation(
         "lspc", {"LSPC": {"converse": False}, "converse": {"converse": True}}, "LSPC, Figure 5", _LSPC
     ),
+    "fisor-constraint": Ablation(
+        "fisor",
+        {"feasibility": {"constraint": "feasibility"}, "cost": {"constraint": "cost"}},
+        "FISOR, two constraints of its code",
+        _BULLET,
+    ),
+    "cpq-reading": Ablation(
+        "cpq", {"paper": {"osrl_compat": False}, "OSRL": {"osrl_compat": True}}, "CPQ, paper and OSRL's code", _BULLET
+    ),
+    "coptidice-reading": Ablation(
+        "coptidice",
+        {"paper": {"osrl_compat": False}, "OSRL": {"osrl_compat": True}},
+        "COptiDICE, paper and OSRL's code",
+        _BULLET,
+    ),
     "bars-anchor": Ablation(
         "bars",
         {"anchored": {"anchor_after": 0.5}, "no anchor": {"anchor_after": 1.0}},

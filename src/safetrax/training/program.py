@@ -28,7 +28,7 @@ def over_runs(function: Callable[..., Any], batching: Batching = "auto") -> Call
     """`function` over the leading axis of its arguments.
 
     "vmap" fills a GPU with small networks. A CPU is full with one run's matrix products and does batched ones at half
-    the rate (measured in benchmarks/), so there "auto" takes the runs one after the other, inside the same program.
+    the rate (measured in speed/), so there "auto" takes the runs one after the other, inside the same program.
     """
     if batching == "auto":
         batching = "map" if jax.default_backend() == "cpu" else "vmap"

@@ -1,11 +1,10 @@
-"""The experiments of docs/experiments.md: data of falling quality, bad starts, cost limits, the anchor, collecting.
+"""The reach-avoid world in docs/experiments.md: data of falling quality, bad starts, the anchor, collecting.
 
-    python benchmarks/experiments.py reach-avoid --out runs/experiments
-    python benchmarks/experiments.py ball-circle --data FOLDER --out runs/experiments
-    python benchmarks/experiments.py long --out runs/experiments
-    python benchmarks/experiments.py collect --out runs/experiments
+    python studies/reach_avoid.py quality --out runs/reach-avoid
+    python studies/reach_avoid.py long --out runs/reach-avoid
+    python studies/reach_avoid.py collect --out runs/reach-avoid
 
-Each prints a table in Markdown and keeps its runs, which are resumed where they stopped; `reach-avoid` also draws.
+Each prints a table in Markdown and keeps its runs, which are resumed where they stopped; `quality` also draws.
 """
 
 from __future__ import annotations
@@ -21,9 +20,7 @@ import jax
 import numpy as np
 
 import safetrax as st
-from results import DIFFUSION, FAST_TARGETS
 from safetrax.algorithms.base import Algorithm, Spec
-from safetrax.data.filters import QualityMix
 from safetrax.data.store import Store
 from safetrax.envs.reach_avoid.dataset import drive
 from safetrax.envs.reach_avoid.play import world_of
@@ -34,17 +31,24 @@ from safetrax.training.program import Program, stack
 
 RATIOS = (19, 10, 5)
 ABLATIONS = ("BARS, no anchor", "BARS, regression")  # on the poorest data only
-MIXES = ((8, 1), (1, 1), (1, 3))
 SEEDS = (0, 1, 2)
 # With what counts as safe: inside the hazard the expert itself pays 7.
 STARTS = {"ReachAvoid": 5.0, "ReachAvoid-FISOR": 5.0, "ReachAvoid-Hazard": 10.0}
-WORLD_LIMIT, CIRCLE_LIMIT = 5.0, 20.0
-WORLD_EPISODES, CIRCLE_EPISODES, COLLECTED = 50, 20, 200
+WORLD_LIMIT, WORLD_EPISODES, COLLECTED = 5.0, 50, 200
 UPDATES = ("critic_updates", "pretrain_updates", "updates")
 LONGER = 10  # times as many updates, in `long`
 SLICE = {"v": 1.5, "theta": 0.0}  # of the pictures of feasible regions
 
-SMALL: Mapping[str, Any] = {**DIFFUSION, **FAST_TARGETS}
+SMALL: Mapping[str, Any] = {
+    "width": 64,
+    "hidden": (128, 128),
+    "policy_batch_size": 128,
+    "critic_batch_size": 128,
+    "ema_rate": 0.005,
+    "learning_rate": 1e-3,
+    "policy_learning_rate": 1e-3,
+    "target_rate": 0.05,
+}
 FISOR: Mapping[str, Any] = {**SMALL, "policy_steps": 1, "updates": 10_000}
 BARS: Mapping[str, Any] = {**SMALL, "critic_updates": 6_000, "updates": 3_000, "unsafe_batch_size": 32}
 TRAC: Mapping[str, Any] = {
@@ -56,16 +60,16 @@ TRAC: Mapping[str, Any] = {
 }
 
 
-def methods(suite: str) -> dict[str, Algorithm]:
-    """What is compared: the suite's presets with a short schedule."""
-    bars = replace(st.BARS.preset(suite), **BARS)
+def algorithms() -> dict[str, Algorithm]:
+    """What is compared: the presets with a short schedule."""
+    bars = replace(st.BARS.preset("reach_avoid"), **BARS)
     return {
-        "FISOR": replace(st.FISOR.preset(suite), **FISOR),
+        "FISOR": replace(st.FISOR.preset("reach_avoid"), **FISOR),
         "BARS": bars,
         "BARS, no anchor": replace(bars, anchor_after=1.0),
         "BARS, regression": replace(bars, unsafe_loss="regression"),
         "BARS, raw limit": replace(bars, raw_limit=True),
-        "TraC": replace(st.TraC.preset("bullet"), **TRAC, segment_ratio=0.1 if suite == "reach_avoid" else 0.5),
+        "TraC": replace(st.TraC.preset("bullet"), **TRAC, segment_ratio=0.1),
     }
 
 
@@ -139,14 +143,14 @@ def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def reach_avoid(out: Path, names: Sequence[str]) -> str:
+def quality(out: Path, names: Sequence[str]) -> str:
     """Three qualities of data, three starts."""
     lines = []
     for ratio in RATIOS:
         data = st.reach_avoid_data(safe_to_unsafe=ratio)
         world_pictures(out, ratio, {"the log": data})
         drives = {}
-        for name, algorithm in methods("reach_avoid").items():
+        for name, algorithm in algorithms().items():
             if name not in names or (ratio != RATIOS[-1] and name in ABLATIONS):
                 continue
             trial = Trial(out / f"reach-avoid-{ratio}-{slug(name)}", algorithm, WORLD_LIMIT)
@@ -160,7 +164,7 @@ def reach_avoid(out: Path, names: Sequence[str]) -> str:
                 trajectory_map(driven, out / f"{start.lower()}-{ratio}.png")
         for name, trial in drives.items():
             region_picture(out, f"{ratio}:1", name, trial, data)
-    return table(["data", "method", *STARTS], lines)
+    return table(["data", "algorithm", *STARTS], lines)
 
 
 def world_pictures(out: Path, ratio: int, groups: Mapping[str, st.Trajectories]) -> None:
@@ -195,27 +199,11 @@ def final_state(trial: Trial, data: st.Trajectories) -> Any:
     return jax.tree.map(lambda leaf: leaf[0], states)
 
 
-def ball_circle(out: Path, folder: Path, names: Sequence[str]) -> str:
-    """Mixes of safe and unsafe episodes of BallCircle, with as many safe ones in each."""
-    file = next(iter(sorted(folder.glob("*BallCircle*.hdf5"))))
-    lines = []
-    for mix in MIXES:
-        data = st.apply_filters(st.load(file), [QualityMix(mix, CIRCLE_LIMIT)])
-        free = float((data.costs == 0).sum() / (data.costs > 0).sum())
-        for name, algorithm in methods("bullet").items():
-            if name in names and (mix == MIXES[-1] or name not in ABLATIONS):
-                trial = Trial(out / f"ball-circle-{mix[0]}-{mix[1]}-{slug(name)}", algorithm, CIRCLE_LIMIT)
-                trial.train(data)
-                cell = trial.cell("BallCircle", CIRCLE_EPISODES)
-                lines.append([f"{mix[0]}:{mix[1]}", f"{free:.1f}:1", name, cell])
-    return table(["episodes", "steps", "method", f"BallCircle, limit {CIRCLE_LIMIT:g}"], lines)
-
-
 def long(out: Path, names: Sequence[str]) -> str:
     """The poorest log, and many more updates: as many as the world's presets have."""
     data = st.reach_avoid_data(safe_to_unsafe=RATIOS[-1])
     lines = []
-    for name, algorithm in methods("reach_avoid").items():
+    for name, algorithm in algorithms().items():
         if name not in names or name in ABLATIONS:
             continue
         changes = {field: LONGER * getattr(algorithm, field) for field in UPDATES if hasattr(algorithm, field)}
@@ -223,14 +211,14 @@ def long(out: Path, names: Sequence[str]) -> str:
         trial.train(data)
         lines.append([name, *(trial.cell(start, WORLD_EPISODES) for start in STARTS)])
         region_picture(out, "long", name, trial, data)
-    return table(["method", *STARTS], lines)
+    return table(["algorithm", *STARTS], lines)
 
 
 def collecting(out: Path, names: Sequence[str]) -> str:
     """Train on the poorest log, collect with the policies, train on with both, twice; and without collecting."""
     log = st.reach_avoid_data(safe_to_unsafe=RATIOS[-1])
     lines = []
-    for name, algorithm in methods("reach_avoid").items():
+    for name, algorithm in algorithms().items():
         if name not in names:
             continue
         first = Trial(out / f"reach-avoid-{RATIOS[-1]}-{slug(name)}", algorithm, WORLD_LIMIT)
@@ -251,7 +239,7 @@ def collecting(out: Path, names: Sequence[str]) -> str:
                 cost = cost_of(collected) if kind == "more" else cost_of(log)
                 lines.append([name, f"{number}. {source}", cost, trial.cell("ReachAvoid", WORLD_EPISODES)])
                 earlier[kind] = trial
-    return table(["method", "trained on", "cost of an episode in it", "ReachAvoid"], lines)
+    return table(["algorithm", "trained on", "cost of an episode in it", "ReachAvoid"], lines)
 
 
 def cost_of(data: st.Trajectories) -> str:
@@ -266,21 +254,16 @@ def slug(name: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiment", choices=("reach-avoid", "ball-circle", "long", "collect"))
-    parser.add_argument("--out", type=Path, default=Path("runs/experiments"), help="where runs and pictures go")
-    parser.add_argument("--data", type=Path, help="folder of HDF5 files, for ball-circle")
-    parser.add_argument("--methods", nargs="*", default=list(methods("bullet")), choices=list(methods("bullet")))
+    parser.add_argument("experiment", choices=("quality", "long", "collect"))
+    parser.add_argument("--out", type=Path, default=Path("runs/reach-avoid"), help="where runs and pictures go")
+    parser.add_argument("--algorithms", nargs="*", default=list(algorithms()), choices=list(algorithms()))
     args = parser.parse_args()
-    if args.experiment == "reach-avoid":
-        print(reach_avoid(args.out, args.methods))
+    if args.experiment == "quality":
+        print(quality(args.out, args.algorithms))
     elif args.experiment == "long":
-        print(long(args.out, args.methods))
-    elif args.experiment == "collect":
-        print(collecting(args.out, args.methods))
-    elif args.data is None:
-        parser.error("ball-circle needs --data")
+        print(long(args.out, args.algorithms))
     else:
-        print(ball_circle(args.out, args.data, args.methods))
+        print(collecting(args.out, args.algorithms))
 
 
 if __name__ == "__main__":
