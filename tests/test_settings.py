@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
-from safetrax.algorithms import CLASSES
+from safetrax.algorithms.registry import classes
 from safetrax.errors import ConfigError
 from safetrax.settings import (
     BelowOne,
@@ -109,13 +109,13 @@ def test_ends_of_ranges_and_numpy_numbers_fit():
     replace(Settings(), span=3, share=None, layers=(1,), switch=None, below_one=np.nextafter(1, 0))
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", classes())
 def test_no_algorithm_takes_a_number_that_is_not_finite_or_a_count_that_is_not_whole(name):
-    hints = typing.get_type_hints(CLASSES[name])
-    for entry in fields(CLASSES[name]):
+    hints = typing.get_type_hints(classes()[name])
+    for entry in fields(classes()[name]):
         bad = {float: (math.nan, math.inf), int: (1.5, -1)}.get(hints[entry.name], ())
         for value in bad:
-            algorithm = CLASSES[name]()
+            algorithm = classes()[name]()
             object.__setattr__(algorithm, entry.name, value)
             with pytest.raises(ConfigError, match=entry.name):
                 require_ranges(algorithm)

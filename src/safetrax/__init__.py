@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from safetrax.errors import SafeTraXError
     from safetrax.evaluation.rollout import Evaluation, evaluate
     from safetrax.evaluation.video import record_gif
-    from safetrax.policies import Policies, Policy, RunId
+    from safetrax.policies import Policies, Policy
+    from safetrax.run_id import RunId
     from safetrax.training.train import Run, train
 
 # Names are imported when first used, so that the command line answers at once and needs no JAX for its help.
@@ -52,7 +53,7 @@ _HOMES = {
     "Policy": "policies",
     "ReachAvoid": "envs.reach_avoid.world",
     "Run": "training.train",
-    "RunId": "policies",
+    "RunId": "run_id",
     "SafeTraXError": "errors",
     "Trajectories": "data",
     "apply_filters": "data.filters",

@@ -13,11 +13,12 @@ from typing import Any
 from safetrax.algorithms import registry
 from safetrax.catalogue import get_task
 from safetrax.errors import ConfigError, DataError, RunError, TaskError
-from safetrax.evaluation.episodes import COLUMNS, EpisodeRow, RunKey, limit_text, read_episodes, run_text
+from safetrax.evaluation.episodes import COLUMNS, EpisodeRow, read_episodes
 from safetrax.evaluation.statistics import last_steps
 from safetrax.files import atomic_path
 from safetrax.grid.folder import BenchmarkFolder, State
 from safetrax.grid.grid import Job
+from safetrax.run_id import RunId, limit_text
 from safetrax.training.folder import JobState, RunFolder, promised
 
 _MOST_NAMED = 3  # settings in a sentence
@@ -47,7 +48,7 @@ class Evaluated:
         cost: mean undiscounted episode cost.
     """
 
-    run: RunKey
+    run: RunId
     step: int
     return_: float
     cost: float
@@ -269,7 +270,7 @@ def read_job(folder: BenchmarkFolder, job: Job) -> Training:
         raise DataError(f"the run folder {place.path} is of another job than grid.json has; {remedy}")
     counts = Counter(row.run for row in training.rows)
     for algorithm, limit, seed in _promised(training):
-        count = counts[algorithm, job.task, limit, seed]
+        count = counts[RunId(algorithm, job.task, limit, seed)]
         if count < job.episodes:
             raise DataError(
                 f"the run folder {place.path} is incomplete: {algorithm}, {limit_text(limit)}, seed {seed} has "
@@ -374,7 +375,7 @@ def _last_and_history(rows: Sequence[EpisodeRow]) -> tuple[tuple[EpisodeRow, ...
     """Keeping all episodes of all steps would fill the memory with what only the curves need, as means."""
     known = {row.run for row in rows if row.step is not None}
     kept = [row for row in rows if row.step is not None or row.run not in known]
-    sums: dict[tuple[RunKey, int], list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
+    sums: dict[tuple[RunId, int], list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
     for row in kept:
         if row.step is not None:
             total = sums[row.run, row.step]
@@ -419,7 +420,7 @@ def _each_once(trainings: Sequence[Training]) -> tuple[tuple[Training, ...], lis
     Raises:
         ConfigError: they have different configurations.
     """
-    owners: dict[RunKey, Training] = {}
+    owners: dict[RunId, Training] = {}
     kept: list[Training] = []
     repeated: list[str] = []
     for training in trainings:
@@ -429,7 +430,7 @@ def _each_once(trainings: Sequence[Training]) -> tuple[tuple[Training, ...], lis
             _require_alike(run, owners[run], training)
         if known:
             first = owners[known[0]]
-            repeated.append(f"{run_text(known[0])}: {first.place}, {training.place}")
+            repeated.append(f"{known[0].text}: {first.place}, {training.place}")
             gone = set(known)
             training = replace(
                 training,
@@ -443,11 +444,11 @@ def _each_once(trainings: Sequence[Training]) -> tuple[tuple[Training, ...], lis
     return tuple(kept), [Caution(sentence, tuple(repeated))] if repeated else []
 
 
-def _require_alike(run: RunKey, first: Training, second: Training) -> None:
+def _require_alike(run: RunId, first: Training, second: Training) -> None:
     if first.signature == second.signature:
         return
     how = changed(first.settings, second.settings) or "in what is recorded of data or updates"
     raise ConfigError(
-        f"{first.place} and {second.place} both hold {run_text(run)}, but with different configurations ({how}); "
+        f"{first.place} and {second.place} both hold {run.text}, but with different configurations ({how}); "
         "report on them one at a time."
     )

@@ -15,7 +15,8 @@ from safetrax.errors import ConfigError
 from safetrax.nets.cvae import Decoder, clipped_normal
 from safetrax.nets.mlp import MLP
 from safetrax.policies.perturbed import PerturbedActor, perturbed
-from safetrax.policies.policy import Policy, RunId
+from safetrax.policies.policy import Policy
+from safetrax.run_id import RunId
 from safetrax.training.train import train
 
 STEPS, EPISODES = 5, 8

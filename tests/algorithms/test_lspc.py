@@ -21,7 +21,8 @@ from safetrax.nets.cvae import Decoder
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP
 from safetrax.policies.latent import LatentActor, LatentEncoder
-from safetrax.policies.policy import Policy, RunId
+from safetrax.policies.policy import Policy
+from safetrax.run_id import RunId
 from safetrax.training.train import Run, train
 
 TINY = LSPC(hidden=(16,), cvae_hidden=16, latent=4, batch_size=32, updates=3)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import jax
 import pytest
@@ -15,7 +14,8 @@ from safetrax.data import load
 from safetrax.envs.lockstep import Lockstep
 from safetrax.errors import ConfigError, SimulatorError
 from safetrax.evaluation.episodes import EpisodeRow, merge_episodes, read_episodes
-from safetrax.policies.policy import Policies, Policy, RunId
+from safetrax.policies.policy import Policies, Policy
+from safetrax.run_id import RunId
 from safetrax.training.folder import RunFolder
 
 
@@ -171,7 +171,7 @@ def test_variants_that_become_the_same_are_evaluated_once(conditioned):
 def test_different_policies_that_would_be_called_the_same_are_refused(conditioned, tmp_path):
     (source,) = load_sources([str(conditioned.path)], None)
     other = source.policies[1].adjusted(cost_limit=7)  # of the other seed
-    policies = Policies.stack([source.policies[0], Policy(other.actor, replace(other.id, seed=0), other.metadata)])
+    policies = Policies.stack([source.policies[0], Policy(other.actor, other.id._replace(seed=0), other.metadata)])
     files = [str(policy.save(tmp_path / f"{policy.id}.safetensors")) for policy in policies]
     (loose,) = load_sources(files, None)
     with pytest.raises(ConfigError, match="would both be called BC-Conditioned_limit-30_seed-0"):

@@ -128,7 +128,7 @@ def test_a_moved_data_set(fault, tmp_path):
     (tmp_path / "run" / "config.json").write_text(config + ', "record": {}}')
     assert "does not say where the data set is; pass --data." in fault("train", "--resume", "run")
     (tmp_path / "run" / "config.json").write_text('{"algorithm": {"class": "GPT"}, "runs": []}')
-    assert "names the algorithm 'GPT', which this version does not have." in fault("train", "--resume", "run")
+    assert "names the algorithm 'GPT', which neither this version nor" in fault("train", "--resume", "run")
 
 
 def _broken(name: str, change) -> str:

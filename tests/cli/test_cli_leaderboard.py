@@ -101,7 +101,11 @@ def test_the_ending_of_the_file_tells_the_format(name, flags, start, tmp_path, c
         (["--methods", "TraK"], ConfigError, "there is no method 'TraK' here; did you mean trac?"),
         (["--sources", "fisr"], ConfigError, "there is no source 'fisr'; did you mean fisor?"),
         (["--task", "BallRun", "--sources", "bars"], ConfigError, "no source has results on these tasks"),
-        (["nowhere"], RunError, "there is no run folder and no episodes file at nowhere; check the path."),
+        (
+            ["nowhere"],
+            RunError,
+            "there is no benchmark, no run folder and no episodes file at nowhere;",
+        ),
         (["--format", "html"], ConfigError, "--format"),
         (["--sort", "x"], ConfigError, "has no flag --sort"),
     ],
@@ -121,9 +125,7 @@ def test_runs_without_episodes_and_damaged_ones(trained, tmp_path):
     with pytest.raises(DataError, match="line 2: length is 'long', expected a whole number"):
         run([trained])
     episodes.unlink()
-    with pytest.raises(
-        RunError, match=r"the run in mine has no evaluation episodes; run safetrax evaluate mine first\."
-    ):
+    with pytest.raises(RunError, match=r"mine has no evaluation episodes; run safetrax evaluate mine first\."):
         run([trained])
     out = tmp_path / "board.md"
     with pytest.raises(RunError):

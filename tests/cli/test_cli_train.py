@@ -21,7 +21,8 @@ from safetrax.evaluation.episodes import EpisodeRow, read_episodes
 from safetrax.evaluation.result import Evaluation
 from safetrax.nets.mlp import MLP
 from safetrax.policies.actor import DeterministicActor
-from safetrax.policies.policy import Policies, Policy, RunId
+from safetrax.policies.policy import Policies, Policy
+from safetrax.run_id import RunId
 from safetrax.training.folder import RunFolder
 from safetrax.training.train import Run, TrainingInterruptedError
 

@@ -61,14 +61,9 @@ def test_out_of_an_archive_it_keeps_its_name(demo: Trajectories, tmp_path: Path)
     archive = tmp_path / "safetrax.zip"
     package = Path(safetrax.__file__).parent
     with zipfile.ZipFile(archive, "w") as file:
-        for path in (
-            *package.glob("*.py"),
-            *package.glob("*.csv"),
-            *package.glob("data/*"),
-            *package.glob("data/formats/*"),
-            *package.glob("data/demo/*"),
-        ):
-            file.write(path, path.relative_to(package.parent))
+        for path in package.rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                file.write(path, path.relative_to(package.parent))
     program = (
         "import safetrax.data as d; x = d.load('demo'); "
         "print(d.__file__, x.info['source'], x.info['task'], x.fingerprint())"

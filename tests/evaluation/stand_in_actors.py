@@ -10,7 +10,8 @@ from jaxtyping import Array, Float, Key
 
 from safetrax.nets.mlp import MLP
 from safetrax.policies.actor import Actor, DeterministicActor
-from safetrax.policies.policy import Policy, RunId
+from safetrax.policies.policy import Policy
+from safetrax.run_id import RunId
 
 
 class Noisy(Actor):

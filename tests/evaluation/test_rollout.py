@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from stand_in_actors import Diary, Noisy, as_policy, network_policy
 
-from safetrax.envs import handle, make_env
+from safetrax.envs import make_env, worker_handle
 from safetrax.envs.pool import EnvPool
 from safetrax.envs.protocol import Answers
 from safetrax.errors import ConfigError, RunError, SimulatorError, TaskError
@@ -103,7 +103,7 @@ def test_episodes_of_different_lengths_keep_apart(monkeypatch: pytest.MonkeyPatc
         with EnvPool("DroneRun", slots=4, workers=workers) as pool:
             results.append(evaluate(drones, "DroneRun", episodes=7, pool=pool))
             if workers == 2:  # the log of a killed worker then holds episodes that began at different times
-                monkeypatch.setattr(handle, "_TRIM", 3)
+                monkeypatch.setattr(worker_handle, "_TRIM", 3)
                 at_call(
                     pool, monkeypatch, 150, lambda pool=pool: os.kill(pool._handles[0]._process.pid, signal.SIGKILL)
                 )

@@ -17,7 +17,8 @@ from safetrax.nets.dropout import dropout
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP, xavier_uniform
 from safetrax.policies.diffusion import Choice, DiffusionActor, MostRewarding, MostRewardingWithin, Safest
-from safetrax.policies.policy import Policy, RunId
+from safetrax.policies.policy import Policy
+from safetrax.run_id import RunId
 
 KEY = jax.random.key(0)
 FIVE = NoiseSchedule.make("vp", 5)

@@ -10,7 +10,8 @@ from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.gaussian import SquashedGaussian
 from safetrax.nets.mlp import MLP, orthogonal
 from safetrax.policies.actor import DeterministicActor, Standardised
-from safetrax.policies.policy import Policy, RunId
+from safetrax.policies.policy import Policy
+from safetrax.run_id import RunId
 
 KEY = jax.random.key(0)
 OBS, ACT = 8, 2

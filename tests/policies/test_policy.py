@@ -8,7 +8,8 @@ from safetrax.errors import ConfigError, DataError
 from safetrax.nets.mlp import MLP
 from safetrax.policies.actor import DeterministicActor, Standardised
 from safetrax.policies.conditioned import ConditionedActor
-from safetrax.policies.policy import Policies, Policy, RunId
+from safetrax.policies.policy import Policies, Policy
+from safetrax.run_id import RunId
 
 
 def make_policy(seed: int = 0, hidden: int = 8) -> Policy:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from safetensors.numpy import load_file
 
@@ -15,10 +15,15 @@ from safetrax.algorithms import BC, IQL, TraC
 from safetrax.errors import DataError, RunError, SafeTraXWarning
 from safetrax.nets.mlp import MLP
 from safetrax.policies.actor import DeterministicActor
-from safetrax.policies.policy import Policy, RunId
+from safetrax.policies.policy import Policy
+from safetrax.run_id import RunId
 from safetrax.training.train import DivergedError, _remedy, train
 
 SMALL = BC(hidden=(8,), batch_size=8, updates=8)
+
+
+def scaled(tree, factor):
+    return jax.tree.map(lambda leaf: leaf * factor if leaf.dtype == jnp.float32 else leaf, tree)
 
 
 @dataclass(frozen=True)
@@ -28,15 +33,17 @@ class SomeBreak(BC):
     def init(self, key, spec):
         state = super().init(key, spec)
         factor = jnp.where(jax.random.uniform(key) < 0.5, jnp.nan, 1.0)
-        return jax.tree.map(lambda leaf: leaf * factor if leaf.dtype == jnp.float32 else leaf, state)
+        return scaled(state, factor)
 
 
 @dataclass(frozen=True)
 class BreaksAtSix(BC):
     """The sixth update makes all weights NaN."""
 
-    def _optimiser(self):
-        return optax.adam(lambda count: jnp.where(count >= 5, jnp.nan, 1e-3))
+    def _update(self, state, store, index, key):
+        state, metrics = super()._update(state, store, index, key)
+        factor = jnp.where(state.learner.optimiser[0].count >= 6, jnp.nan, 1.0)
+        return eqx.tree_at(lambda s: s.learner.network, state, replace_fn=lambda n: scaled(n, factor)), metrics
 
 
 def leaves(policy) -> list[np.ndarray]:

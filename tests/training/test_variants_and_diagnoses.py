@@ -20,7 +20,7 @@ from safetrax.algorithms.base import Variant, keep_state
 from safetrax.algorithms.diagnosis import LASTING, diverges, lasts
 from safetrax.errors import ConfigError, SafeTraXWarning
 from safetrax.policies.actor import Actor
-from safetrax.policies.policy import RunId
+from safetrax.run_id import RunId
 from safetrax.training import train as module
 from safetrax.training.plan import Plan
 from safetrax.training.program import Program

@@ -16,7 +16,7 @@ from safetrax.data import Trajectories, load
 from safetrax.data.filters import Filter, filter_steps, parse_filters
 from safetrax.data.loading import absolute_source
 from safetrax.errors import SafeTraXError, SimulatorError
-from safetrax.evaluation.episodes import read_episodes
+from safetrax.evaluation.episodes import EpisodeRow, read_episodes
 from safetrax.files import place_of_this_process
 from safetrax.training.folder import JobState, RunFolder
 from safetrax.training.train import Run, TrainingInterruptedError, train
@@ -78,7 +78,7 @@ class Session:
         count = len(run.ids)
         say(f"trained {count} {'policy' if count == 1 else 'policies'} of {self.algorithm.name} in {seconds:.0f} s")
         assert run.folder is not None
-        evaluated = bool(options.evaluate and not obstacle) and self._evaluate(run)
+        evaluated = bool(options.evaluate and not obstacle) and self._evaluate(run, run.folder)
         self._note(run.folder, began, seconds)
         self._draw_curves(run, run.folder)
         _say_where(run, run.folder, evaluated)
@@ -119,13 +119,23 @@ class Session:
             "options": {name: list(v) if isinstance(v := values[name], tuple) else v for name in (*kept, "log_to")},
         }
 
-    def _evaluate(self, run: Run) -> bool:
+    def _evaluate(self, run: Run, folder: RunFolder) -> bool:
         """Roll out and tabulate the policies; a failure is only a warning, for they are trained and saved."""
         task = run.ids[0].task
         if task is None:
             return False
+        from safetrax.evaluation.rollout import evaluate
+
+        rows: list[EpisodeRow] = []
         try:
-            rows = run.evaluate(self.options.evaluation_episodes).rows
+            result = evaluate(
+                run.policies,
+                task,
+                episodes=self.options.evaluation_episodes,
+                step=self.algorithm.total_updates,
+                on_episode=rows.append,
+            )
+            rows = list(result.rows)
             say(results_table(rows, self.options.cost_limits, title=task), NOTE)
         except SafeTraXError as error:
             complain(f"the policies are trained and saved, but their evaluation failed: {error}", kind="warning: ")
@@ -133,6 +143,8 @@ class Session:
         except KeyboardInterrupt:
             complain("the evaluation was interrupted; the policies are trained and saved.", kind="warning: ")
             return False
+        finally:  # whatever ended it: what there is is kept
+            folder.add_episodes(rows)
         return True
 
     def _draw_curves(self, run: Run, folder: RunFolder) -> None:

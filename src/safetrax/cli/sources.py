@@ -12,7 +12,8 @@ import numpy as np
 
 from safetrax.catalogue import get_task
 from safetrax.errors import ConfigError, DataError
-from safetrax.policies.policy import Policies, Policy, RunId
+from safetrax.policies.policy import Policies, Policy
+from safetrax.run_id import RunId
 from safetrax.training.folder import RunFolder
 
 

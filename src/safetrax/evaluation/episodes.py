@@ -10,15 +10,12 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from safetrax.errors import DataError
-from safetrax.files import append_text, exact, write_text
+from safetrax.files import append_text, write_text
+from safetrax.run_id import RunId
 
 COLUMNS = (
     "algorithm", "task", "cost_limit", "seed", "step", "episode", "env_seed", "return", "cost", "length",
 )  # fmt: skip
-
-
-RunKey = tuple[str, str, float | None, int]
-"""Algorithm, task, cost limit (None where it is ignored) and training seed."""
 
 
 @dataclass(frozen=True)
@@ -50,25 +47,14 @@ class EpisodeRow:
     length: int
 
     @property
-    def run(self) -> RunKey:
+    def run(self) -> RunId:
         """The run that it is an episode of."""
-        return self.algorithm, self.task, self.cost_limit, self.seed
+        return RunId(self.algorithm, self.task, self.cost_limit, self.seed)
 
     @property
     def identity(self) -> tuple[object, ...]:
         """Equal for two rows of the same episode of the same policy."""
         return *self.run, self.step, self.env_seed
-
-
-def limit_text(limit: float | None) -> str:
-    """For instance `limit 20`."""
-    return "no limit" if limit is None else f"limit {exact(limit)}"
-
-
-def run_text(run: RunKey) -> str:
-    """A run, for a message."""
-    algorithm, task, limit, seed = run
-    return f"{algorithm} on {task}, {limit_text(limit)}, seed {seed}"
 
 
 def require_possible(rows: Iterable[EpisodeRow], source: str = "") -> list[EpisodeRow]:
@@ -89,7 +75,7 @@ def require_possible(rows: Iterable[EpisodeRow], source: str = "") -> list[Episo
         if fault:
             raise DataError(
                 f"{source}{': ' if source else ''}episode {row.episode} (environment seed {row.env_seed}) of "
-                f"{run_text(row.run)} {fault}; take it out and evaluate the policy again."
+                f"{row.run.text} {fault}; take it out and evaluate the policy again."
             )
         seen.add(row.identity)
     return kept

@@ -21,7 +21,8 @@ from safetrax.evaluation.compiled import play_compiled
 from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.evaluation.result import Evaluation
 from safetrax.policies.batched import BatchedActors, Feed, require_finite, require_fit
-from safetrax.policies.policy import Policies, Policy, RunId
+from safetrax.policies.policy import Policies, Policy
+from safetrax.run_id import RunId
 from safetrax.settings import require_whole
 
 __all__ = ["SEED_STRIDE", "Evaluation", "default_slots", "evaluate"]

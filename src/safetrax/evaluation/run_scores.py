@@ -13,8 +13,9 @@ import numpy as np
 
 from safetrax.catalogue import get_task
 from safetrax.errors import ConfigError, nearest
-from safetrax.evaluation.episodes import EpisodeRow, RunKey, require_possible, run_text
+from safetrax.evaluation.episodes import EpisodeRow, require_possible
 from safetrax.evaluation.scores import is_safe, normalised_cost, normalised_return
+from safetrax.run_id import RunId
 
 LAST = "last"
 BEST_REWARD_SAFE = "best-reward-safe"
@@ -57,9 +58,9 @@ class RunScore:
     safe_episodes: float
 
     @property
-    def run(self) -> RunKey:
+    def run(self) -> RunId:
         """The run that is scored, at the limit that it is scored at."""
-        return self.algorithm, self.task, self.cost_limit, self.seed
+        return RunId(self.algorithm, self.task, self.cost_limit, self.seed)
 
     @property
     def safe(self) -> bool:
@@ -91,12 +92,13 @@ def run_scores(
         raise ConfigError(f"there is no step {step!r}; {nearest(step, known)}")
     step = step if isinstance(step, str) else int(step)
     given = tuple(dict.fromkeys(float(limit) for limit in cost_limits or ()))
-    runs: dict[RunKey, dict[int | None, list[EpisodeRow]]] = defaultdict(lambda: defaultdict(list))
+    runs: dict[RunId, dict[int | None, list[EpisodeRow]]] = defaultdict(lambda: defaultdict(list))
     for row in require_possible(rows):
         runs[row.run][row.step].append(row)
     scores: list[RunScore] = []
-    for (_, task, own, _), steps in runs.items():
-        limits = sorted(given or get_task(task).cost_limits) if own is None else [own]
+    for run, steps in runs.items():
+        own = run.cost_limit
+        limits = sorted(given or get_task(str(run.task)).cost_limits) if own is None else [own]
         scores += [_chosen(steps, float(limit), step) for limit in limits]
     return scores
 
@@ -107,11 +109,11 @@ def _chosen(steps: dict[int | None, list[EpisodeRow]], limit: float, step: int |
     if isinstance(step, int):
         if step not in steps:
             have = listed(steps)
-            raise ConfigError(f"{run_text(first.run)} has no episodes of step {step}, but of {have}.")
+            raise ConfigError(f"{first.run.text} has no episodes of step {step}, but of {have}.")
         return _score(steps[step], limit, f"step {step}")
     if None in steps and len(steps) > 1:
         raise ConfigError(
-            f"some episodes of {run_text(first.run)} name no training step, others do "
+            f"some episodes of {first.run.text} name no training step, others do "
             f"({listed(steps)}); choose a step, or keep the rows of one of them."
         )
     if step == LAST:

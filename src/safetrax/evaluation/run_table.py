@@ -12,7 +12,6 @@ from jaxtyping import Float, Int64
 
 from safetrax.errors import ConfigError
 from safetrax.evaluation.bootstrap import numbered, per_unit
-from safetrax.evaluation.episodes import run_text
 from safetrax.evaluation.run_scores import LAST, RunScore, by_algorithm, listed
 from safetrax.evaluation.statistics import Estimate
 
@@ -81,10 +80,10 @@ def _check(scores: tuple[RunScore, ...]) -> None:
                 "name the two methods apart."
             )
         if key in seen:
-            raise ConfigError(f"{run_text(score.run)} appears twice among the scores; keep one of them.")
+            raise ConfigError(f"{score.run.text} appears twice among the scores; keep one of them.")
         seen.add(key)
         if not all(map(math.isfinite, (score.normalised_return, score.normalised_cost, score.safe_episodes))):
-            raise ConfigError(f"{run_text(score.run)} has a score that is not finite.")
+            raise ConfigError(f"{score.run.text} has a score that is not finite.")
         if score.ignores_limit:
             limits[score.task, score.seed].add(score.cost_limit)
     expected: dict[str, set[float]] = {}

@@ -12,8 +12,9 @@ import numpy as np
 
 from safetrax.catalogue import get_task
 from safetrax.errors import ConfigError
-from safetrax.evaluation.episodes import EpisodeRow, RunKey, require_possible
+from safetrax.evaluation.episodes import EpisodeRow, require_possible
 from safetrax.evaluation.scores import is_safe, normalised_cost, normalised_return
+from safetrax.run_id import RunId
 
 
 class Estimate(NamedTuple):
@@ -109,7 +110,7 @@ def benchmark_table(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] | N
 def last_steps(rows: Iterable[EpisodeRow]) -> list[EpisodeRow]:
     """Of each run, the episodes after most updates: those of the trained policy."""
     kept = list(rows)
-    last: dict[RunKey, int] = {}
+    last: dict[RunId, int] = {}
     for row in kept:
         last[row.run] = max(last.get(row.run, -1), -1 if row.step is None else row.step)
     return [row for row in kept if (-1 if row.step is None else row.step) == last[row.run]]

@@ -14,10 +14,11 @@ from safetrax.algorithms import registry
 from safetrax.catalogue import SUITES, Task, get_task
 from safetrax.data.download import dataset_path, read_record
 from safetrax.errors import DataError, SafeTraXError
-from safetrax.evaluation.episodes import EpisodeRow, RunKey
+from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.evaluation.scores import is_safe
 from safetrax.evaluation.statistics import Summary, benchmark_table, last_steps
 from safetrax.files import exact
+from safetrax.run_id import RunId
 from safetrax.runs import config_table, read_place
 
 SEEDS = 3  # of DSRL's protocol
@@ -52,7 +53,7 @@ class _Run:
     rows: tuple[EpisodeRow, ...]
 
     @property
-    def identities(self) -> set[RunKey]:
+    def identities(self) -> set[RunId]:
         return {row.run for row in self.rows}
 
     @property
@@ -224,7 +225,7 @@ def _fewest_seeds(rows: Iterable[EpisodeRow]) -> int:
 
 def _fewest_episodes(rows: Iterable[EpisodeRow]) -> int:
     """Episodes of the policy that has the fewest."""
-    episodes: dict[RunKey, int] = defaultdict(int)
+    episodes: dict[RunId, int] = defaultdict(int)
     for row in rows:
         episodes[row.run] += 1
     return min(episodes.values())

@@ -9,7 +9,7 @@ from safetrax.policies.conditioned import ConditionedActor
 from safetrax.policies.diffusion import DiffusionActor
 from safetrax.policies.latent import LatentActor
 from safetrax.policies.perturbed import PerturbedActor
-from safetrax.policies.policy import Policies, Policy, RunId
+from safetrax.policies.policy import Policies, Policy
 
 __all__ = [
     "Actor",
@@ -20,7 +20,6 @@ __all__ = [
     "PerturbedActor",
     "Policies",
     "Policy",
-    "RunId",
     "SquashedGaussian",
     "Standardised",
 ]

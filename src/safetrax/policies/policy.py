@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
@@ -16,33 +16,13 @@ from jaxtyping import Bool
 from safetensors import SafetensorError
 
 from safetrax.errors import ConfigError, DataError, RunError
-from safetrax.files import content_hash, exact, read_tensors, write_tensors
+from safetrax.files import content_hash, read_tensors, write_tensors
 from safetrax.nets.saving import deserialise, serialise
 from safetrax.policies.actor import Actor, Standardised
+from safetrax.run_id import RunId
 
 FORMAT = "safetrax-policy"
 FORMAT_VERSION = "1"
-
-
-@dataclass(frozen=True)
-class RunId:
-    """One run: (algorithm, task, cost limit, seed). `cost_limit` is None where the method ignores the limit."""
-
-    algorithm: str
-    task: str | None
-    cost_limit: float | None
-    seed: int
-
-    def __str__(self) -> str:
-        """Usable as a file name, for instance `TraC_limit-20_seed-0`."""
-        limit = "" if self.cost_limit is None else f"_limit-{exact(self.cost_limit)}"
-        return f"{self.algorithm}{limit}_seed-{self.seed}"
-
-    def adjusted(self, **values: float) -> RunId:
-        """The id of an adjusted policy: a new cost limit is its cost limit, anything else joins the name."""
-        others = {name: value for name, value in values.items() if name != "cost_limit"}
-        name = self.algorithm + "".join(f"@{key}={exact(value)}" for key, value in others.items())
-        return replace(self, algorithm=name, cost_limit=values.get("cost_limit", self.cost_limit))
 
 
 @dataclass(eq=False)
@@ -151,7 +131,7 @@ class Policy:
         header = {
             "format": FORMAT,
             "version": FORMAT_VERSION,
-            "id": json.dumps(vars(self.id)),
+            "id": json.dumps(self.id._asdict()),
             "actor": json.dumps(structure),
             "metadata": json.dumps(dict(self.metadata)),
         }

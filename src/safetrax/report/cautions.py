@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from safetrax.algorithms import registry
 from safetrax.catalogue import SUITES, Task, get_task
-from safetrax.evaluation.episodes import RunKey
 from safetrax.evaluation.statistics import Estimate
 from safetrax.files import exact
 from safetrax.leaderboard.own_results import (
@@ -18,6 +17,7 @@ from safetrax.leaderboard.own_results import (
     limits_difference,
     limits_text,
 )
+from safetrax.run_id import RunId
 from safetrax.runs import Caution, Training, changed, config_table
 
 if TYPE_CHECKING:
@@ -104,15 +104,16 @@ def _uncertain(cells: Sequence[Cell]) -> Iterator[Caution]:
 def _counts(trainings: Sequence[Training]) -> Iterator[Caution]:
     """Too few seeds or episodes for an error to mean much."""
     seeds: dict[tuple[str, str], dict[float | None, set[int]]] = defaultdict(lambda: defaultdict(set))
-    episodes: dict[RunKey, int] = defaultdict(int)
+    episodes: dict[RunId, int] = defaultdict(int)
     for training in trainings:
         for row in training.rows:
             seeds[row.algorithm, row.task][row.cost_limit].add(row.seed)
             episodes[row.run] += 1
     fewest_seeds = {key: min(map(len, found.values())) for key, found in seeds.items()}
     fewest_episodes: dict[tuple[str, str], int] = {}
-    for (algorithm, task, _, _), count in episodes.items():
-        fewest_episodes[algorithm, task] = min(count, fewest_episodes.get((algorithm, task), count))
+    for run, count in episodes.items():
+        key = run.algorithm, str(run.task)
+        fewest_episodes[key] = min(count, fewest_episodes.get(key, count))
     for fewest, usual, what in (
         (fewest_seeds, SEEDS, "training seeds per cost limit"),
         (fewest_episodes, EPISODES, "evaluation episodes per policy"),

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float
 
 from safetrax.catalogue import get_task
-from safetrax.evaluation.episodes import limit_text
 from safetrax.evaluation.scores import normalised_cost, normalised_return
+from safetrax.run_id import limit_text
 from safetrax.runs import Caution, Evaluated, Training
 from safetrax.training.logs import COLUMNS
 

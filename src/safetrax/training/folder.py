@@ -4,6 +4,7 @@ config.json               resolved settings, data hash, versions, command
 checkpoint.safetensors    everything to go on with, replaced atomically
 metrics.csv               training metrics
 episodes.csv              one row per evaluation episode
+result.json               how far its job is, or how it ended
 policies/*.safetensors    the trained policies; the training has ended when all that config.json promises are there
 lock                      while somebody writes into the folder
 """
@@ -19,14 +20,17 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from safetrax._version import __version__
 from safetrax.errors import ConfigError, RunError, SafeTraXWarning
 from safetrax.evaluation.episodes import EpisodeRow, merge_episodes
 from safetrax.files import explain_os_errors, locked, sweep, write_json
-from safetrax.policies.policy import Policies, Policy, RunId
+from safetrax.run_id import RunId
 from safetrax.settings import require_types
+
+if TYPE_CHECKING:
+    from safetrax.policies.policy import Policies
 
 
 class _Config(TypedDict, total=False):
@@ -250,6 +254,8 @@ class RunFolder:
         Raises:
             RunError: training has not ended yet.
         """
+        from safetrax.policies.policy import Policies, Policy  # brings JAX
+
         policies = [Policy.load(file) for file in self._finished()]
         policies.sort(key=lambda p: (p.id.cost_limit is not None, p.id.cost_limit or 0.0, p.id.seed))
         return Policies.stack(policies)

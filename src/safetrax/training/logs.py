@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from safetrax.errors import ConfigError, RunError
 from safetrax.files import append_text, write_text
-from safetrax.policies.policy import RunId
+from safetrax.run_id import RunId
 from safetrax.training.folder import RunFolder
 
 COLUMNS = ("stage", "update", "algorithm", "cost_limit", "seed", "metric", "value")

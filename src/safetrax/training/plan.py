@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -21,7 +21,8 @@ from safetrax.data.validation import check
 from safetrax.errors import ConfigError, SafeTraXWarning
 from safetrax.files import exact
 from safetrax.policies.actor import Actor
-from safetrax.policies.policy import Policies, RunId
+from safetrax.policies.policy import Policies
+from safetrax.run_id import RunId
 from safetrax.settings import require_whole
 
 
@@ -87,8 +88,7 @@ class Plan:
     def policy_ids(self, algorithm: Algorithm) -> tuple[RunId, ...]:
         """The ids of `policies`."""
         return tuple(
-            replace(
-                run,
+            run._replace(
                 algorithm=variant.name,
                 cost_limit=run.cost_limit if variant.cost_limit is None else variant.cost_limit,
             )

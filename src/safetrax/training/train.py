@@ -23,8 +23,9 @@ from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError, RunError, SafeTraXError, SafeTraXWarning, TaskError
 from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.evaluation.rollout import Evaluation, evaluate
-from safetrax.policies.policy import Policies, Policy, RunId
+from safetrax.policies.policy import Policies, Policy
 from safetrax.progress import Reporter, make_reporter
+from safetrax.run_id import RunId
 from safetrax.training.checkpoint import Position, load_checkpoint, read_position, require_same, save_checkpoint
 from safetrax.training.evaluator import Evaluator
 from safetrax.training.folder import RunFolder, environment_facts, promise
