@@ -1,4 +1,7 @@
-"""BARS: values of the most careful policy divide the states; the policy clones in safe ones and flees from others."""
+"""BARS: values of the most careful policy divide the states; the policy clones in safe ones and flees from others.
+
+Longer than the other files: three stages, and a switch for every reading that the paper leaves open (docs/bars.md).
+"""
 
 from __future__ import annotations
 
@@ -249,7 +252,7 @@ class BARS(Algorithm):
         )
 
     def stages(self) -> tuple[Stage, ...]:
-        """Three."""
+        """Regions, the policy, and the policy held near its past."""
         free = round(self.anchor_after * self.updates)
         return (
             Stage("critics", self.critic_updates, self._begin, self._learn_regions),

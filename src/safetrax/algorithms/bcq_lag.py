@@ -12,7 +12,7 @@ import optax
 from annotated_types import Ge, Le, MinLen
 from jaxtyping import Array, Float, Key
 
-from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
+from safetrax.algorithms.base import Algorithm, Metrics, Spec
 from safetrax.algorithms.critics import (
     NO_GRADIENT,
     Judgement,
@@ -145,10 +145,6 @@ class BCQLag(Algorithm):
             threshold=jnp.zeros(()),
             bounds=ActionBounds.of(spec),
         )
-
-    def stages(self) -> tuple[Stage, ...]:
-        """Everything is trained together."""
-        return (Stage("train", self.updates, keep_state, self._update),)
 
     def actor(self, state: BCQLagState) -> Actor:
         """Decoder and perturbation network, and with several candidates the critics."""

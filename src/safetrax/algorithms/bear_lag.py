@@ -12,7 +12,7 @@ import optax
 from annotated_types import MinLen
 from jaxtyping import Array, Float, Int32, Key
 
-from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
+from safetrax.algorithms.base import Algorithm, Metrics, Spec
 from safetrax.algorithms.critics import (
     NO_GRADIENT,
     Judgement,
@@ -157,10 +157,6 @@ class BEARLag(Algorithm):
             log_alpha=jnp.zeros(()),
             done=jnp.zeros((), jnp.int32),
         )
-
-    def stages(self) -> tuple[Stage, ...]:
-        """Everything is trained together."""
-        return (Stage("train", self.updates, keep_state, self._update),)
 
     def actor(self, state: BEARLagState) -> Actor:
         """The tanh of the Gaussian's mean."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import equinox as eqx
@@ -139,7 +139,7 @@ class COptiDICE(Algorithm):
 
     @property
     def name(self) -> str:
-        """COptiDICE or COptiDICE-OSRL."""
+        """COptiDICE, or COptiDICE-OSRL with `osrl_compat`."""
         return "COptiDICE-OSRL" if self.osrl_compat else "COptiDICE"
 
     @classmethod
@@ -161,20 +161,16 @@ class COptiDICE(Algorithm):
     def init(self, key: Key[Array, ""], spec: Spec) -> COptiDICEState:
         """PyTorch's default weights; lambda and tau begin at softplus(1) = 1.31, as in OSRL."""
         policy_key, value_key, cost_key = jax.random.split(key, 3)
-        sizes = (spec.observation_size, *self.hidden)
+        policy = SquashedGaussian.make(policy_key, spec.observation_size, spec.action_size, self.hidden)
+        sizes, adam = (spec.observation_size, *self.hidden), optax.adam(self.critic_learning_rate)
+        dual = Learner.make(jnp.ones(()), optax.adam(self.multiplier_learning_rate))
         bound = None
         if self.cost_divergence > 0:
-            bound = UpperBound(
-                Learner.make(Ensemble.make(cost_key, sizes, self.critics), optax.adam(self.critic_learning_rate)),
-                Learner.make(jnp.ones(()), optax.adam(self.multiplier_learning_rate)),
-            )
+            bound = UpperBound(Learner.make(Ensemble.make(cost_key, sizes, self.critics), adam), dual)
         return COptiDICEState(
-            policy=Learner.make(
-                SquashedGaussian.make(policy_key, spec.observation_size, spec.action_size, self.hidden),
-                optax.adam(self.policy_learning_rate),
-            ),
-            values=Learner.make(Ensemble.make(value_key, sizes, self.critics), optax.adam(self.critic_learning_rate)),
-            multiplier=Learner.make(jnp.ones(()), optax.adam(self.multiplier_learning_rate)),
+            policy=Learner.make(policy, optax.adam(self.policy_learning_rate)),
+            values=Learner.make(Ensemble.make(value_key, sizes, self.critics), adam),
+            multiplier=dual,
             bound=bound,
             observation_noise=jnp.zeros(spec.observation_size),
             action_noise=jnp.zeros(spec.action_size),
@@ -182,7 +178,7 @@ class COptiDICE(Algorithm):
         )
 
     def stages(self) -> tuple[Stage, ...]:
-        """One."""
+        """Everything is trained together, once the noise is measured."""
         return (Stage("train", self.updates, self._measure_noise, self._update),)
 
     def actor(self, state: COptiDICEState) -> Actor:
@@ -209,9 +205,8 @@ class COptiDICE(Algorithm):
         self, state: COptiDICEState, store: Store, index: COptiDICEIndex, key: Key[Array, ""]
     ) -> COptiDICEState:
         """Standard deviations of the data set, once."""
-        noise = tuple(self.cloning_noise * jnp.std(x, axis=0) for x in (store.observations, store.actions))
-        measured: COptiDICEState = eqx.tree_at(lambda s: (s.observation_noise, s.action_noise), state, noise)
-        return measured
+        noise = [self.cloning_noise * jnp.std(x, axis=0) for x in (store.observations, store.actions)]
+        return replace(state, observation_noise=noise[0], action_noise=noise[1])
 
     def _update(
         self, state: COptiDICEState, store: Store, index: COptiDICEIndex, key: Key[Array, ""]
@@ -240,15 +235,8 @@ class COptiDICE(Algorithm):
         _, advantages = self._advantages(values.network, batch, multiplier)
         weights = occupancy_weights(advantages, self.alpha, self.divergence)
         policy, of_policy = self._step_policy(state, batch, weights, noise_key)
-        return COptiDICEState(
-            policy=policy,
-            values=values,
-            multiplier=multiplier_learner,
-            bound=bound,
-            observation_noise=state.observation_noise,
-            action_noise=state.action_noise,
-            bounds=state.bounds,
-        ), {
+        state = replace(state, policy=policy, values=values, multiplier=multiplier_learner, bound=bound)
+        return state, {
             **bound_metrics,
             "reward_value": jnp.mean(nu),
             "reward_critic_loss": of_values.loss,

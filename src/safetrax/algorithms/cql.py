@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key
 
-from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
+from safetrax.algorithms.base import Algorithm, Metrics, Spec
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import ActionBounds, Learner, Tracked
 from safetrax.algorithms.rewards import ReturnRange, RewardIndex, value_warnings
@@ -143,10 +143,6 @@ class CQL(Algorithm):
             log_temperature=Learner.make(jnp.zeros(()), self._policy_optimiser()),
             bounds=ActionBounds.of(spec),
         )
-
-    def stages(self) -> tuple[Stage, ...]:
-        """One."""
-        return (Stage("train", self.updates, keep_state, self._update),)
 
     def actor(self, state: CQLState) -> Actor:
         """tanh of the policy's mean; the scale of its deviation is not needed."""

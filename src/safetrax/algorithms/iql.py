@@ -12,7 +12,7 @@ import optax
 from annotated_types import Lt
 from jaxtyping import Array, Float, Key
 
-from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
+from safetrax.algorithms.base import Algorithm, Metrics, Spec
 from safetrax.algorithms.critics import fit_critic, fit_value, make_critic, make_value
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import ActionBounds, Learner, Tracked
@@ -125,10 +125,6 @@ class IQL(Algorithm):
             value=make_value(value_key, spec, self.hidden, optax.adam(self.learning_rate)),
             bounds=ActionBounds.of(spec),
         )
-
-    def stages(self) -> tuple[Stage, ...]:
-        """One."""
-        return (Stage("train", self.updates, keep_state, self._update),)
 
     def actor(self, state: IQLState) -> Actor:
         """The policy's mean."""

@@ -14,7 +14,7 @@ import optax
 from annotated_types import Ge, Gt, Le
 from jaxtyping import Array, Float, Key
 
-from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, Variant, keep_state
+from safetrax.algorithms.base import Algorithm, Metrics, Spec, Variant
 from safetrax.algorithms.critics import fit_critic, fit_value, make_critic, make_value
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import ActionBounds, Fit, Learner, Tracked
@@ -175,12 +175,8 @@ class LSPC(Algorithm):
             bounds=ActionBounds.of(spec),
         )
 
-    def stages(self) -> tuple[Stage, ...]:
-        """One."""
-        return (Stage("train", self.updates, keep_state, self._update),)
-
     def actor(self, state: LSPCState) -> LatentActor:
-        """LSPC-O."""
+        """That of LSPC-O."""
         return LatentActor(
             decoder=state.cvae.network.decoder,
             encoder=state.encoder.network,

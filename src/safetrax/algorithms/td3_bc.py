@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int32, Key
 
-from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
+from safetrax.algorithms.base import Algorithm, Metrics, Spec
 from safetrax.algorithms.critics import fit_critic, make_critic
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import ActionBounds, Tracked, policy_network
@@ -122,12 +122,8 @@ class TD3BC(Algorithm):
             bounds=ActionBounds.of(spec),
         )
 
-    def stages(self) -> tuple[Stage, ...]:
-        """One."""
-        return (Stage("train", self.updates, keep_state, self._update),)
-
     def actor(self, state: TD3BCState) -> Actor:
-        """The policy."""
+        """The policy, without noise."""
         return state.bounds.actor(state.policy.network)
 
     def diagnose(self, history: History) -> tuple[str, ...]:
