@@ -73,9 +73,7 @@ class BCQLag(Algorithm):
     distribution and halves the work. The horizon of the threshold is the longest episode of the log. Transitions
     after the last complete episode are dropped.
 
-    Metrics: `reward_value`, `cost_value` (of the policy's actions, the smaller group's), `cost_gap` (mean cost value
-    minus the threshold), `above_limit`, `multiplier`, `policy_gradient`, `policy_loss`, `cvae_loss`,
-    `reward_critic_loss`, `cost_critic_loss` (summed over a critic's networks).
+    Metrics: see docs/bcq-lag.md.
     """
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS

@@ -79,8 +79,7 @@ class BEARLag(Algorithm):
     distribution and halves the work. The horizon of the threshold is the longest episode of the log. Transitions
     after the last complete episode are dropped.
 
-    Metrics: those of BCQ-Lag, and `mmd` (mean distance between the policy's and the CVAE's samples) and `alpha` (its
-    weight).
+    Metrics: see docs/bear-lag.md.
     """
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS

@@ -78,12 +78,7 @@ class CPQ(Algorithm):
     number of all draws, which asks for four times as much. Always: both critics look at the same draws of the next
     action, where OSRL draws twice.
 
-    Metrics: `reward_value` and `cost_value` (mean Q and Q_c of the logged actions), `above_limit`, `policy_active`
-    (share of the policy's actions with a cost value within the limit: elsewhere it gets no gradient),
-    `policy_gradient`, `policy_loss`, `reward_critic_loss`, `cost_critic_loss` (without the penalty); and, unless
-    `osrl_compat`, `alpha` (the penalty's weight), `flagged_cost` (mean Q_c of the flagged draws),
-    `out_of_distribution` (share of the policy's draws that the encoder finds less likely than `ood_quantile` of the
-    logged actions; a quarter by default if the policy is the data's) and `cvae_loss`.
+    Metrics: see docs/cpq.md.
     """
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS

@@ -79,11 +79,7 @@ class CQL(Algorithm):
     Rewards are scaled by the range of returns on every task (`return_range`), where CORL's configurations do so on
     some; its further factor of 5 and shift of -1, made for AntMaze, are left out.
 
-    Metrics: `reward_value` (mean Q of logged actions), `penalty` (log-sum-exp over drawn actions less Q of the logged
-    one, before its weight), `reward_critic_loss` (squared error without the penalty, summed over the critics),
-    `policy_loss`, `policy_gradient` (norm), `entropy` (of the policy, in nats), `temperature`, `behaviour_distance`
-    (squared distance of tanh(mean) to the logged action, averaged over batch and dimensions), `value_ratio` (mean |Q|
-    over the greatest value that the rewards allow).
+    Metrics: see docs/cql.md.
     """
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS

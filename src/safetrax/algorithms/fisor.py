@@ -84,10 +84,7 @@ class FISOR(Algorithm):
     Deviations from the code: rewards are scaled with the benchmark's returns where the task is known, else with those
     of the log; the Fourier features' layers are Xavier-initialised like all others.
 
-    Metrics: `reward_value` and `cost_value` (mean V_r, V_h), `infeasible` (share of states with V_h above the
-    threshold), `abandoned` (share of transitions that leave the feasible set, so that they weigh 0), `weight` (mean),
-    `clipped` (share of weights at a cap), `policy_loss`, `policy_gradient` (norm), `reward_value_loss`,
-    `reward_critic_loss`, `cost_value_loss`, `cost_critic_loss`, `cost` (mean cost of the batch).
+    Metrics: see docs/fisor.md.
     """
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS

@@ -72,10 +72,7 @@ class IQL(Algorithm):
     Rewards are scaled by the range of returns on every task (`return_range`), where CORL does so on three, all of
     1000 steps; here the scaled returns span the task's own horizon, so that a step's rewards are as large as there.
 
-    Metrics: `reward_value` (mean V), `advantage` (mean A), `value_loss`, `reward_critic_loss`, `policy_loss`,
-    `policy_gradient` (norm), `weight` (mean), `clipped` (share of weights at their cap), `behaviour_distance`
-    (squared distance of the policy's mean to the logged action, averaged over batch and dimensions), `policy_std`
-    (mean), `value_ratio` (mean |V| over the greatest value that the rewards allow; above 1 it overestimates).
+    Metrics: see docs/iql.md.
     """
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS

@@ -72,10 +72,7 @@ class TD3BC(Algorithm):
     Deviation from the code: an episode that a time limit cut off ends like one that terminated, as in all methods
     here.
 
-    Metrics: `reward_value` (mean Q), `reward_critic_loss`, `policy_loss`, `policy_gradient` (norm), `value_weight`
-    (lambda), `behaviour_distance` (squared distance of the policy's to the logged action, averaged over batch and
-    dimensions), `value_ratio` (mean |Q| over the greatest value that the rewards allow; above 1 it overestimates).
-    Those of the policy are its last step's: 0 before the first.
+    Metrics: see docs/td3-bc.md.
     """
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
