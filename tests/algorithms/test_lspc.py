@@ -17,7 +17,6 @@ from safetrax.algorithms.learners import Learner, Tracked
 from safetrax.algorithms.lspc import LSPC, LSPCState
 from safetrax.data.store import Transitions
 from safetrax.errors import ConfigError
-from safetrax.nets.cvae import Decoder
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP
 from safetrax.policies.latent import LatentActor, LatentEncoder
@@ -192,22 +191,6 @@ def test_weights_are_capped():
     assert metrics["clipped"] == 0.75
     assert metrics["policy_clipped"] == 0.25
     assert metrics["weight"] == pytest.approx((WEIGHT_BY_COST[0] + 3 * 1.5) / 4, rel=1e-4)
-
-
-def test_where_the_centre_is():
-    # a decoder of tanh(s): states 0 and 1, three quarters of the weight on state 0
-    decoder = zero_but(fresh_state().cvae.network.decoder.network, [0.0])
-    weights = (
-        decoder.weights[0].at[0, 0].set(1.0),
-        decoder.weights[1].at[0, 0].set(1.0),
-        decoder.weights[2].at[0, 0].set(1.0),
-    )
-    decoder = Decoder(eqx.tree_at(lambda net: net.weights, decoder, weights))
-    batch = eqx.tree_at(lambda b: b.observations, arms(RISKY, SAFE), jnp.asarray([[0.0], [1.0]] * 2))
-    mean, spread = 0.75 * RISKY + 0.25 * SAFE, 0.75 * 0.25 * (RISKY - SAFE) ** 2
-    expected = math.sqrt((0.75 * mean**2 + 0.25 * (math.tanh(1) - mean) ** 2) / spread)
-    assert float(TINY._centre(decoder, batch, jnp.asarray([3.0, 1.0, 3.0, 1.0]))) == pytest.approx(expected, rel=1e-5)
-    assert float(TINY._centre(decoder, batch, jnp.zeros(4))) == 0
 
 
 def test_the_mask_needs_both_values_below_the_threshold():

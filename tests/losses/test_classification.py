@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from safetrax.losses.classification import class_weights, classification_loss, trajectory_score
+from safetrax.losses.classification import class_weights, classification_loss, score_metrics, trajectory_score
 from safetrax.losses.likelihood import fixed_variance_log_prob
 
 
@@ -134,3 +134,13 @@ def test_constants_of_the_likelihood_do_not_matter():
 def test_bandit_loss_values():
     assert bandit_loss(0.0, 0.2, 0.25) == pytest.approx(0.43322, abs=1e-5)
     assert bandit_loss(0.781, 0.2, 0.25) == pytest.approx(0.40856, abs=1e-5)
+
+
+def test_score_metrics_by_hand():
+    score, desirable = jnp.array([2.0, -1.0, 4.0, -30.0]), jnp.array([True, True, False, True])
+    metrics = {name: float(value) for name, value in score_metrics(score, desirable, 1e-6).items()}
+    assert metrics == pytest.approx(
+        {"score_desirable": -29 / 3, "score_undesirable": 4, "accuracy": 1 / 4, "clipped": 1 / 4}
+    )
+    assert float(score_metrics(score, desirable, None)["clipped"]) == 0
+    assert float(score_metrics(score, jnp.ones(4, bool), None)["score_undesirable"]) == 0

@@ -1,4 +1,7 @@
-"""BARS: values of the most careful policy divide the states; the policy clones in safe ones and flees from others."""
+"""BARS: values of the most careful policy divide the states; the policy clones in safe ones and flees from others.
+
+Longer than the other files: three stages, and a switch for every reading that the paper leaves open (docs/bars.md).
+"""
 
 from __future__ import annotations
 
@@ -108,13 +111,7 @@ class BARS(Algorithm):
     The paper leaves much open, and some of its formulas cannot be meant as printed; docs/bars.md lists every
     decision and the setting that takes the other one.
 
-    Metrics, in `critics`: `cost_value` (mean V_c), `unsafe` (share of states above the limit), `cost_value_loss`,
-    `cost_critic_loss`, `cost` (mean cost of the batch). After it: `unsafe`, `safe` (share of transitions that are
-    cloned), `ignored` (share left out: safe state, unsafe action), `weight` (mean over the cloned), `clipped` (share
-    of them at the cap), `clone_loss`, `escape_loss`, `anchor_loss`, `escape_advantage` (mean Q_c - V_c of drawn
-    actions in unsafe states; falls below 0 when the policy finds better ones than the log's), `policy_gradient`
-    (norm), `reward_value` and `policy_cost_value` (mean Q_r and Q_c of the policy), `reward_critic_loss`,
-    `policy_cost_critic_loss`, `reward_value_loss`.
+    Metrics: see docs/bars.md.
     """
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
@@ -249,7 +246,7 @@ class BARS(Algorithm):
         )
 
     def stages(self) -> tuple[Stage, ...]:
-        """Three."""
+        """Regions, the policy, and the policy held near its past."""
         free = round(self.anchor_after * self.updates)
         return (
             Stage("critics", self.critic_updates, self._begin, self._learn_regions),

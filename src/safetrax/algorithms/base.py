@@ -131,9 +131,9 @@ class Algorithm:
     """An offline algorithm. Instances are hashable and hold settings only; all functions are pure and jittable,
     except `index`, which runs on the host once per cost limit.
 
-    A subclass defines `index`, `init`, `stages` and `actor`; `fields` if it reads more than observations and
-    actions; `losses`, the metrics that training curves show, unless it is one called `loss`; `variants` if one
-    training gives several policies; `diagnose` if it can tell when a run is degenerate.
+    A subclass defines `index`, `init`, `actor`, and `updates` with `_update`, or `stages`; `fields` if it reads more
+    than observations and actions; `losses`, the metrics that training curves show, unless it is one called `loss`;
+    `variants` if one training gives several policies; `diagnose` if it can tell when a run is degenerate.
     """
 
     fields: ClassVar[tuple[Field, ...]] = ("observations", "actions")
@@ -193,8 +193,8 @@ class Algorithm:
         raise NotImplementedError
 
     def stages(self) -> tuple[Stage, ...]:
-        """The stages in order."""
-        raise NotImplementedError
+        """The stages in order. Unless a subclass has others, one of `updates` gradient steps, each an `_update`."""
+        return (Stage("train", self.updates, keep_state, self._update),)  # type: ignore[attr-defined]
 
     def actor(self, state: State) -> Actor:
         """What would be deployed if training ended here, in any stage."""

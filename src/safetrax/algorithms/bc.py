@@ -152,7 +152,7 @@ class BC(Algorithm):
         return BCState(Learner.make(network, optax.adam(self.learning_rate)), ActionBounds.of(spec), costs)
 
     def stages(self) -> tuple[Stage, ...]:
-        """One."""
+        """Cloning, once it is known how costs are standardised."""
         return (Stage("clone", self.updates, self._begin, self._update),)
 
     def actor(self, state: BCState) -> Actor:

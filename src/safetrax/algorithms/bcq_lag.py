@@ -12,7 +12,7 @@ import optax
 from annotated_types import Ge, Le, MinLen
 from jaxtyping import Array, Float, Key
 
-from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
+from safetrax.algorithms.base import Algorithm, Metrics, Spec
 from safetrax.algorithms.critics import (
     NO_GRADIENT,
     Judgement,
@@ -73,9 +73,7 @@ class BCQLag(Algorithm):
     distribution and halves the work. The horizon of the threshold is the longest episode of the log. Transitions
     after the last complete episode are dropped.
 
-    Metrics: `reward_value`, `cost_value` (of the policy's actions, the smaller group's), `cost_gap` (mean cost value
-    minus the threshold), `above_limit`, `multiplier`, `policy_gradient`, `policy_loss`, `cvae_loss`,
-    `reward_critic_loss`, `cost_critic_loss` (summed over a critic's networks).
+    Metrics: see docs/bcq-lag.md.
     """
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
@@ -145,10 +143,6 @@ class BCQLag(Algorithm):
             threshold=jnp.zeros(()),
             bounds=ActionBounds.of(spec),
         )
-
-    def stages(self) -> tuple[Stage, ...]:
-        """Everything is trained together."""
-        return (Stage("train", self.updates, keep_state, self._update),)
 
     def actor(self, state: BCQLagState) -> Actor:
         """Decoder and perturbation network, and with several candidates the critics."""

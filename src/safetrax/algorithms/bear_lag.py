@@ -12,7 +12,7 @@ import optax
 from annotated_types import MinLen
 from jaxtyping import Array, Float, Int32, Key
 
-from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
+from safetrax.algorithms.base import Algorithm, Metrics, Spec
 from safetrax.algorithms.critics import (
     NO_GRADIENT,
     Judgement,
@@ -79,8 +79,7 @@ class BEARLag(Algorithm):
     distribution and halves the work. The horizon of the threshold is the longest episode of the log. Transitions
     after the last complete episode are dropped.
 
-    Metrics: those of BCQ-Lag, and `mmd` (mean distance between the policy's and the CVAE's samples) and `alpha` (its
-    weight).
+    Metrics: see docs/bear-lag.md.
     """
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
@@ -157,10 +156,6 @@ class BEARLag(Algorithm):
             log_alpha=jnp.zeros(()),
             done=jnp.zeros((), jnp.int32),
         )
-
-    def stages(self) -> tuple[Stage, ...]:
-        """Everything is trained together."""
-        return (Stage("train", self.updates, keep_state, self._update),)
 
     def actor(self, state: BEARLagState) -> Actor:
         """The tanh of the Gaussian's mean."""

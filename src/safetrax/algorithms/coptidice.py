@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import equinox as eqx
@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Int32, Key
 
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage
 from safetrax.algorithms.diagnosis import History, diverges, lasts
-from safetrax.algorithms.learners import ActionBounds, Fit, Learner
+from safetrax.algorithms.learners import ActionBounds, Learner
 from safetrax.data.store import TRANSITION_FIELDS, Field, Store, TransitionIndex, Transitions
 from safetrax.data.trajectories import Trajectories
 from safetrax.losses.dice import (
@@ -98,11 +98,7 @@ class COptiDICE(Algorithm):
     times as great and no constraint at all; the likelihood is that of the squashed action, rather than the
     unsquashed Gaussian's at the squashed action.
 
-    Metrics: `reward_value` (mean nu of the batch), `cost_value` (the cost estimate per step that is compared with the
-    threshold), `cost_per_step` (E[w c], the same before the upper bound), `above_limit` (share of updates whose
-    cost_value exceeds the threshold), `multiplier` (lambda), `mean_weight`, `zero_weights` (share of weights below
-    1e-3), `tau` and `divergence` (of the upper bound, which holds the divergence at epsilon), `reward_critic_loss`
-    (of nu), `cost_critic_loss` (of chi), `policy_loss`, `policy_gradient`.
+    Metrics: see docs/coptidice.md.
     """
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
@@ -139,7 +135,7 @@ class COptiDICE(Algorithm):
 
     @property
     def name(self) -> str:
-        """COptiDICE or COptiDICE-OSRL."""
+        """COptiDICE, or COptiDICE-OSRL with `osrl_compat`."""
         return "COptiDICE-OSRL" if self.osrl_compat else "COptiDICE"
 
     @classmethod
@@ -161,20 +157,16 @@ class COptiDICE(Algorithm):
     def init(self, key: Key[Array, ""], spec: Spec) -> COptiDICEState:
         """PyTorch's default weights; lambda and tau begin at softplus(1) = 1.31, as in OSRL."""
         policy_key, value_key, cost_key = jax.random.split(key, 3)
-        sizes = (spec.observation_size, *self.hidden)
+        policy = SquashedGaussian.make(policy_key, spec.observation_size, spec.action_size, self.hidden)
+        sizes, adam = (spec.observation_size, *self.hidden), optax.adam(self.critic_learning_rate)
+        dual = Learner.make(jnp.ones(()), optax.adam(self.multiplier_learning_rate))
         bound = None
         if self.cost_divergence > 0:
-            bound = UpperBound(
-                Learner.make(Ensemble.make(cost_key, sizes, self.critics), optax.adam(self.critic_learning_rate)),
-                Learner.make(jnp.ones(()), optax.adam(self.multiplier_learning_rate)),
-            )
+            bound = UpperBound(Learner.make(Ensemble.make(cost_key, sizes, self.critics), adam), dual)
         return COptiDICEState(
-            policy=Learner.make(
-                SquashedGaussian.make(policy_key, spec.observation_size, spec.action_size, self.hidden),
-                optax.adam(self.policy_learning_rate),
-            ),
-            values=Learner.make(Ensemble.make(value_key, sizes, self.critics), optax.adam(self.critic_learning_rate)),
-            multiplier=Learner.make(jnp.ones(()), optax.adam(self.multiplier_learning_rate)),
+            policy=Learner.make(policy, optax.adam(self.policy_learning_rate)),
+            values=Learner.make(Ensemble.make(value_key, sizes, self.critics), adam),
+            multiplier=dual,
             bound=bound,
             observation_noise=jnp.zeros(spec.observation_size),
             action_noise=jnp.zeros(spec.action_size),
@@ -182,7 +174,7 @@ class COptiDICE(Algorithm):
         )
 
     def stages(self) -> tuple[Stage, ...]:
-        """One."""
+        """Everything is trained together, once the noise is measured."""
         return (Stage("train", self.updates, self._measure_noise, self._update),)
 
     def actor(self, state: COptiDICEState) -> Actor:
@@ -209,9 +201,8 @@ class COptiDICE(Algorithm):
         self, state: COptiDICEState, store: Store, index: COptiDICEIndex, key: Key[Array, ""]
     ) -> COptiDICEState:
         """Standard deviations of the data set, once."""
-        noise = tuple(self.cloning_noise * jnp.std(x, axis=0) for x in (store.observations, store.actions))
-        measured: COptiDICEState = eqx.tree_at(lambda s: (s.observation_noise, s.action_noise), state, noise)
-        return measured
+        noise = [self.cloning_noise * jnp.std(x, axis=0) for x in (store.observations, store.actions)]
+        return replace(state, observation_noise=noise[0], action_noise=noise[1])
 
     def _update(
         self, state: COptiDICEState, store: Store, index: COptiDICEIndex, key: Key[Array, ""]
@@ -239,16 +230,15 @@ class COptiDICE(Algorithm):
 
         _, advantages = self._advantages(values.network, batch, multiplier)
         weights = occupancy_weights(advantages, self.alpha, self.divergence)
-        policy, of_policy = self._step_policy(state, batch, weights, noise_key)
-        return COptiDICEState(
-            policy=policy,
-            values=values,
-            multiplier=multiplier_learner,
-            bound=bound,
-            observation_noise=state.observation_noise,
-            action_noise=state.action_noise,
-            bounds=state.bounds,
-        ), {
+        observation_key, action_key = jax.random.split(noise_key)
+        observations = _noisy(observation_key, batch.observations, state.observation_noise)
+        actions = _noisy(action_key, batch.actions, state.action_noise)
+        policy, of_policy = state.policy.step(
+            optax.adam(self.policy_learning_rate),
+            lambda network: (-jnp.mean(weights * self._log_prob(network, observations, actions)), None),
+        )
+        state = replace(state, policy=policy, values=values, multiplier=multiplier_learner, bound=bound)
+        return state, {
             **bound_metrics,
             "reward_value": jnp.mean(nu),
             "reward_critic_loss": of_values.loss,
@@ -301,23 +291,6 @@ class COptiDICE(Algorithm):
             {"cost_critic_loss": fit.loss, "tau": tau, "divergence": divergence},
         )
 
-    def _step_policy(
-        self, state: COptiDICEState, batch: Transitions, weights: Float[Array, " B"], key: Key[Array, ""]
-    ) -> tuple[Learner[SquashedGaussian], Fit[None]]:
-        """One step of weighted cloning."""
-        observation_key, action_key = jax.random.split(key)
-
-        def noisy(key: jax.Array, x: jax.Array, std: jax.Array) -> jax.Array:
-            return x + std * jax.random.normal(key, x.shape)
-
-        observations = noisy(observation_key, batch.observations, state.observation_noise)
-        actions = noisy(action_key, batch.actions, state.action_noise)
-
-        def loss(network: SquashedGaussian) -> tuple[jax.Array, None]:
-            return -jnp.mean(weights * self._log_prob(network, observations, actions)), None
-
-        return state.policy.step(optax.adam(self.policy_learning_rate), loss)
-
     def _log_prob(
         self, network: SquashedGaussian, observations: Float[Array, "B O"], actions: Float[Array, "B A"]
     ) -> Float[Array, " B"]:
@@ -338,3 +311,7 @@ def _here_and_next(network: Ensemble, batch: Transitions) -> tuple[Float[Array, 
     values = network.min(jnp.concatenate([batch.observations, batch.next_observations]))
     here, following = jnp.split(values, 2)
     return here, following
+
+
+def _noisy(key: Key[Array, ""], x: Float[Array, "B X"], std: Float[Array, " X"]) -> Float[Array, "B X"]:
+    return x + std * jax.random.normal(key, x.shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import equinox as eqx
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
+from safetrax.algorithms.base import Algorithm, Metrics, Spec
 from safetrax.algorithms.critics import ThresholdIndex, fit_critic, fit_cvae, make_critic, over_samples
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import ActionBounds, Fit, Learner, Tracked
@@ -78,12 +78,7 @@ class CPQ(Algorithm):
     number of all draws, which asks for four times as much. Always: both critics look at the same draws of the next
     action, where OSRL draws twice.
 
-    Metrics: `reward_value` and `cost_value` (mean Q and Q_c of the logged actions), `above_limit`, `policy_active`
-    (share of the policy's actions with a cost value within the limit: elsewhere it gets no gradient),
-    `policy_gradient`, `policy_loss`, `reward_critic_loss`, `cost_critic_loss` (without the penalty); and, unless
-    `osrl_compat`, `alpha` (the penalty's weight), `flagged_cost` (mean Q_c of the flagged draws),
-    `out_of_distribution` (share of the policy's draws that the encoder finds less likely than `ood_quantile` of the
-    logged actions; a quarter by default if the policy is the data's) and `cvae_loss`.
+    Metrics: see docs/cpq.md.
     """
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
@@ -131,7 +126,7 @@ class CPQ(Algorithm):
 
     @property
     def name(self) -> str:
-        """CPQ or CPQ-OSRL."""
+        """CPQ, or CPQ-OSRL with `osrl_compat`."""
         return "CPQ-OSRL" if self.osrl_compat else "CPQ"
 
     @classmethod
@@ -160,10 +155,6 @@ class CPQ(Algorithm):
             detector=detector,
             bounds=ActionBounds.of(spec),
         )
-
-    def stages(self) -> tuple[Stage, ...]:
-        """One."""
-        return (Stage("train", self.updates, keep_state, self._update),)
 
     def actor(self, state: CPQState) -> Actor:
         """tanh of the policy's mean."""
@@ -215,12 +206,12 @@ class CPQ(Algorithm):
             return policy_loss(reward_critic.network, cost_critic.network, batch.observations, actions, threshold)
 
         policy, of_policy = state.policy.step(optax.adam(self.policy_learning_rate), loss)
-        return CPQState(
+        return replace(
+            state,
             policy=policy,
             reward_critic=reward_critic.follow(self.target_rate),
             cost_critic=cost_critic.follow(self.target_rate),
             detector=detector,
-            bounds=state.bounds,
         ), {
             "reward_value": jnp.mean(jnp.min(of_rewards.extra, axis=0)),
             "reward_critic_loss": of_rewards.loss,

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key
 
-from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
+from safetrax.algorithms.base import Algorithm, Metrics, Spec
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import ActionBounds, Learner, Tracked
 from safetrax.algorithms.rewards import ReturnRange, RewardIndex, value_warnings
@@ -79,11 +79,7 @@ class CQL(Algorithm):
     Rewards are scaled by the range of returns on every task (`return_range`), where CORL's configurations do so on
     some; its further factor of 5 and shift of -1, made for AntMaze, are left out.
 
-    Metrics: `reward_value` (mean Q of logged actions), `penalty` (log-sum-exp over drawn actions less Q of the logged
-    one, before its weight), `reward_critic_loss` (squared error without the penalty, summed over the critics),
-    `policy_loss`, `policy_gradient` (norm), `entropy` (of the policy, in nats), `temperature`, `behaviour_distance`
-    (squared distance of tanh(mean) to the logged action, averaged over batch and dimensions), `value_ratio` (mean |Q|
-    over the greatest value that the rewards allow).
+    Metrics: see docs/cql.md.
     """
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
@@ -143,10 +139,6 @@ class CQL(Algorithm):
             log_temperature=Learner.make(jnp.zeros(()), self._policy_optimiser()),
             bounds=ActionBounds.of(spec),
         )
-
-    def stages(self) -> tuple[Stage, ...]:
-        """One."""
-        return (Stage("train", self.updates, keep_state, self._update),)
 
     def actor(self, state: CQLState) -> Actor:
         """tanh of the policy's mean; the scale of its deviation is not needed."""

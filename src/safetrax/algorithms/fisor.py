@@ -84,10 +84,7 @@ class FISOR(Algorithm):
     Deviations from the code: rewards are scaled with the benchmark's returns where the task is known, else with those
     of the log; the Fourier features' layers are Xavier-initialised like all others.
 
-    Metrics: `reward_value` and `cost_value` (mean V_r, V_h), `infeasible` (share of states with V_h above the
-    threshold), `abandoned` (share of transitions that leave the feasible set, so that they weigh 0), `weight` (mean),
-    `clipped` (share of weights at a cap), `policy_loss`, `policy_gradient` (norm), `reward_value_loss`,
-    `reward_critic_loss`, `cost_value_loss`, `cost_critic_loss`, `cost` (mean cost of the batch).
+    Metrics: see docs/fisor.md.
     """
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
@@ -284,20 +281,18 @@ class FISOR(Algorithm):
 
     def _evaluate(self, state: FISORState, batch: Transitions, index: FISORIndex) -> tuple[FISORState, Metrics]:
         """One step of every critic and value, each with what came before it."""
-        adam, pairs = optax.adam(self.learning_rate), (batch.observations, batch.actions)
+        adam, observations = optax.adam(self.learning_rate), batch.observations
 
-        reward_q = state.reward_critic.target.min(*pairs)
+        reward_q = state.reward_critic.target.min(observations, batch.actions)
         reward_value, of_reward_value = fit_value(
-            state.reward_value, adam, batch.observations, reward_q, self.reward_expectile
+            state.reward_value, adam, observations, reward_q, self.reward_expectile
         )
         next_reward = reward_value.network(batch.next_observations)[:, 0]
         reward_target = bellman_target(index.reward_scale * batch.rewards, next_reward, self.discount, batch.done)
         reward_critic, of_reward_critic = fit_critic(state.reward_critic, adam, batch, reward_target)
 
-        cost_q = state.cost_critic.target.max(*pairs)
-        cost_value, of_cost_value = fit_value(
-            state.cost_value, adam, batch.observations, cost_q, 1 - self.cost_expectile
-        )
+        cost_q = state.cost_critic.target.max(observations, batch.actions)
+        cost_value, of_cost_value = fit_value(state.cost_value, adam, observations, cost_q, 1 - self.cost_expectile)
         next_cost = cost_value.network(batch.next_observations)[:, 0]
         if self.constraint == "feasibility":
             constraint = constraint_value(batch.costs, self.violation)
@@ -305,13 +300,12 @@ class FISOR(Algorithm):
         else:
             cost_target = bellman_target(batch.costs, next_cost, self.discount, batch.done)
         cost_critic, of_cost_critic = fit_critic(state.cost_critic, adam, batch, cost_target)
-        return FISORState(
-            policy=state.policy,
+        return replace(
+            state,
             reward_critic=reward_critic.follow(self.target_rate),
             reward_value=reward_value,
             cost_critic=cost_critic.follow(self.target_rate),
             cost_value=cost_value,
-            bounds=state.bounds,
         ), {
             "reward_value": jnp.mean(of_reward_value.extra),
             "cost_value": jnp.mean(of_cost_value.extra),

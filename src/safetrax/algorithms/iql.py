@@ -12,7 +12,7 @@ import optax
 from annotated_types import Lt
 from jaxtyping import Array, Float, Key
 
-from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
+from safetrax.algorithms.base import Algorithm, Metrics, Spec
 from safetrax.algorithms.critics import fit_critic, fit_value, make_critic, make_value
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import ActionBounds, Learner, Tracked
@@ -72,10 +72,7 @@ class IQL(Algorithm):
     Rewards are scaled by the range of returns on every task (`return_range`), where CORL does so on three, all of
     1000 steps; here the scaled returns span the task's own horizon, so that a step's rewards are as large as there.
 
-    Metrics: `reward_value` (mean V), `advantage` (mean A), `value_loss`, `reward_critic_loss`, `policy_loss`,
-    `policy_gradient` (norm), `weight` (mean), `clipped` (share of weights at their cap), `behaviour_distance`
-    (squared distance of the policy's mean to the logged action, averaged over batch and dimensions), `policy_std`
-    (mean), `value_ratio` (mean |V| over the greatest value that the rewards allow; above 1 it overestimates).
+    Metrics: see docs/iql.md.
     """
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
@@ -125,10 +122,6 @@ class IQL(Algorithm):
             value=make_value(value_key, spec, self.hidden, optax.adam(self.learning_rate)),
             bounds=ActionBounds.of(spec),
         )
-
-    def stages(self) -> tuple[Stage, ...]:
-        """One."""
-        return (Stage("train", self.updates, keep_state, self._update),)
 
     def actor(self, state: IQLState) -> Actor:
         """The policy's mean."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import equinox as eqx
@@ -14,13 +14,13 @@ import optax
 from annotated_types import Ge, Gt, Le
 from jaxtyping import Array, Float, Key
 
-from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, Variant, keep_state
+from safetrax.algorithms.base import Algorithm, Metrics, Spec, Variant
 from safetrax.algorithms.critics import fit_critic, fit_value, make_critic, make_value
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import ActionBounds, Fit, Learner, Tracked
 from safetrax.data.store import TRANSITION_FIELDS, Store, TransitionIndex, Transitions
 from safetrax.data.trajectories import Trajectories
-from safetrax.losses.latent import kl_to_standard_normal, weighted_cvae_loss
+from safetrax.losses.latent import centre_distance, kl_to_standard_normal, weighted_cvae_loss
 from safetrax.losses.td import bellman_target
 from safetrax.losses.weights import capped_exponential, effective_share
 from safetrax.nets.cvae import CVAE, Decoder
@@ -29,7 +29,6 @@ from safetrax.nets.mlp import MLP
 from safetrax.policies.latent import LARGEST_RESTRICTION, LatentActor, LatentEncoder
 from safetrax.settings import BelowOne, Count, NonNegative, OpenFraction, Positive, Rate, Whole
 
-_SMALLEST = 1e-30  # instead of zero where one divides
 _VANISHING = 1e-3  # mean weight below which nothing to speak of is cloned
 _ONE_ACTION = 0.3  # of `centre`: below it, z = 0 decodes to much the same action in every state
 
@@ -81,15 +80,7 @@ class LSPC(Algorithm):
     both policies 0.6 (`prior_restriction`); V_c learns where it is negative too (`clip_stops_gradient`), for without
     a gradient there it is dead from the start in many runs; the last policy is kept, not the best in the simulator.
 
-    Metrics: `reward_value` and `cost_value` (mean V_r and V_c), `cost` (mean cost of the batch), `below_zero` (share
-    of states where V_c is negative, so that it is clipped), `above_limit` (share masked by `cost_threshold`),
-    `weight` and `policy_weight` (mean weight of the CVAE and of the encoder), `clipped` and `policy_clipped` (share
-    of them at their cap), `effective` and `policy_effective` (share of the batch that the weights amount to,
-    (sum w)^2 / (B sum w^2)), `centre` (distance of decode(s, 0) from the weighted mean action of the batch, over the
-    spread of the weighted actions: near 0 the latent's centre is one action everywhere), `latent` (mean |tanh(u)|:
-    near 1 the encoder is at the edge of the latent space),
-    `policy_gradient` (norm of the encoder's gradient), and the losses `reward_value_loss`, `reward_critic_loss`,
-    `cost_value_loss`, `cost_critic_loss`, `cvae_loss`, `policy_loss`.
+    Metrics: see docs/lspc.md.
     """
 
     restriction: Annotated[float, Gt(0), Le(LARGEST_RESTRICTION)] = 0.25
@@ -175,12 +166,8 @@ class LSPC(Algorithm):
             bounds=ActionBounds.of(spec),
         )
 
-    def stages(self) -> tuple[Stage, ...]:
-        """One."""
-        return (Stage("train", self.updates, keep_state, self._update),)
-
     def actor(self, state: LSPCState) -> LatentActor:
-        """LSPC-O."""
+        """That of LSPC-O."""
         return LatentActor(
             decoder=state.cvae.network.decoder,
             encoder=state.encoder.network,
@@ -246,11 +233,8 @@ class LSPC(Algorithm):
 
     def _learn(self, state: LSPCState, batch: Transitions, key: Key[Array, ""]) -> tuple[LSPCState, Metrics]:
         cvae_key, encoder_key = jax.random.split(key)
-        observations, following, adam = (
-            batch.observations,
-            batch.next_observations,
-            optax.adam(self.critic_learning_rate),
-        )
+        observations, following = batch.observations, batch.next_observations
+        adam = optax.adam(self.critic_learning_rate)
 
         reward_q = state.reward_critic.target.min(observations, batch.actions)
         next_reward = state.reward_value.network(following)[:, 0]
@@ -280,7 +264,16 @@ class LSPC(Algorithm):
         )
         caps = (self.cost_weight_cap, self.reward_weight_cap)
         cap, policy_cap = caps[::-1] if self.converse else caps
-        metrics = {
+        at_zero = cvae.network.decoder(observations, jnp.zeros((weight.size, self.latent)))
+        return replace(
+            state,
+            reward_critic=reward_critic.follow(self.target_rate),
+            reward_value=reward_value,
+            cost_critic=cost_critic.follow(self.target_rate),
+            cost_value=cost_value,
+            cvae=cvae,
+            encoder=encoder,
+        ), {
             "reward_value": jnp.mean(reward_v),
             "cost_value": jnp.mean(cost_v),
             "cost": jnp.mean(batch.costs),
@@ -292,7 +285,7 @@ class LSPC(Algorithm):
             "policy_clipped": jnp.mean(policy_weight == policy_cap),
             "effective": effective_share(weight),
             "policy_effective": effective_share(policy_weight),
-            "centre": self._centre(cvae.network.decoder, batch, weight),
+            "centre": centre_distance(at_zero, batch.actions, weight),
             "latent": of_encoder.extra,
             "policy_gradient": of_encoder.gradient,
             "reward_value_loss": of_reward_value.loss,
@@ -302,15 +295,6 @@ class LSPC(Algorithm):
             "cvae_loss": of_cvae.loss,
             "policy_loss": of_encoder.loss,
         }
-        return LSPCState(
-            reward_critic=reward_critic.follow(self.target_rate),
-            reward_value=reward_value,
-            cost_critic=cost_critic.follow(self.target_rate),
-            cost_value=cost_value,
-            cvae=cvae,
-            encoder=encoder,
-            bounds=state.bounds,
-        ), metrics
 
     def _fit_cvae(
         self, learner: Learner[CVAE], batch: Transitions, weight: Float[Array, " B"], key: Key[Array, ""]
@@ -342,11 +326,3 @@ class LSPC(Algorithm):
             return jnp.mean(weight * error), jnp.mean(jnp.abs(squashed))
 
         return learner.step(optax.adam(self.policy_learning_rate), loss)
-
-    def _centre(self, decoder: Decoder, batch: Transitions, weight: Float[Array, " B"]) -> Float[Array, ""]:
-        """Root mean square distance of decode(s, 0) from the mean action, over that of the actions; all weighted."""
-        share = (weight / jnp.maximum(jnp.sum(weight), _SMALLEST))[:, None]
-        mean = jnp.sum(share * batch.actions, axis=0)
-        decoded = decoder(batch.observations, jnp.zeros((weight.shape[0], self.latent)))
-        spread = jnp.sum(share * jnp.square(batch.actions - mean))
-        return jnp.sqrt(jnp.sum(share * jnp.square(decoded - mean)) / jnp.maximum(spread, _SMALLEST))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int32, Key
 
-from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
+from safetrax.algorithms.base import Algorithm, Metrics, Spec
 from safetrax.algorithms.critics import fit_critic, make_critic
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import ActionBounds, Tracked, policy_network
@@ -72,10 +72,7 @@ class TD3BC(Algorithm):
     Deviation from the code: an episode that a time limit cut off ends like one that terminated, as in all methods
     here.
 
-    Metrics: `reward_value` (mean Q), `reward_critic_loss`, `policy_loss`, `policy_gradient` (norm), `value_weight`
-    (lambda), `behaviour_distance` (squared distance of the policy's to the logged action, averaged over batch and
-    dimensions), `value_ratio` (mean |Q| over the greatest value that the rewards allow; above 1 it overestimates).
-    Those of the policy are its last step's: 0 before the first.
+    Metrics: see docs/td3-bc.md.
     """
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
@@ -122,12 +119,8 @@ class TD3BC(Algorithm):
             bounds=ActionBounds.of(spec),
         )
 
-    def stages(self) -> tuple[Stage, ...]:
-        """One."""
-        return (Stage("train", self.updates, keep_state, self._update),)
-
     def actor(self, state: TD3BCState) -> Actor:
-        """The policy."""
+        """The policy, without noise."""
         return state.bounds.actor(state.policy.network)
 
     def diagnose(self, history: History) -> tuple[str, ...]:

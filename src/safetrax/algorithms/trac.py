@@ -18,9 +18,7 @@ from safetrax.data.segments import (
     DESIRABLE,
     UNDESIRABLE,
     Ratio,
-    Segments,
     ValueRange,
-    Windows,
     label_windows,
     segment_length,
 )
@@ -31,6 +29,7 @@ from safetrax.losses.classification import (
     ClassWeighting,
     class_weights,
     classification_loss,
+    score_metrics,
     trajectory_score,
 )
 from safetrax.losses.likelihood import fixed_variance_log_prob
@@ -78,9 +77,7 @@ class TraC(Algorithm):
     replacement rather than in epochs, so that ratio 1 uses every longest episode. The last update is number
     `pretrain_updates + updates`, not one more. Episodes shorter than a segment can be used (`short_episodes`).
 
-    Metrics: `loss`; in the second stage also `score_desirable` and `score_undesirable` (mean psi of each class),
-    `accuracy` (share of segments on the right side of psi = 0), `clipped` (share of segments whose gradient the
-    probability floor removes) and `distance` (mean -log pi of the batch: squared distance to the logged actions).
+    Metrics: see docs/trac.md.
     """
 
     segment_ratio: Ratio = "whole"
@@ -147,17 +144,9 @@ class TraC(Algorithm):
             return cls(discount=1.0, top=0.25, segment_ratio=0.25, pretrain_updates=60_000, updates=140_000)
         return cls(segment_ratio=1.0) if suite == "bullet" else cls()
 
-    def segments(self, trajectories: Trajectories, cost_limit: float) -> Segments:
-        """The labelled segments for one limit, on the host."""
-        return self.windows(trajectories, cost_limit).segments()
-
-    def windows(self, trajectories: Trajectories, cost_limit: float) -> Windows:
-        """The same with those that are not used, and with what they cost and earn."""
-        return label_windows(trajectories, cost_limit, **self._labelling())
-
     def usage(self, trajectories: Trajectories, cost_limit: float) -> Usage:
         """How many segments there are of each class, and the share of the log's steps that lie in them."""
-        windows = self.windows(trajectories, cost_limit)
+        windows = label_windows(trajectories, cost_limit, **self._labelling())
         used = {"desirable": DESIRABLE, "undesirable": UNDESIRABLE}
         if self.classes != "both":
             used = {self.classes: used[self.classes]}
@@ -194,7 +183,7 @@ class TraC(Algorithm):
 
     def index(self, trajectories: Trajectories, cost_limit: float) -> SegmentIndex:
         """Labelled windows for one limit."""
-        segments = self.segments(trajectories, cost_limit)
+        segments = label_windows(trajectories, cost_limit, **self._labelling()).segments()
         desirable = int(segments.desirable.sum())
         if self.classes != "undesirable" and not desirable:
             raise DataError(f"no segment is desirable at the cost limit {cost_limit:g}; raise the share top.")
@@ -298,7 +287,7 @@ class TraC(Algorithm):
                 self.probability_floor,
             )
             distance = -jnp.sum(jnp.where(mask, log_prob, 0.0)) / jnp.sum(mask)
-            return value, {"distance": distance, **self._score_metrics(score, batch)}
+            return value, {"distance": distance, **score_metrics(score, batch.desirable, self.probability_floor)}
 
         learner, fit = state.learner.step(self._optimiser(), loss)
         return TraCState(learner, state.bounds, reference), {"loss": fit.loss, **fit.extra}
@@ -311,20 +300,6 @@ class TraC(Algorithm):
             return class_weights(share, 1 - share, self.eta, self.class_weighting)
         count = jnp.sum(batch.desirable, dtype=jnp.float32)
         return class_weights(count, self.batch_size - count, self.eta, self.class_weighting)
-
-    def _score_metrics(self, score: Float[Array, " B"], batch: SegmentBatch) -> Metrics:
-        def mean_where(x: jax.Array, condition: jax.Array) -> jax.Array:
-            return jnp.sum(jnp.where(condition, x, 0.0)) / jnp.maximum(jnp.sum(condition), 1)
-
-        signed = jnp.where(batch.desirable, score, -score)
-        floor = self.probability_floor
-        clipped = jnp.zeros(()) if floor is None else jnp.mean(jax.nn.sigmoid(signed) < floor)
-        return {
-            "score_desirable": mean_where(score, batch.desirable),
-            "score_undesirable": mean_where(score, ~batch.desirable),
-            "accuracy": jnp.mean(signed > 0),
-            "clipped": clipped,
-        }
 
     # Shared
 

@@ -77,3 +77,26 @@ def classification_loss(
         log_prob = jnp.maximum(log_prob, math.log(floor))
     class_weight = jnp.where(desirable, lambda_desirable, lambda_undesirable)
     return -jnp.mean(class_weight * weight * log_prob)
+
+
+def score_metrics(
+    score: Float[Array, " B"], desirable: Bool[Array, " B"], floor: float | None
+) -> dict[str, Float[Array, ""]]:
+    """Mean scores of the classes, the share on the right side of 0, and the share whose gradient the floor removes.
+
+    Args:
+        score: psi of every segment.
+        desirable: y.
+        floor: see `classification_loss`.
+    """
+
+    def mean_where(x: jax.Array, condition: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.where(condition, x, 0.0)) / jnp.maximum(jnp.sum(condition), 1)
+
+    signed = jnp.where(desirable, score, -score)
+    return {
+        "score_desirable": mean_where(score, desirable),
+        "score_undesirable": mean_where(score, ~desirable),
+        "accuracy": jnp.mean(signed > 0),
+        "clipped": jnp.zeros(()) if floor is None else jnp.mean(jax.nn.sigmoid(signed) < floor),
+    }

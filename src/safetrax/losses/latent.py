@@ -5,6 +5,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+_SMALLEST = 1e-30  # instead of zero where one divides
+
 
 def kl_to_standard_normal(mean: Float[Array, "*b L"], log_std: Float[Array, "*b L"]) -> Float[Array, "*b L"]:
     """KL(N(mean, std^2) || N(0, 1)) of every latent dimension, in nats: (mean^2 + std^2 - 1) / 2 - log std."""
@@ -35,3 +37,16 @@ def weighted_cvae_loss(
     """mean w (|a' - a|^2 + beta mean KL): squares are summed over dimensions, divergences averaged (LSPC, Eq. 43)."""
     error = jnp.sum(jnp.square(actions - decoded), axis=-1)
     return jnp.mean(weight * (error + kl_weight * jnp.mean(divergence, axis=-1)))
+
+
+def centre_distance(
+    decoded: Float[Array, "B A"], actions: Float[Array, "B A"], weight: Float[Array, " B"]
+) -> Float[Array, ""]:
+    """Root mean square distance of `decoded` from the mean action, over that of the actions; all weighted.
+
+    Of decode(s, 0): near 0 the centre of the latent space is one action everywhere.
+    """
+    share = (weight / jnp.maximum(jnp.sum(weight), _SMALLEST))[:, None]
+    mean = jnp.sum(share * actions, axis=0)
+    spread = jnp.sum(share * jnp.square(actions - mean))
+    return jnp.sqrt(jnp.sum(share * jnp.square(decoded - mean)) / jnp.maximum(spread, _SMALLEST))
