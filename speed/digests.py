@@ -33,7 +33,7 @@ from safetrax.algorithms.registry import classes
 from safetrax.catalogue import SUITES
 from safetrax.errors import ConfigError
 from safetrax.training.checkpoint import read_checkpoint
-from safetrax.training.folder import RunFolder
+from safetrax.training.run_folder import RunFolder
 from safetrax.training.train import train
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from safetrax.evaluation.episodes import EpisodeRow, write_episodes
 from safetrax.files import write_json
-from safetrax.grid.folder import BenchmarkFolder
+from safetrax.grid.benchmark_folder import BenchmarkFolder
 from safetrax.grid.grid import Job
-from safetrax.training.folder import JobState
+from safetrax.training.run_folder import JobState
 
 
 def finish(

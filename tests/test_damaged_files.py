@@ -18,19 +18,19 @@ import pytest
 import fuzzing
 import safetrax as st
 from finished import finish
-from safetrax.cli.sources import load_sources
+from safetrax.cli.policy_sources import load_sources
 from safetrax.cli.train import _resumed
 from safetrax.collection.buffer import Buffer, load_state, save_state
 from safetrax.collection.recorder import Episode
 from safetrax.data.download import fault_of, new_record, read_record, write_record
 from safetrax.errors import SafeTraXError
 from safetrax.evaluation.episodes import EpisodeRow, read_episodes, write_episodes
-from safetrax.grid.folder import BenchmarkFolder
+from safetrax.grid.benchmark_folder import BenchmarkFolder
 from safetrax.grid.grid import Job
 from safetrax.report.summary import gather
 from safetrax.training.checkpoint import Position, load_checkpoint, read_position, save_checkpoint
-from safetrax.training.folder import RunFolder
 from safetrax.training.logs import read_metrics
+from safetrax.training.run_folder import RunFolder
 
 FAST, SLOW = 13, 420  # inputs per file: 300 and 10,000 in all
 SLOW_PARTS = 5

@@ -28,7 +28,7 @@ import safetrax as st
 from bad_server import Answer, serving
 from safetrax.catalogue import get_task
 from safetrax.files import read_tensors
-from safetrax.grid.folder import BenchmarkFolder
+from safetrax.grid.benchmark_folder import BenchmarkFolder
 from safetrax.runs import read_place
 from safetrax.training.logs import read_metrics
 

@@ -16,10 +16,10 @@ from safetrax.errors import ConfigError, DataError, RunError, TaskError
 from safetrax.evaluation.episodes import COLUMNS, EpisodeRow, read_episodes
 from safetrax.evaluation.statistics import last_steps
 from safetrax.files import atomic_path
-from safetrax.grid.folder import BenchmarkFolder, State
+from safetrax.grid.benchmark_folder import BenchmarkFolder, State
 from safetrax.grid.grid import Job
 from safetrax.run_id import RunId, limit_text
-from safetrax.training.folder import JobState, RunFolder, promised
+from safetrax.training.run_folder import JobState, RunFolder, promised
 
 _MOST_NAMED = 3  # settings in a sentence
 

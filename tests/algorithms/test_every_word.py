@@ -14,7 +14,7 @@ from safetrax.data.formats.tables import to_pandas
 from safetrax.envs.pool import EnvPool
 from safetrax.evaluation import rollout
 from safetrax.grid import local
-from safetrax.grid.folder import BenchmarkFolder
+from safetrax.grid.benchmark_folder import BenchmarkFolder
 from safetrax.grid.job import perform
 from safetrax.runs import read_job
 from safetrax.training.program import Program

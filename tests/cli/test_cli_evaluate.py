@@ -9,14 +9,14 @@ import pytest
 
 from safetrax.algorithms import BC, Spec
 from safetrax.cli.main import main
-from safetrax.cli.sources import adjusted, load_sources
+from safetrax.cli.policy_sources import adjusted, load_sources
 from safetrax.data import load
 from safetrax.envs.lockstep import Lockstep
 from safetrax.errors import ConfigError, SimulatorError
 from safetrax.evaluation.episodes import EpisodeRow, merge_episodes, read_episodes
 from safetrax.policies.policy import Policies, Policy
 from safetrax.run_id import RunId
-from safetrax.training.folder import RunFolder
+from safetrax.training.run_folder import RunFolder
 
 
 def make_policy(seed: int, *, limit: float | None = 20.0, hidden: int = 8, task: str | None = "BallRun") -> Policy:

@@ -32,7 +32,7 @@ from safetrax.data.filters import (
 )
 from safetrax.errors import ConfigError
 from safetrax.policies.policy import Policy
-from safetrax.training.folder import RunFolder
+from safetrax.training.run_folder import RunFolder
 
 TINY = ("--updates", "6", "--hidden", "8", "--batch-size", "4", "--log-every", "3", "--no-evaluate")
 

@@ -12,7 +12,7 @@ from safetrax.catalogue import get_task
 from safetrax.cli.leaderboard import run
 from safetrax.errors import ConfigError, DataError, RunError, TaskError
 from safetrax.evaluation.episodes import EpisodeRow, write_episodes
-from safetrax.training.folder import RunFolder
+from safetrax.training.run_folder import RunFolder
 
 RUN = get_task("BallRun")
 

@@ -151,7 +151,7 @@ def test_a_platform_that_is_not_there_is_said_first(
     verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
-    monkeypatch.setattr("safetrax.cli.ask.ask", lambda code: (None, "AssertionError"))
+    monkeypatch.setattr("safetrax.cli.doctor.ask", lambda code: (None, "AssertionError"))
     said = said_of((verb, "x"), capsys)
     assert "JAX_PLATFORMS is cuda, but JAX finds no such device here (AssertionError)" in said
     assert "safetrax[cuda]" in said

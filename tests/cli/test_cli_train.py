@@ -23,7 +23,7 @@ from safetrax.nets.mlp import MLP
 from safetrax.policies.actor import DeterministicActor
 from safetrax.policies.policy import Policies, Policy
 from safetrax.run_id import RunId
-from safetrax.training.folder import RunFolder
+from safetrax.training.run_folder import RunFolder
 from safetrax.training.train import Run, TrainingInterruptedError
 
 TINY = ("--updates", "6", "--hidden", "8", "--batch-size", "4", "--log-every", "3")
@@ -192,7 +192,7 @@ def test_rows_that_could_not_be_written_are_an_error_after_the_table(tmp_path, m
         raise RunError(f"cannot write {path}: the disk is full; free some space and try again.")
 
     monkeypatch.setattr("safetrax.evaluation.rollout.evaluate", lambda *args, **more: Evaluation((row,), 1.0, 100))
-    monkeypatch.setattr("safetrax.training.folder.merge_episodes", full)
+    monkeypatch.setattr("safetrax.training.run_folder.merge_episodes", full)
     folder = RunFolder.create(tmp_path / "run", {})
     actor = DeterministicActor(MLP.make(jax.random.key(0), (7, 2), output="tanh"), jnp.full(2, -1.0), jnp.ones(2))
     policies = Policies.stack([Policy(actor, RunId("BC-All", "BallRun", None, 0))])

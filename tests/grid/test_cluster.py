@@ -13,7 +13,7 @@ import pytest
 
 import safetrax as st
 from safetrax.errors import ConfigError, RunError
-from safetrax.grid.folder import BenchmarkFolder
+from safetrax.grid.benchmark_folder import BenchmarkFolder
 from safetrax.grid.grid import Grid, Job
 from safetrax.grid.local import lanes, run_locally
 from safetrax.grid.ray import Needs, require_ray, run_on_ray

@@ -16,7 +16,7 @@ import safetrax as st
 from safetrax.cli.benchmark import parse_settings
 from safetrax.cli.main import main
 from safetrax.errors import ConfigError
-from safetrax.grid.folder import BenchmarkFolder
+from safetrax.grid.benchmark_folder import BenchmarkFolder
 from safetrax.grid.grid import Grid
 from safetrax.grid.local import Lane, lanes, run_locally, thread_environment
 from safetrax.runs import read_job, read_place

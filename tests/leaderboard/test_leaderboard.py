@@ -16,12 +16,12 @@ from safetrax.catalogue import get_task
 from safetrax.data.download import dataset_path, new_record, write_record
 from safetrax.errors import ConfigError, DataError, RunError, TaskError
 from safetrax.evaluation.episodes import EpisodeRow, write_episodes
-from safetrax.grid.folder import BenchmarkFolder
+from safetrax.grid.benchmark_folder import BenchmarkFolder
 from safetrax.grid.grid import Job
 from safetrax.leaderboard.leaderboard import Entry, Leaderboard, leaderboard
 from safetrax.leaderboard.own_results import limits_difference, own_results
 from safetrax.leaderboard.rendering import HEADINGS, Notes, cells, figure, to_json, to_markdown
-from safetrax.training.folder import RunFolder
+from safetrax.training.run_folder import RunFolder
 
 RUN = get_task("BallRun")
 HALF = (RUN.reward_min + RUN.reward_max) / 2  # the return that scores 0.5

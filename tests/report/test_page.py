@@ -26,7 +26,7 @@ from safetrax.data.demo_data import demo_path
 from safetrax.data.formats.hdf5 import write_hdf5
 from safetrax.errors import ConfigError, DataError, RunError, TaskError
 from safetrax.evaluation.episodes import EpisodeRow, write_episodes
-from safetrax.grid.folder import BenchmarkFolder
+from safetrax.grid.benchmark_folder import BenchmarkFolder
 from safetrax.grid.grid import Job
 from safetrax.report.page import report_page
 from safetrax.report.panels import MOST_POINTS, Line, Panel, within_budget

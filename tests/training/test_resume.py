@@ -17,12 +17,12 @@ import pytest
 from safetrax import data
 from safetrax.algorithms import BC, TraC
 from safetrax.algorithms.base import Algorithm
-from safetrax.cli.sources import load_sources
+from safetrax.cli.policy_sources import load_sources
 from safetrax.errors import RunError
 from safetrax.policies.policy import Policy
 from safetrax.training.checkpoint import Position, load_checkpoint, read_position, save_checkpoint
-from safetrax.training.folder import RunFolder
 from safetrax.training.logs import read_metrics
+from safetrax.training.run_folder import RunFolder
 from safetrax.training.train import TrainingInterruptedError, train
 
 SCRIPT = """

@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from safetrax.cli.console import complain, say, write
+from safetrax.cli.console import complain, plain_table, say, write
 from safetrax.cli.filters import FILTERS_FLAG
 from safetrax.cli.parsing import parse
-from safetrax.cli.plain import plain_table
 from safetrax.errors import ConfigError
 from safetrax.files import exact
 from safetrax.progress import Display, duration
 
 if TYPE_CHECKING:
-    from safetrax.grid.folder import BenchmarkFolder
+    from safetrax.grid.benchmark_folder import BenchmarkFolder
     from safetrax.grid.grid import Grid, Job
     from safetrax.grid.status import Status
 
@@ -163,7 +162,7 @@ def parse_settings(words: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _run(options: BenchmarkOptions) -> int:
-    from safetrax.grid.folder import BenchmarkFolder
+    from safetrax.grid.benchmark_folder import BenchmarkFolder
     from safetrax.grid.local import lanes
 
     jobs = _grid(options).jobs()
@@ -285,7 +284,7 @@ def _left(status: Status) -> str:
 
 def _close(folder: BenchmarkFolder, jobs: Sequence[Job]) -> int:
     """The last words: a table of the results, what failed, and the exit code."""
-    from safetrax.cli.tables import NOTE, results_table
+    from safetrax.cli.results_table import NOTE, results_table
     from safetrax.runs import read_job
 
     states = {state.job.name: state for state in folder.states()}
@@ -306,7 +305,7 @@ def _close(folder: BenchmarkFolder, jobs: Sequence[Job]) -> int:
 
 def _status(argv: list[str]) -> int:
     options = parse(StatusOptions, argv, prog=f"{_PROG} status", description="How far a benchmark is.")
-    from safetrax.grid.folder import BenchmarkFolder
+    from safetrax.grid.benchmark_folder import BenchmarkFolder
     from safetrax.grid.status import status
 
     found = status(BenchmarkFolder.open(options.folder))

@@ -136,7 +136,7 @@ def _default_out(environment: str) -> str:
 def _policies(paths: tuple[str, ...]) -> Policies | None:
     if not paths:
         return None
-    from safetrax.cli.sources import load_policies
+    from safetrax.cli.policy_sources import load_policies
 
     return load_policies(paths)
 

@@ -19,6 +19,7 @@ from safetrax.errors import SafeTraXWarning, printable
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.table import Table
 
 _WIDTH_OF_PIPES = 110  # columns of a table that goes to a file or a pipe, which have no width of their own
 
@@ -34,6 +35,23 @@ def say(*things: RenderableType) -> None:
         shown = printable(thing) if isinstance(thing, str) else _Printable(thing)
         with naming_stdout():
             console.print(shown, soft_wrap=isinstance(thing, str), markup=False)
+
+
+def plain_table(title: str = "") -> Table:
+    """An empty table: no borders, so that plain text stays readable in a log."""
+    from rich import box
+    from rich.table import Table
+
+    return Table(
+        title=title or None,
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+        title_justify="left",
+        title_style="bold",
+        caption_justify="left",
+        caption_style="dim",
+    )
 
 
 def write(text: str) -> None:

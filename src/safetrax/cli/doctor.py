@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
+import subprocess
 import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from rich.text import Text
 
 from safetrax._version import __version__
-from safetrax.cli.ask import ask, ask_suites
-from safetrax.cli.console import say
+from safetrax.cli.console import plain_table, say
 from safetrax.cli.parsing import parse
-from safetrax.cli.plain import plain_table
 from safetrax.envs.suites import SUITES
 from safetrax.errors import SafeTraXError
 
@@ -23,7 +26,12 @@ _ABOUT = "Check what is installed, and say how to install what is not. The exit 
 _PACKAGES = ("jaxlib", "equinox", "optax", "numpy", "h5py", "safetensors", "matplotlib")
 _OPTIONAL = {"minari": "minari", "pandas": "pandas", "tensorboardX": "tensorboard", "wandb": "wandb"}
 
-# Run in a process of its own, as all that imports native libraries is.
+# Run in processes of their own, because a broken native library may end the process that imports it.
+_SUITE = """
+import json, sys
+from safetrax.envs.suites import status_of
+print(json.dumps(status_of(%r, probe=%r)))
+"""
 _JAX = """
 import json, time
 start = time.perf_counter()
@@ -132,3 +140,44 @@ def _count(names: list[str]) -> str:
     """`2 x NVIDIA A100` for two equal names."""
     kinds = dict.fromkeys(names)
     return ", ".join(f"{names.count(k)} x {k}" if names.count(k) > 1 else k for k in kinds)
+
+
+def ask_suites(names: Iterable[str], *, probe: bool = False) -> list[tuple[str, bool, str]]:
+    """One `(suite, usable, versions or remedy)` for each suite, from a process of its own: none can hide another.
+
+    Args:
+        names: of the suites.
+        probe: also build an environment and reset it; else the simulator is only imported.
+    """
+    names = tuple(names)
+    with ThreadPoolExecutor(len(names) or 1) as pool:
+        answers = pool.map(lambda name: ask(_SUITE % (name, probe)), names)
+        return [
+            (name, False, f"the {name} simulator {fault}; {SUITES[name].remedy}.") if fault else (name, *answer[1:])
+            for name, (answer, fault) in zip(names, answers, strict=True)
+        ]
+
+
+def ask(code: str, seconds: float = 120) -> tuple[Any, str]:
+    """The JSON that the last line of a Python program's output is, or its fault.
+
+    Args:
+        code: the program.
+        seconds: that it may take.
+
+    Returns:
+        The answer and "", or None and what went wrong, in a few words.
+    """
+    try:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return None, f"does not answer within {seconds:g} s"
+    if done.returncode < 0:
+        return None, f"crashed with signal {-done.returncode}"
+    lines = (done.stderr if done.returncode else done.stdout).strip().splitlines()
+    if done.returncode or not lines:
+        return None, lines[-1] if lines else f"ended with code {done.returncode}"
+    try:
+        return json.loads(lines[-1]), ""
+    except json.JSONDecodeError:
+        return None, f"gave an unexpected answer: {lines[-1]}"

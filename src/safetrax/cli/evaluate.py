@@ -21,7 +21,7 @@ from safetrax.evaluation.episodes import EpisodeRow, read_episodes, write_episod
 from safetrax.files import check_writable
 
 if TYPE_CHECKING:
-    from safetrax.cli.sources import Source
+    from safetrax.cli.policy_sources import Source
 
 _PROG = "safetrax evaluate"
 _ABOUT = "Roll trained policies out in their simulator, and tabulate reward and cost."
@@ -78,7 +78,7 @@ def run(argv: list[str]) -> int:
     for path in (options.out, options.video):
         if path is not None:
             check_writable(Path(path))
-    from safetrax.cli.sources import adjusted, load_sources
+    from safetrax.cli.policy_sources import adjusted, load_sources
 
     sources = [adjusted(source, adjustments) for source in load_sources(options.policies, options.task)]
     rows: list[EpisodeRow] = []
@@ -121,7 +121,7 @@ def parse_adjustments(words: Iterable[str]) -> dict[str, float]:
 
 def _evaluate(source: Source, options: EvaluateOptions, rows: list[EpisodeRow]) -> None:
     """Add the rows to those there are, and to the run folder's if they have no file of their own."""
-    from safetrax.cli.tables import NOTE, results_table
+    from safetrax.cli.results_table import NOTE, results_table
     from safetrax.evaluation.rollout import evaluate
 
     folder = source.folder if options.out is None else None

@@ -43,7 +43,7 @@ def require_platform() -> None:
     asked = os.environ.get("JAX_PLATFORMS", "")
     if asked in ("", "cpu"):
         return
-    from safetrax.cli.ask import ask
+    from safetrax.cli.doctor import ask
 
     _, fault = ask(_DEVICES)
     if fault:

@@ -10,7 +10,7 @@ import tyro
 from jaxtyping import Float, Int64
 from rich.table import Table
 
-from safetrax.cli.plain import plain_table
+from safetrax.cli.console import plain_table
 from safetrax.data.segments import within_limit
 from safetrax.data.trajectories import Trajectories
 from safetrax.files import exact

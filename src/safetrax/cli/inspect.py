@@ -14,10 +14,9 @@ import tyro
 from rich.table import Table
 from rich.text import Text
 
-from safetrax.cli.console import say
+from safetrax.cli.console import plain_table, say
 from safetrax.cli.filters import FILTERS_FLAG, Step, filter_tables
 from safetrax.cli.parsing import parse
-from safetrax.cli.plain import plain_table
 from safetrax.data import Trajectories, get_task, load, validate, write_hdf5
 from safetrax.data.filters import Filter, filter_lines, filter_steps, parse_filters
 from safetrax.data.segments import Ratio, check_cost_limits, within_limit

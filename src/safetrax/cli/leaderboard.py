@@ -12,9 +12,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from safetrax.cli.console import say, write
+from safetrax.cli.console import plain_table, say, write
 from safetrax.cli.parsing import parse
-from safetrax.cli.plain import plain_table
 from safetrax.errors import ConfigError
 from safetrax.files import atomic_path, check_writable
 from safetrax.leaderboard.leaderboard import Entry, Leaderboard, leaderboard

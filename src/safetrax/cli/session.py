@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from safetrax.algorithms.base import Algorithm
 from safetrax.cli.console import complain, say
-from safetrax.cli.tables import NOTE, results_table
+from safetrax.cli.results_table import NOTE, results_table
 from safetrax.data import Trajectories, load
 from safetrax.data.filters import Filter, filter_steps, parse_filters
 from safetrax.data.loading import absolute_source
 from safetrax.errors import SafeTraXError, SimulatorError
 from safetrax.evaluation.episodes import EpisodeRow, read_episodes
 from safetrax.files import place_of_this_process
-from safetrax.training.folder import JobState, RunFolder
+from safetrax.training.run_folder import JobState, RunFolder
 from safetrax.training.train import Run, TrainingInterruptedError, train
 
 if TYPE_CHECKING:

@@ -11,10 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from safetrax.catalogue import Task, tasks
-from safetrax.cli.ask import ask_suites
-from safetrax.cli.console import say
+from safetrax.cli.console import plain_table, say
+from safetrax.cli.doctor import ask_suites
 from safetrax.cli.parsing import parse
-from safetrax.cli.plain import plain_table
 from safetrax.data.download import FOLDER_VARIABLE, dataset_folder, dataset_path, fault_of, find_dataset, unfinished
 from safetrax.progress import size_text
 

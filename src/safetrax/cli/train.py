@@ -137,7 +137,7 @@ def _resumed(argv: list[str]) -> Session:
         argv = ["--help"]
     options = parse(ResumeOptions, argv, prog="safetrax train", description="Go on with a run that was stopped.")
     from safetrax.cli.session import Session
-    from safetrax.training.folder import RunFolder
+    from safetrax.training.run_folder import RunFolder
 
     folder = RunFolder.open(options.resume)
     saved = _Saved(folder.config_file, folder.config())

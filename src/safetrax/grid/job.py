@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from safetrax.data.filters import apply_filters, parse_filters
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import SafeTraXError, SafeTraXWarning
-from safetrax.grid.folder import BenchmarkFolder
+from safetrax.grid.benchmark_folder import BenchmarkFolder
 from safetrax.grid.grid import Job, algorithm_of
 from safetrax.progress import Reporter
-from safetrax.training.folder import JobState, RunFolder
+from safetrax.training.run_folder import JobState, RunFolder
 
 _BEAT_SECONDS = 3.0
 

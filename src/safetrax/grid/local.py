@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from safetrax.files import explain_os_errors
-from safetrax.grid.folder import BenchmarkFolder
+from safetrax.grid.benchmark_folder import BenchmarkFolder
 from safetrax.grid.grid import Job
 from safetrax.settings import require
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from safetrax.errors import ConfigError, RunError
-from safetrax.grid.folder import BenchmarkFolder
+from safetrax.grid.benchmark_folder import BenchmarkFolder
 from safetrax.grid.grid import Job, algorithm_of
 from safetrax.grid.local import thread_environment
 from safetrax.settings import require

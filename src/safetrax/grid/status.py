@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from safetrax.grid.folder import BenchmarkFolder, State
+from safetrax.grid.benchmark_folder import BenchmarkFolder, State
 
 ORDER = ("done", "running", "stopped", "failed", "waiting")
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from safetrax.errors import ConfigError, RunError
 from safetrax.files import append_text, write_text
 from safetrax.run_id import RunId
-from safetrax.training.folder import RunFolder
+from safetrax.training.run_folder import RunFolder
 
 COLUMNS = ("stage", "update", "algorithm", "cost_limit", "seed", "metric", "value")
 _HEADER = ",".join(COLUMNS) + "\n"

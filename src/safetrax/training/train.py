@@ -28,11 +28,11 @@ from safetrax.progress import Reporter, make_reporter
 from safetrax.run_id import RunId
 from safetrax.training.checkpoint import Position, load_checkpoint, read_position, require_same, save_checkpoint
 from safetrax.training.evaluator import Evaluator
-from safetrax.training.folder import RunFolder, environment_facts, promise
 from safetrax.training.interrupt import catch_signals
 from safetrax.training.logs import CsvSink, MetricRow, MetricSink, Sink, make_sinks, require_sinks
 from safetrax.training.plan import Plan, check_counts
 from safetrax.training.program import Batching, Precision, Program, stack
+from safetrax.training.run_folder import RunFolder, environment_facts, promise
 from safetrax.training.warm_start import WarmStart
 
 _LARGE = 1e4  # a value that may overflow somewhere once it is summed over time, squared or exponentiated

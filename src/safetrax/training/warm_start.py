@@ -16,7 +16,7 @@ from safetrax.algorithms.standardisation import Standardiser
 from safetrax.errors import RunError
 from safetrax.policies.actor import Standardised
 from safetrax.training.checkpoint import named_leaves, read_checkpoint
-from safetrax.training.folder import RunFolder
+from safetrax.training.run_folder import RunFolder
 
 _FRESH = ".optimiser"  # moments and step counts belong to the schedule of the training that they come from
 

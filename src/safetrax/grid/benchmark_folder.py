@@ -19,7 +19,7 @@ from pathlib import Path
 from safetrax.errors import ConfigError, RunError
 from safetrax.files import explain_os_errors, locked, place_of_this_process, sweep, write_json
 from safetrax.grid.grid import Job
-from safetrax.training.folder import JobState, RunFolder
+from safetrax.training.run_folder import JobState, RunFolder
 
 _STALE_SECONDS = 60.0  # a running job says so every few seconds
 

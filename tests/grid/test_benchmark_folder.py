@@ -13,10 +13,10 @@ import pytest
 from finished import finish
 from safetrax.errors import ConfigError, RunError
 from safetrax.evaluation.episodes import EpisodeRow
-from safetrax.grid.folder import BenchmarkFolder, State
+from safetrax.grid.benchmark_folder import BenchmarkFolder, State
 from safetrax.grid.grid import Job
 from safetrax.grid.status import status
-from safetrax.training.folder import JobState
+from safetrax.training.run_folder import JobState
 
 JOB = Job("BallRun-trac", "trac", "", {"updates": 3}, "BallRun", "demo", (10.0, 20.0), (0, 1), 2, 0)
 OTHER = replace(JOB, name="BallRun-bc-all", algorithm="bc-all", settings={})
@@ -80,7 +80,7 @@ def test_two_cannot_work_in_one_folder(tmp_path):
     folder = BenchmarkFolder.make(tmp_path, [JOB])
     with folder.locked():
         code = f"""
-from safetrax.grid.folder import BenchmarkFolder
+from safetrax.grid.benchmark_folder import BenchmarkFolder
 from safetrax.errors import RunError
 try:
     with BenchmarkFolder.open({str(tmp_path)!r}).locked():

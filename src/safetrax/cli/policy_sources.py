@@ -14,7 +14,7 @@ from safetrax.catalogue import get_task
 from safetrax.errors import ConfigError, DataError
 from safetrax.policies.policy import Policies, Policy
 from safetrax.run_id import RunId
-from safetrax.training.folder import RunFolder
+from safetrax.training.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

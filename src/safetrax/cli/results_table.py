@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from safetrax.cli.plain import plain_table
+from safetrax.cli.console import plain_table
 from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.evaluation.statistics import Summary, benchmark_table, summarise
 from safetrax.files import exact
