@@ -86,7 +86,7 @@ class Training:
 
     @cached_property
     def algorithms(self) -> tuple[str, ...]:
-        """Names of the methods that it gave."""
+        """Names of the algorithms that it gave."""
         return tuple(dict.fromkeys(row.algorithm for row in self.rows))
 
     @cached_property

@@ -33,7 +33,7 @@ def trained(tmp_path, monkeypatch):
 
 
 def test_published_results_without_runs(capsys):
-    assert run(["--task", "BallRun", "--sources", "trac", "--methods", "TraC", "bc-safe"]) == 0
+    assert run(["--task", "BallRun", "--sources", "trac", "--algorithms", "TraC", "bc-safe"]) == 0
     out = capsys.readouterr().out
     assert "BallRun (bullet)" in out
     lines = [line.split() for line in out.splitlines()]
@@ -46,14 +46,14 @@ def test_published_results_without_runs(capsys):
 def test_all_tasks(capsys):
     assert run([]) == 0
     out = capsys.readouterr().out
-    assert out.count(" method ") == 38
+    assert out.count(" algorithm ") == 38
     assert "Scored at the cost limit 10, not at the benchmark's 20, 40, 80." in out
 
 
 def test_own_runs_beside_published_ones(trained, capsys):
     assert run([trained, "--sources", "trac"]) == 0
     out = capsys.readouterr().out
-    assert out.count(" method ") == 1  # the run's task
+    assert out.count(" algorithm ") == 1  # the run's task
     (own,) = [" ".join(line.split()) for line in out.splitlines() if "own: mine" in line]
     assert own == "TraC 10, 20, 40 1.00 ± 0.00 0.00 ± 0.00 yes own: mine 1 2 3 4"
     flat = " ".join(out.split())
@@ -67,13 +67,13 @@ def test_own_runs_beside_published_ones(trained, capsys):
 
 
 def test_markdown_and_json_on_standard_output(trained, capsys):
-    assert run([trained, "--methods", "TraC", "--format", "markdown"]) == 0
+    assert run([trained, "--algorithms", "TraC", "--format", "markdown"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("## BallRun\n\n| method | limits | reward | cost | safe | source | notes |\n|---|")
+    assert out.startswith("## BallRun\n\n| algorithm | limits | reward | cost | safe | source | notes |\n|---|")
     assert "| own: mine | 1 2 3 4 |" in out
-    assert run([trained, "--methods", "TraC", "--format", "json"]) == 0
+    assert run([trained, "--algorithms", "TraC", "--format", "json"]) == 0
     value = json.loads(capsys.readouterr().out)
-    assert [entry["method"] for entry in value["tasks"][0]["entries"]] == ["TraC"] * 3
+    assert [entry["algorithm"] for entry in value["tasks"][0]["entries"]] == ["TraC"] * 3
 
 
 @pytest.mark.parametrize(
@@ -98,9 +98,9 @@ def test_the_ending_of_the_file_tells_the_format(name, flags, start, tmp_path, c
     [
         (["--task", "BallRum"], TaskError, "there is no task 'BallRum'; did you mean BallRun"),
         (["--suite", "bulet"], TaskError, "there is no suite 'bulet'; did you mean bullet?"),
-        (["--methods", "TraK"], ConfigError, "there is no method 'TraK' here; did you mean trac?"),
+        (["--algorithms", "TraK"], ConfigError, "there is no algorithm 'TraK' here; did you mean trac?"),
         (["--sources", "fisr"], ConfigError, "there is no source 'fisr'; did you mean fisor?"),
-        (["--task", "BallRun", "--sources", "bars"], ConfigError, "no source has results on these tasks"),
+        (["--task", "BallRun", "--sources", "bars"], ConfigError, "no source has results of these algorithms"),
         (
             ["nowhere"],
             RunError,

@@ -54,5 +54,5 @@ def network_policy(seed: int, *, observation_size: int = 7, action_size: int = 2
 
 
 def as_policy(actor: Actor, seed: int = 0) -> Policy:
-    """A policy around any actor, of a method that ignores the limit."""
+    """A policy around any actor, of an algorithm that ignores the limit."""
     return Policy(actor, RunId(type(actor).__name__, None, None, seed))

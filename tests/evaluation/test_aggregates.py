@@ -110,7 +110,7 @@ def test_a_method_that_ignores_the_limit_is_scored_at_every_limit():
     assert [s.safe_episodes for s in found] == [0.5, 1.0, 1.0]
     assert all(s.ignores_limit for s in found)
     assert [s.cost_limit for s in run_scores(rows(None, 0, [1.0]), (15, 5, 15))] == [5.0, 15.0]
-    # a method that knows its limit keeps it
+    # an algorithm that knows its limit keeps it
     assert [s.cost_limit for s in run_scores(rows(20.0, 0, [1.0]), (5, 15))] == [20.0]
 
 
@@ -140,7 +140,7 @@ def test_the_best_safe_step_is_labelled():
     assert (found.step, found.checkpoint) == (2, "best-reward-safe")
     unsafe = rows(10.0, 0, [20.0], [900.0], step=1) + rows(10.0, 0, [15.0], [100.0], step=2)
     assert run_scores(unsafe, step="best-reward-safe")[0].step == 2  # the least cost
-    # each limit chooses by itself where the method ignores it
+    # each limit chooses by itself where the algorithm ignores it
     free = [replace(row, cost_limit=None) for row in several]
     assert [s.step for s in run_scores(free, step="best-reward-safe")] == [2, 1, 1]
 

@@ -69,13 +69,13 @@ def make_run(
     **config: Any,
 ) -> Path:
     """A run folder as `train` makes it, without networks."""
-    method = TraC.preset("bullet") if algorithm is None else algorithm
-    settings = json.loads(json.dumps({"class": type(method).__name__, **method.config()}))
+    algorithm = TraC.preset("bullet") if algorithm is None else algorithm
+    settings = json.loads(json.dumps({"class": type(algorithm).__name__, **algorithm.config()}))
     facts = {
         "algorithm": settings,
         "task": "BallRun",
         "cost_limits": [10.0, 20.0, 40.0],
-        "updates": method.total_updates,
+        "updates": algorithm.total_updates,
         "data": {"source": RUN.dataset_file, "sha256": HASH, "task": "BallRun"} if data is None else dict(data),
         "record": {"data_path": "BallRun"},
         "signature": {"algorithm": settings, "task": "BallRun", "runs": [[str(path), 0]], "data": fingerprint},
@@ -86,8 +86,8 @@ def make_run(
     return path
 
 
-def entry_of(board: Leaderboard, method: str, source: str) -> Entry:
-    (found,) = [e for task in board.boards for e in task.entries if e.method == method and source in e.sources]
+def entry_of(board: Leaderboard, algorithm: str, source: str) -> Entry:
+    (found,) = [e for task in board.boards for e in task.entries if e.algorithm == algorithm and source in e.sources]
     return found
 
 
@@ -116,7 +116,7 @@ def test_safe_ones_come_first_and_copies_are_one_entry():
     assert safe == sorted(safe, reverse=True)
     rewards = [entry.reward for entry in task.entries if entry.safe]
     assert rewards == sorted(rewards, reverse=True)
-    clones = [entry for entry in task.entries if entry.method == "BC-Safe"]
+    clones = [entry for entry in task.entries if entry.algorithm == "BC-Safe"]
     assert [(entry.sources, entry.reward, entry.cost) for entry in clones] == [
         (("trac", "trac-repository", "lspc"), 0.27, 1.46)
     ]
@@ -125,22 +125,22 @@ def test_safe_ones_come_first_and_copies_are_one_entry():
 def test_the_best_is_best_among_the_same_limits():
     (task,) = leaderboard(task_names=["BallRun"]).boards
     # safe at 10, 20, 40: TraC 0.27 (twice), FISOR 0.18, LSPC-O 0.14, LSPC-S 0.08; at 5: CDT 0.32 and FISOR 0.18
-    assert [(entry.method, entry.cost_limits) for entry in task.entries if entry.best] == [
+    assert [(entry.algorithm, entry.cost_limits) for entry in task.entries if entry.best] == [
         ("CDT", (5.0,)),
         ("TraC", (10.0, 20.0, 40.0)),
         ("TraC", (10.0, 20.0, 40.0)),
     ]
     (task,) = leaderboard(task_names=["easysparse"]).boards
-    (unknown,) = [entry for entry in task.entries if entry.method == "B2R"]
+    (unknown,) = [entry for entry in task.entries if entry.algorithm == "B2R"]
     assert unknown.cost_limits == ()
     assert unknown.safe
     assert not unknown.best  # the only one of its limits, which are unknown
 
 
 def test_ablations_and_repeats_are_left_out():
-    (task,) = leaderboard(task_names=["AntCircle"], methods=["trac"]).boards
+    (task,) = leaderboard(task_names=["AntCircle"], algorithms=["trac"]).boards
     assert [(entry.reward, entry.cost) for entry in task.entries] == [(0.49, 0.91), (0.47, 0.98)]
-    (task,) = leaderboard(task_names=["CarGoal2"], methods=["BARS"]).boards
+    (task,) = leaderboard(task_names=["CarGoal2"], algorithms=["BARS"]).boards
     assert {(entry.cost_limits, entry.reward) for entry in task.entries} == {
         ((10.0,), 0.07),
         ((20.0,), 0.10),
@@ -150,7 +150,7 @@ def test_ablations_and_repeats_are_left_out():
 
 def test_published_entries_say_how_they_differ():
     board = leaderboard(task_names=["CarGoal2", "easysparse"])
-    (bars,) = [e for e in board.boards[0].entries if e.method == "BARS" and e.cost_limits == (10.0,)]
+    (bars,) = [e for e in board.boards[0].entries if e.algorithm == "BARS" and e.cost_limits == (10.0,)]
     assert bars.differences == (
         "Scored at the cost limit 10, not at the benchmark's 20, 40, 80.",
         "The source does not state its number of training seeds.",
@@ -162,28 +162,28 @@ def test_published_entries_say_how_they_differ():
     for task in board.boards:
         for entry in task.entries:
             chosen = any("checkpoint" in sentence for sentence in entry.differences)
-            assert chosen == (entry.method in ("LSPC-S", "LSPC-O"))
+            assert chosen == (entry.algorithm in ("LSPC-S", "LSPC-O"))
 
 
 def test_corrections_and_doubts_are_remarks():
     board = leaderboard(task_names=["easysparse", "CarButton1"])
-    (cdt,) = [e for e in board.boards[1].entries if e.method == "CDT" and "lspc" in e.sources]
+    (cdt,) = [e for e in board.boards[1].entries if e.algorithm == "CDT" and "lspc" in e.sources]
     assert cdt.cost == 0.23
     assert cdt.remarks == (
         "lspc, Table 3: the cost is printed as 0.25; LSPC's Table 1, TraC's table and the printed average have 0.23.",
     )
-    (paper,) = [e for e in board.boards[1].entries if e.method == "TraC" and "trac" in e.sources]
+    (paper,) = [e for e in board.boards[1].entries if e.algorithm == "TraC" and "trac" in e.sources]
     assert "incompatible MetaDrive" in paper.remarks[0]
-    (fisor,) = [e for e in board.boards[0].entries if e.method == "FISOR" and "lspc" in e.sources]
+    (fisor,) = [e for e in board.boards[0].entries if e.algorithm == "FISOR" and "lspc" in e.sources]
     assert fisor.cost == 0.076
     assert fisor.remarks[0].startswith("lspc, Table 4: the cost is printed as 0.04; inferred: ")
 
 
 def test_selection_by_suite_method_and_source():
-    board = leaderboard(suites=["metadrive"], methods=["lspc-o", "TraC"], sources=["LSPC", "trac-repository"])
+    board = leaderboard(suites=["metadrive"], algorithms=["lspc-o", "TraC"], sources=["LSPC", "trac-repository"])
     assert [task.task for task in board.boards][:2] == ["easysparse", "easymean"]
     assert len(board.boards) == 9
-    assert {entry.method for task in board.boards for entry in task.entries} == {"LSPC-O", "TraC"}
+    assert {entry.algorithm for task in board.boards for entry in task.entries} == {"LSPC-O", "TraC"}
     assert [source.key for source in board.sources] == ["trac-repository", "lspc"]
     assert leaderboard(task_names=["PointButton1"], sources=["bars"]).boards == ()
     both = leaderboard(task_names=["BallRun"], suites=["metadrive"])
@@ -194,8 +194,8 @@ def test_unknown_names_have_a_neighbour():
     for arguments, kind, fault in (
         ({"task_names": ["BallRum"]}, TaskError, "there is no task 'BallRum'; did you mean BallRun"),
         ({"suites": ["bulet"]}, TaskError, "there is no suite 'bulet'; did you mean bullet?"),
-        ({"methods": ["TraK"]}, ConfigError, "there is no method 'TraK' here; did you mean trac?"),
-        ({"methods": ["LSPC"]}, ConfigError, "there is no method 'LSPC' here; did you mean lspc-o?"),
+        ({"algorithms": ["TraK"]}, ConfigError, "there is no algorithm 'TraK' here; did you mean trac?"),
+        ({"algorithms": ["LSPC"]}, ConfigError, "there is no algorithm 'LSPC' here; did you mean lspc-o?"),
         ({"sources": ["lspcc"]}, ConfigError, "there is no source 'lspcc'; did you mean lspc?"),
     ):
         with pytest.raises(kind) as caught:
@@ -210,12 +210,12 @@ def test_a_run_as_published_stands_beside_the_published(tmp_path, datasets):
     assert [task.task for task in board.boards] == ["BallRun"]
     entry = own_entry(run)
     assert entry.differences == ()
-    assert (entry.method, entry.sources, entry.data) == ("TraC", (str(run),), "DSRL")
+    assert (entry.algorithm, entry.sources, entry.data) == ("TraC", (str(run),), "DSRL")
     assert entry.reward == pytest.approx(0.5)
     assert (entry.cost, entry.cost_limits) == (0.0, (10.0, 20.0, 40.0))
     assert (entry.safe, entry.best) == (True, True)  # 0.50 against the published 0.27
     published = [e for e in board.boards[0].entries if e.best and not e.own]
-    assert [e.method for e in published] == ["CDT"]  # of limit 5
+    assert [e.algorithm for e in published] == ["CDT"]  # of limit 5
     assert board.boards[0].entries[0] == entry
 
 
@@ -323,12 +323,12 @@ def test_other_data_are_told_apart(tmp_path, datasets):
 
 def test_own_data_have_a_best_of_their_own(tmp_path):
     mine = {"source": "mine.hdf5", "sha256": "1"}
-    # the fingerprint is of the arrays that a method reads, some of next observations too
+    # the fingerprint is of the arrays that an algorithm reads, some of next observations too
     good = make_run(tmp_path / "good", as_published(), data=mine, fingerprint="with next observations")
     clones = [EpisodeRow(**{**vars(row), "algorithm": "BC-Safe", "return_": 0.0}) for row in as_published()]
     poor = make_run(tmp_path / "poor", clones, algorithm=BC(mode="safe"), data=mine)
     (task,) = leaderboard([good, poor]).boards
-    own = {entry.method: entry for entry in task.entries if entry.own}
+    own = {entry.algorithm: entry for entry in task.entries if entry.own}
     assert own["TraC"].best
     assert not own["BC-Safe"].best
     # a reward of 0.5 on other data does not outrank the published 0.27
@@ -398,7 +398,7 @@ def test_one_training_of_lspc_is_two_entries(tmp_path, datasets):
     run = make_run(tmp_path / "run", episodes, algorithm=LSPC.preset("bullet", "BallRun"))
     (task,) = leaderboard([run]).boards
     own = [entry for entry in task.entries if entry.own]
-    assert {entry.method for entry in own} == {"LSPC-O", "LSPC-S"}
+    assert {entry.algorithm for entry in own} == {"LSPC-O", "LSPC-S"}
     for entry in own:
         assert entry.differences == ()
         assert entry.cost == pytest.approx(9 * 0.0583333, abs=1e-5)  # 9 (1/10 + 1/20 + 1/40) / 3
@@ -494,10 +494,10 @@ def test_figures():
 
 def test_notes_are_numbered_once():
     board = leaderboard(
-        task_names=["BallRun"], sources=["fisor", "lspc"], methods=["FISOR", "CPQ", "LSPC-S", "LSPC-O"]
+        task_names=["BallRun"], sources=["fisor", "lspc"], algorithms=["FISOR", "CPQ", "LSPC-S", "LSPC-O"]
     )
     notes = Notes()
-    shown = {(e.method, e.sources): cells(e, notes)[-1] for e in board.boards[0].entries}
+    shown = {(e.algorithm, e.sources): cells(e, notes)[-1] for e in board.boards[0].entries}
     assert shown["FISOR", ("fisor",)] == shown["CPQ", ("fisor",)] == "1"
     assert shown["LSPC-S", ("lspc",)] == shown["LSPC-O", ("lspc",)] == "2"
     assert shown["FISOR", ("lspc",)] == ""
@@ -507,10 +507,10 @@ def test_notes_are_numbered_once():
 def test_markdown(tmp_path, datasets):
     record_download(datasets)
     run = make_run(tmp_path / "a|b", as_published()[:-1])
-    text = to_markdown(leaderboard([run], methods=["TraC", "BC-Safe"], sources=["trac"]))
+    text = to_markdown(leaderboard([run], algorithms=["TraC", "BC-Safe"], sources=["trac"]))
     lines = text.splitlines()
     assert lines[0] == "## BallRun"
-    assert lines[2] == "| method | limits | reward | cost | safe | source | notes |"
+    assert lines[2] == "| algorithm | limits | reward | cost | safe | source | notes |"
     assert lines[3] == "|---" * len(HEADINGS) + "|"
     own = str(run).replace("|", "\\|")
     assert lines[4:7] == [
@@ -521,13 +521,13 @@ def test_markdown(tmp_path, datasets):
     assert f"1. {DIFFERS['episodes']}" in lines
     assert lines[-1].startswith("* trac: Z. Gong, ")
     assert text.endswith("\n")
-    bare = to_markdown(leaderboard(task_names=["BallRun"], methods=["TraC"], sources=["trac"]))
+    bare = to_markdown(leaderboard(task_names=["BallRun"], algorithms=["TraC"], sources=["trac"]))
     assert "Notes:" not in bare
 
 
 def test_json(tmp_path):
     run = make_run(tmp_path / "run", as_published())
-    value = json.loads(to_json(leaderboard([run], methods=["TraC"])))
+    value = json.loads(to_json(leaderboard([run], algorithms=["TraC"])))
     assert set(value) == {"tasks", "sources"}
     (task,) = value["tasks"]
     assert (task["task"], task["suite"]) == ("BallRun", "bullet")

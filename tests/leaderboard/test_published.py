@@ -18,14 +18,16 @@ from safetrax.leaderboard.published import (
     PublishedRow,
     get_source,
     published,
+    published_algorithms,
     published_averages,
-    published_methods,
 )
 
 
-def cell(source: str, task: str, method: str, table: str | None = None, variant: str = "") -> PublishedRow:
+def cell(source: str, task: str, algorithm: str, table: str | None = None, variant: str = "") -> PublishedRow:
     """The only such cell, but for those that another table of the source has too."""
-    rows = [row for row in published(source, task, method) if table in (None, row.table) and row.variant == variant]
+    rows = [
+        row for row in published(source, task, algorithm) if table in (None, row.table) and row.variant == variant
+    ]
     if table is None:
         rows = [row for row in rows if row.kind != "repeat"]
     (row,) = rows
@@ -60,23 +62,23 @@ def test_every_name_is_known_and_nothing_is_there_twice():
     for row in published():
         assert row.task in names
         assert row.source in SOURCES
-        assert row.method in published_methods()
+        assert row.algorithm in published_algorithms()
         assert math.isfinite(row.reward)
         assert row.cost >= 0
         assert (row.kind == "ablation") == bool(row.variant)
-        keys.add((row.source, row.table, row.task, row.method, row.variant, row.cost_limits))
+        keys.add((row.source, row.table, row.task, row.algorithm, row.variant, row.cost_limits))
     assert len(keys) == len(published()) == 1468
     assert {row.source for row in published()} == set(SOURCES)
-    assert "BC" not in published_methods()
-    assert len(published("trac", method="trac")) == 38 + 24 + 16 + 16  # Tables 5, 2, 3, 6
+    assert "BC" not in published_algorithms()
+    assert len(published("trac", algorithm="trac")) == 38 + 24 + 16 + 16  # Tables 5, 2, 3, 6
 
 
 def test_a_repeated_cell_says_the_same_as_its_first():
-    results = {(r.source, r.task, r.method, r.cost_limits): r for r in published() if r.kind == "result"}
+    results = {(r.source, r.task, r.algorithm, r.cost_limits): r for r in published() if r.kind == "result"}
     repeats = [row for row in published() if row.kind == "repeat"]
     assert len(repeats) == 28 * 6 + 16 + 4  # LSPC's Table 1, TraC's 3 and 6, BARS's 3 and 4
     for row in repeats:
-        first = results[row.source, row.task, row.method, row.cost_limits]
+        first = results[row.source, row.task, row.algorithm, row.cost_limits]
         assert (first.reward, first.cost) == (row.reward, row.cost)
 
 
@@ -91,7 +93,7 @@ def test_exactly_these_cells_are_corrected():
     }
     wrongly_converted = {"CarButton1": 0.076, "CarButton2": 0.169, "CarGoal1": 0.242, "CarGoal2": 0.096}
     wrongly_converted |= {"CarPush1": 0.082, "CarPush2": 0.260, "hardmean": 0.026}
-    found = {(r.source, r.table, r.task, r.method): r for r in published() if r.corrected}
+    found = {(r.source, r.table, r.task, r.algorithm): r for r in published() if r.corrected}
     tables = {
         "Table 1": set(wrongly_converted),
         "Table 3": {"hardmean"},
@@ -110,9 +112,9 @@ def test_exactly_these_cells_are_corrected():
 
 
 def test_lspcs_column_of_fisor_is_fisors_own_table():
-    """A method that ignores the limit and costs C scores C (1/k1 + 1/k2 + 1/k3) / 3."""
+    """An algorithm that ignores the limit and costs C scores C (1/k1 + 1/k2 + 1/k3) / 3."""
     checked = 0
-    for row in published("lspc", method="FISOR"):
+    for row in published("lspc", algorithm="FISOR"):
         for own in published("fisor", row.task, "FISOR"):
             (limit,) = own.cost_limits
             task = get_task(row.task)
@@ -127,11 +129,11 @@ def test_lspcs_column_of_fisor_is_fisors_own_table():
 
 
 def test_the_baselines_of_trac_and_lspc_are_the_same_figures():
-    theirs = {(r.task, r.method): (r.reward, r.cost) for r in published("trac") if r.kind == "result"}
+    theirs = {(r.task, r.algorithm): (r.reward, r.cost) for r in published("trac") if r.kind == "result"}
     seen = 0
     for row in published("lspc"):
-        if (row.task, row.method) in theirs:
-            assert theirs[row.task, row.method] == (row.reward, row.cost)
+        if (row.task, row.algorithm) in theirs:
+            assert theirs[row.task, row.algorithm] == (row.reward, row.cost)
             seen += 1
     assert seen == 28 * 3 + 28 * 7  # BC-Safe, CDT, CPQ in Table 1, and with four more in Tables 3 to 5
 
@@ -140,7 +142,7 @@ def means(average: PublishedAverage, *, printed: bool) -> tuple[float, float]:
     """Over the cells of an average, as they are printed or as they are corrected."""
     rows = [
         row
-        for row in published(average.source, method=average.method)
+        for row in published(average.source, algorithm=average.algorithm)
         if row.table == average.table and get_task(row.task).suite == average.suite
     ]
     rewards = [row.reward if row.reward_printed is None or not printed else row.reward_printed for row in rows]
@@ -156,9 +158,9 @@ def printed_mean(average: PublishedAverage) -> tuple[float, float]:
 def test_averages_follow_from_the_cells():
     for average in published_averages():
         tolerance = 0.005001  # half a unit of the last digit
-        if (average.source, average.method) == ("lspc", "CPQ"):
+        if (average.source, average.algorithm) == ("lspc", "CPQ"):
             tolerance = 0.0056  # 0.19 for 0.1845: from figures with more digits than are printed
-        elif (average.source, average.table, average.method) == ("bars", "Table 1", "CPQ"):
+        elif (average.source, average.table, average.algorithm) == ("bars", "Table 1", "CPQ"):
             tolerance = 0.05  # 11.3, with one digit
         assert (average.reward, average.cost) == pytest.approx(means(average, printed=False), abs=tolerance)
 
@@ -168,7 +170,7 @@ def test_the_averages_that_do_not_follow_from_the_printed_cells():
     for average in published_averages():
         gaps = [abs(a - b) for a, b in zip(means(average, printed=True), printed_mean(average), strict=True)]
         if max(gaps) > 0.0051:
-            wrong[average.source, average.table].add((average.suite, average.method))
+            wrong[average.source, average.table].add((average.suite, average.algorithm))
     gym, bullet, drive = "safety_gymnasium", "bullet", "metadrive"
     assert wrong == {
         ("trac", "Table 5"): {(gym, "TraC")},
@@ -186,7 +188,7 @@ def test_the_averages_that_do_not_follow_from_the_printed_cells():
 def test_the_average_of_trac_over_21_tasks_by_hand():
     (average,) = published_averages("trac", "safety_gymnasium", "TraC")
     assert (average.reward_printed, average.cost_printed) == (0.40, 0.92)
-    rows = [r for r in published("trac", method="TraC") if r.table == "Table 5"]
+    rows = [r for r in published("trac", algorithm="TraC") if r.table == "Table 5"]
     rows = [r for r in rows if get_task(r.task).suite == "safety_gymnasium"]
     # 8.02 / 21 and 18.84 / 21
     assert sum(r.reward for r in rows) == pytest.approx(8.02)
@@ -198,7 +200,7 @@ def test_the_average_of_trac_over_21_tasks_by_hand():
         "SwimmerVelocity",
         "HalfCheetahVelocity",
     }
-    assert all(r.safe for r in published("trac", method="TraC") if r.table == "Table 5" and r not in rows)
+    assert all(r.safe for r in published("trac", algorithm="TraC") if r.table == "Table 5" and r not in rows)
 
 
 def test_averages_are_selected_too():
@@ -216,7 +218,7 @@ def test_sources_say_how_they_measured():
         assert source.key == key
         assert source.faults
         assert all(fault.endswith(".") for fault in source.faults)
-        assert set(source.methods) <= {row.method for row in published(key)}
+        assert set(source.algorithms) <= {row.algorithm for row in published(key)}
     assert SOURCES["trac"].reference == (
         "Z. Gong, A. Kumar, P. Varakantham, Offline Safe Reinforcement Learning Using Trajectory Classification, "
         "AAAI 2025, arXiv:2412.15429"
@@ -229,8 +231,8 @@ def test_names_have_no_case_and_wrong_ones_have_a_neighbour():
     assert published("Trac", "ballrun", "tRAc") == published("trac", "BallRun", "TraC")
     for call, fault in (
         (lambda: published("trak"), "there is no source 'trak'; did you mean trac?"),
-        (lambda: published(method="lspc"), "there is no published method 'lspc'; did you mean lspc-o?"),
-        (lambda: published_averages(method="TraK"), "there is no published method 'TraK'; did you mean trac?"),
+        (lambda: published(algorithm="lspc"), "there is no published algorithm 'lspc'; did you mean lspc-o?"),
+        (lambda: published_averages(algorithm="TraK"), "there is no published algorithm 'TraK'; did you mean trac?"),
     ):
         with pytest.raises(ConfigError) as caught:
             call()
@@ -247,7 +249,7 @@ LINE = {
     "table": "Table 5",
     "kind": "result",
     "task": "BallRun",
-    "method": "TraC",
+    "algorithm": "TraC",
     "variant": "",
     "cost_limit": "",
     "reward": "0.27",

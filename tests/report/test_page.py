@@ -833,7 +833,7 @@ def test_gathering_is_independent_of_the_order_of_folders(tmp_path):
 
 
 def test_several_algorithms_are_compared_in_one_panel(tmp_path, page):
-    """A seed counts by the mean over its limits; a method that ignores the limit is scored at those of the others."""
+    """A seed counts by the mean over its limits; one that ignores the limit is scored at those of the others."""
     results = []
     for word, name in (("trac", "TraC"), ("bc-all", "BC-All")):
         job = a_job("BallRun", word, limits=(10.0, 20.0), seeds=(0, 1))

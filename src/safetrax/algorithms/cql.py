@@ -75,7 +75,7 @@ class CQL(Algorithm):
     penalty's weight is fixed, its actions are drawn uniformly, from pi(s) and from pi(s') and weighted by their
     densities; the backup has no entropy. The deployed policy is tanh of the mean.
 
-    Deviations from CORL: an episode that a time limit cut off ends like one that terminated, as in all methods here.
+    Deviations from CORL: an episode that a time limit cut off ends like one that terminated, as everywhere here.
     Rewards are scaled by the range of returns on every task (`return_range`), where CORL's configurations do so on
     some; its further factor of 5 and shift of -1, made for AntMaze, are left out.
 

@@ -68,7 +68,7 @@ class IQL(Algorithm):
 
     The authors' code takes V after its step where CORL takes it before; this follows CORL.
 
-    Deviations from CORL: an episode that a time limit cut off ends like one that terminated, as in all methods here.
+    Deviations from CORL: an episode that a time limit cut off ends like one that terminated, as everywhere here.
     Rewards are scaled by the range of returns on every task (`return_range`), where CORL does so on three, all of
     1000 steps; here the scaled returns span the task's own horizon, so that a step's rewards are as large as there.
 

@@ -69,7 +69,7 @@ class TD3BC(Algorithm):
     that the scale of rewards does not matter. Critics regress on the smaller of two target critics at the target
     policy's action with clipped noise (TD3). Sizes and rates are those of the authors' code.
 
-    Deviation from the code: an episode that a time limit cut off ends like one that terminated, as in all methods
+    Deviation from the code: an episode that a time limit cut off ends like one that terminated, as in all algorithms
     here.
 
     Metrics: see docs/td3-bc.md.

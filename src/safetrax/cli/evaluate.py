@@ -50,11 +50,11 @@ class EvaluateOptions:
     cost_limits: Annotated[
         tuple[float, ...], tyro.conf.arg(metavar="COST [COST ...]", help_behavior_hint="(default: the task's)")
     ] = ()
-    """Limits at which to score methods that ignore the limit; others are scored at the one they were trained for."""
+    """Limits at which to score algorithms that ignore the limit; others are scored at their own."""
     adjust: Annotated[
         tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...", help_behavior_hint="(default: as they were saved)")
     ] = ()
-    """Change what the method lets one change after training, such as restriction=0.1 or cost-limit=30."""
+    """Change what the algorithm lets one change after training, such as restriction=0.1 or cost-limit=30."""
     out: Annotated[
         str | None,
         tyro.conf.arg(metavar="FILE.csv", help_behavior_hint="(default: the run folder's episodes.csv, added to)"),

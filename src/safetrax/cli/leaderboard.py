@@ -48,10 +48,10 @@ class LeaderboardOptions:
         tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]", help_behavior_hint="(default: as --task says)")
     ] = ()
     """All tasks of bullet, safety_gymnasium or metadrive."""
-    methods: Annotated[
+    algorithms: Annotated[
         tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]", help_behavior_hint="(default: all)")
     ] = ()
-    """Only these methods, such as TraC BC-Safe LSPC-O."""
+    """Only these algorithms, such as TraC BC-Safe LSPC-O."""
     sources: Annotated[
         tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]", help_behavior_hint="(default: all)")
     ] = ()
@@ -72,11 +72,13 @@ def run(argv: list[str]) -> int:
         options.runs,
         task_names=options.task,
         suites=options.suite,
-        methods=options.methods,
+        algorithms=options.algorithms,
         sources=options.sources,
     )
     if not board.boards:
-        raise ConfigError(f"no source has results on these tasks by these methods; {_PROG} without flags shows all.")
+        raise ConfigError(
+            f"no source has results of these algorithms on these tasks; {_PROG} without flags shows all."
+        )
     if options.out is None:
         _print(board, options.format or "table")
         return 0

@@ -18,7 +18,7 @@ def results_table(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] = (),
 
     Args:
         rows: episodes of one training step of each run.
-        cost_limits: where to score methods that ignore the limit; empty: the task's limits.
+        cost_limits: where to score algorithms that ignore the limit; empty: the task's limits.
         title: shown above.
 
     Raises:

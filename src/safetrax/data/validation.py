@@ -203,7 +203,7 @@ def _reset_observations(trajectories: Trajectories) -> Iterator[str]:
         yield (
             f"observations starts {share:.0%} of the episodes (first: episode {episode}) with the last "
             "next_observations of the episode before, so the recorder overwrote their reset observations; "
-            "record again, or distrust methods that use initial states."
+            "record again, or distrust algorithms that use initial states."
         )
 
 
@@ -374,7 +374,7 @@ def _unequal_scales(
     remedy = (
         "training standardises observations unless standardise is switched off."
         if task is None
-        else "set standardise, for by default most methods use a known task's observations as they are."
+        else "set standardise, for by default most algorithms use a known task's observations as they are."
     )
     for number, extreme in (
         (widest, spreads[widest] > _WIDE * spreads[median]),
@@ -409,6 +409,6 @@ def _discrete_actions(trajectories: Trajectories) -> Iterator[str]:
         what = f"holds integers only, {', '.join(f'{x:g}' for x in most[:4])}{', ...' if len(most) > 4 else ''}"
         remedy = "round what it plays"
     yield (
-        f"actions {what}, as if they were choices, but every method here learns continuous actions and will play "
+        f"actions {what}, as if they were choices, but every algorithm here learns continuous actions and will play "
         f"values in between; log the continuous command, or {remedy}."
     )

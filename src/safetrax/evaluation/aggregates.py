@@ -1,15 +1,15 @@
-"""Statistics across tasks and runs, of reward and of cost: what a method amounts to on a whole benchmark.
+"""Statistics across tasks and runs, of reward and of cost: what an algorithm amounts to on a whole benchmark.
 
 As in Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice", NeurIPS 2021
 (arXiv:2108.13264): interquartile means, performance profiles and probabilities of improvement, with intervals from a
 bootstrap that resamples the runs within every task. New here is the cost: each of these exists for it too, a run
 is safe or not, and two runs compare by safety first.
 
-A run is one training seed at one cost limit. A method that ignores the limit is scored at every limit; its scores at
-several limits are of the same episodes, so that it is its seeds that are resampled, each with all of its scores.
-Every task counts alike, however many runs it has. An interval is NaN where some task has a single run (or a single
-seed of a method that ignores the limit): its spread is then unknown, and an interval that left it out would be too
-narrow.
+A run is one training seed at one cost limit. An algorithm that ignores the limit is scored at every limit; its
+scores at several limits are of the same episodes, so that it is its seeds that are resampled, each with all of its
+scores. Every task counts alike, however many runs it has. An interval is NaN where some task has a single run (or a
+single seed of an algorithm that ignores the limit): its spread is then unknown, and an interval without it would be
+too narrow.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ class Aggregate:
     """What the runs of one algorithm amount to, on one task or across several, each task counting alike.
 
     Attributes:
-        algorithm: name of the method.
+        algorithm: name of the algorithm.
         tasks: those that it was evaluated on, sorted.
         missing: those that only other algorithms of the same call were evaluated on.
-        single_run: tasks with a single run, or a single seed where the method ignores the limit. If there is one, the
-            intervals are NaN.
+        single_run: tasks with a single run, or a single seed where the algorithm ignores the limit. If there is one,
+            the intervals are NaN.
         checkpoint: see `RunScore`.
-        runs: number of (task, limit, seed); with a method that ignores the limit, of (task, seed).
-        episodes: number of episodes; those of a method that ignores the limit count once.
+        runs: number of (task, limit, seed); with an algorithm that ignores the limit, of (task, seed).
+        episodes: number of episodes; those of an algorithm that ignores the limit count once.
         mean_return: normalised. On one task, the standard error is over runs as in `benchmark_table`, and NaN with
             one run. Across tasks it is that of the mean of the tasks' means, the tasks being given.
         mean_cost: normalised, each run by its own limit; errors likewise.
@@ -90,7 +90,7 @@ class Profile:
     """The share of an algorithm's runs that reach each threshold, each task counting alike.
 
     Attributes:
-        algorithm: name of the method.
+        algorithm: name of the algorithm.
         kind: `return`: runs whose normalised return is above the threshold. `cost`: whose normalised cost is at most
             the threshold. `safe return`: as `return`, an unsafe run being below every threshold.
         tasks: those that it was evaluated on, sorted.

@@ -98,7 +98,7 @@ def any_alone(strata: Int64[np.ndarray, " U"]) -> bool:
     return bool((np.bincount(strata) == 1).any())
 
 
-@lru_cache(maxsize=4)  # methods evaluated on the same tasks and seeds need the same counts, for every statistic
+@lru_cache(maxsize=4)  # algorithms evaluated on the same tasks and seeds need the same counts, for every statistic
 def _counts(layout: bytes, resamples: int, seed: int, stream: int) -> Float[np.ndarray, "B U"]:
     """`Bootstrap.counts`; the layout is the bytes of the strata."""
     strata = np.frombuffer(layout, np.int64)

@@ -93,7 +93,7 @@ def compare(
 
     The probability on a task is the Mann-Whitney statistic U / (m n) of its m and n runs, and the result is the mean
     over tasks. Its interval resamples the runs of both algorithms, that of a difference resamples pairs; where either
-    method ignores the limit, the pairs of a seed stay together.
+    algorithm ignores the limit, the pairs of a seed stay together.
 
     Source: Agarwal et al., 2021 (probability of improvement).
 

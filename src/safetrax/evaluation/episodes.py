@@ -23,7 +23,7 @@ class EpisodeRow:
     """One evaluated episode. As CSV, an absent number is an empty cell and `return_` is called `return`.
 
     Attributes:
-        algorithm: name of the method.
+        algorithm: name of the algorithm.
         task: name of the task that it was evaluated on.
         cost_limit: episode cost limit that it was trained or conditioned for; None if it ignores the limit.
         seed: of the training.

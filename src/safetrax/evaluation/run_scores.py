@@ -1,6 +1,6 @@
 """One score per run: what its episodes amount to at a cost limit, and which checkpoint they are of.
 
-A run is one training seed at one cost limit. A method that ignores the limit is scored at every limit.
+A run is one training seed at one cost limit. An algorithm that ignores the limit is scored at every limit.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class RunScore:
     """What the episodes of one run amount to, at one cost limit.
 
     Attributes:
-        algorithm: name of the method.
+        algorithm: name of the algorithm.
         task: name of the task.
         cost_limit: that the costs were normalised with.
         seed: of the training.
         step: updates trained when it was evaluated, or None where unknown.
         checkpoint: how the step was chosen: `last`, `step 5000` or `best-reward-safe`. A table or figure says so
             where it is not the last.
-        ignores_limit: whether the method ignores the limit, so that its scores at other limits are of the same
+        ignores_limit: whether the algorithm ignores the limit, so that its scores at other limits are of the same
             episodes.
         episodes: number of episodes.
         return_: mean undiscounted episode return.
@@ -71,15 +71,15 @@ class RunScore:
 def run_scores(
     rows: Iterable[EpisodeRow], cost_limits: Sequence[float] | None = None, *, step: int | str = LAST
 ) -> list[RunScore]:
-    """One score per run, in order of first appearance; several where the method ignores the limit, one per limit.
+    """One score per run, in order of first appearance; several where the algorithm ignores the limit, one per limit.
 
     Args:
         rows: episodes of any algorithms and tasks, of one or several training steps.
-        cost_limits: where to score methods that ignore the limit; by default the task's own limits.
+        cost_limits: where to score algorithms that ignore the limit; by default the task's own limits.
         step: `last` takes every run's last step, which is the headline. A number takes that step. `best-reward-safe`
             takes the step with most return among those that are safe, else the one with least cost, at every limit by
-            itself for a method that ignores it. That looks at the evaluations, so that its scores are too good. The
-            scores are labelled accordingly.
+            itself for an algorithm that ignores it. That looks at the evaluations, so that its scores are too good.
+            The scores are labelled accordingly.
 
     Raises:
         TaskError: a row names an unknown task.

@@ -25,7 +25,7 @@ class RunTable:
         tasks: sorted.
         task: of every score the number of its task.
         unit: of every score the number of its unit. A unit is what is drawn as a whole: a run, or all scores of a
-            seed where the method ignores the limit.
+            seed where the algorithm ignores the limit.
         unit_task: of every unit the number of its task.
     """
 
@@ -77,7 +77,7 @@ def _check(scores: tuple[RunScore, ...]) -> None:
         if ignoring.setdefault(score.task, score.ignores_limit) != score.ignores_limit:
             raise ConfigError(
                 f"some runs of {score.algorithm} on {score.task} have a cost limit of their own and some ignore it; "
-                "name the two methods apart."
+                "name the two algorithms apart."
             )
         if key in seen:
             raise ConfigError(f"{score.run.text} appears twice among the scores; keep one of them.")

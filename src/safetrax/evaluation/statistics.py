@@ -37,11 +37,11 @@ class Summary:
     limit, and counts by the mean of its episodes. Where there is one run, they are taken over its episodes.
 
     Attributes:
-        algorithm: name of the method.
+        algorithm: name of the algorithm.
         task: name of the task.
         cost_limits: the limits that the costs were normalised with; one, or several in a table cell.
         seeds: number of different training seeds.
-        episodes: number of episodes; those of a method that ignores the limit count once.
+        episodes: number of episodes; those of an algorithm that ignores the limit count once.
         return_: undiscounted episode return.
         cost: undiscounted episode cost.
         normalised_return: see `safetrax.evaluation.scores`.
@@ -71,7 +71,7 @@ def summarise(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] | None = 
 
     Args:
         rows: episodes of any algorithms and tasks.
-        cost_limits: where to score methods that ignore the limit; by default the task's own limits.
+        cost_limits: where to score algorithms that ignore the limit; by default the task's own limits.
 
     Raises:
         TaskError: a row names an unknown task.
@@ -88,13 +88,13 @@ def summarise(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] | None = 
 def benchmark_table(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] | None = None) -> list[Summary]:
     """One summary per (algorithm, task): the cell of a published table, the mean over limits x seeds.
 
-    Every run is normalised with its own limit. A method that ignores the limit is scored at every limit, so that its
-    normalised cost is C * mean(1 / kappa): C * 0.058333 at the limits 10, 20, 40. Its standard error then is one over
-    training seeds, as scoring the same episodes again adds no information.
+    Every run is normalised with its own limit. An algorithm that ignores the limit is scored at every limit, so that
+    its normalised cost is C * mean(1 / kappa): C * 0.058333 at the limits 10, 20, 40. Its standard error then is one
+    over training seeds, as scoring the same episodes again adds no information.
 
     Args:
         rows: episodes of any algorithms and tasks.
-        cost_limits: where to score methods that ignore the limit; by default the task's own limits.
+        cost_limits: where to score algorithms that ignore the limit; by default the task's own limits.
 
     Raises:
         TaskError: a row names an unknown task.

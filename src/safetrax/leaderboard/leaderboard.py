@@ -20,16 +20,16 @@ from safetrax.leaderboard.published import (
     PublishedSource,
     get_source,
     published,
-    published_methods,
+    published_algorithms,
 )
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One method on one task, as one or several who agree on the figures say.
+    """One algorithm on one task, as one or several who agree on the figures say.
 
     Attributes:
-        method: its name.
+        algorithm: its name.
         cost_limits: over which reward and cost are means; empty if unknown.
         reward: normalised return.
         cost: normalised cost, each by its own limit.
@@ -45,7 +45,7 @@ class Entry:
         remarks: corrections and doubts about the figures, in whole sentences.
     """
 
-    method: str
+    algorithm: str
     cost_limits: tuple[float, ...]
     reward: float
     cost: float
@@ -93,24 +93,24 @@ def leaderboard(
     *,
     task_names: Sequence[str] = (),
     suites: Sequence[str] = (),
-    methods: Sequence[str] = (),
+    algorithms: Sequence[str] = (),
     sources: Sequence[str] = (),
 ) -> Leaderboard:
     """Compare own runs with what is published. Ablations are left out: `published` has them.
 
-    Published entries with the same method, limits and figures become one with several sources: papers copy the
+    Published entries with the same algorithm, limits and figures become one with several sources: papers copy the
     columns of their baselines.
 
     Args:
         runs: own run folders, or CSV files of episodes.
         task_names: which tasks; empty: those of `suites`, else those of the runs, else all.
         suites: all tasks of these.
-        methods: which methods, own and published, whatever the case; empty: all.
+        algorithms: which algorithms, own and published, whatever the case; empty: all.
         sources: which keys of `SOURCES`; empty: all.
 
     Raises:
         TaskError: there is no such task or suite.
-        ConfigError: there is no such method or source; the message names the nearest ones.
+        ConfigError: there is no such algorithm or source; the message names the nearest ones.
         RunError: a run folder is missing or damaged, or has no episodes.
         DataError: an episodes file is damaged.
     """
@@ -118,12 +118,12 @@ def leaderboard(
     keys = {get_source(name).key for name in sources} or set(SOURCES)
     own = own_results(runs)
     wanted = asked or [get_task(result.summary.task) for result in own] or list(tasks())
-    names = _methods(methods, own)
+    names = _algorithms(algorithms, own)
     boards = []
     for task in sorted(dict.fromkeys(wanted), key=_place):
         entries = _merge(_published_entry(row, task) for row in _rows(task) if row.source in keys)
         entries += [_own_entry(result) for result in own if result.summary.task == task.name]
-        entries = _mark_best([entry for entry in entries if not names or entry.method.casefold() in names])
+        entries = _mark_best([entry for entry in entries if not names or entry.algorithm.casefold() in names])
         if entries:
             entries.sort(key=lambda entry: (not entry.safe, -entry.reward, entry.cost))
             boards.append(TaskBoard(task.name, task.suite, tuple(entries)))
@@ -147,11 +147,11 @@ def _rows(task: Task) -> list[PublishedRow]:
     return [row for row in published(task=task.name) if row.kind == "result"]
 
 
-def _methods(asked: Iterable[str], own: Iterable[OwnResult]) -> set[str]:
-    known = {name.casefold() for name in (*published_methods(), *(result.summary.algorithm for result in own))}
+def _algorithms(asked: Iterable[str], own: Iterable[OwnResult]) -> set[str]:
+    known = {name.casefold() for name in (*published_algorithms(), *(result.summary.algorithm for result in own))}
     for name in asked:
         if name.casefold() not in known:
-            raise ConfigError(f"there is no method {name!r} here; {nearest(name, sorted(known))}")
+            raise ConfigError(f"there is no algorithm {name!r} here; {nearest(name, sorted(known))}")
     return {name.casefold() for name in asked}
 
 
@@ -163,13 +163,13 @@ def _published_entry(row: PublishedRow, task: Task) -> Entry:
         differences.append(limits)
     if source.seeds is None:
         differences.append("The source does not state its number of training seeds.")
-    if not source.checkpoint_stated and row.method in source.methods:
+    if not source.checkpoint_stated and row.algorithm in source.algorithms:
         differences.append(
             "Perhaps the checkpoint that did best in the environment: the source does not say which one it took. Own "
             "results are the last."
         )
     return Entry(
-        method=row.method,
+        algorithm=row.algorithm,
         cost_limits=row.cost_limits,
         reward=row.reward,
         cost=row.cost,
@@ -202,7 +202,7 @@ def _merge(entries: Iterable[Entry]) -> list[Entry]:
     merged: dict[tuple[object, ...], Entry] = {}
     order = list(SOURCES)
     for entry in sorted(entries, key=lambda entry: order.index(entry.sources[0])):
-        key = (entry.method, entry.cost_limits, entry.reward, entry.cost)
+        key = (entry.algorithm, entry.cost_limits, entry.reward, entry.cost)
         if key in merged:
             first = merged[key]
             entry = replace(first, sources=first.sources + entry.sources, remarks=first.remarks + entry.remarks)
@@ -214,7 +214,7 @@ def _own_entry(result: OwnResult) -> Entry:
     summary = result.summary
     reward, cost = summary.normalised_return, summary.normalised_cost
     return Entry(
-        method=summary.algorithm,
+        algorithm=summary.algorithm,
         cost_limits=summary.cost_limits,
         reward=reward.mean,
         cost=cost.mean,

@@ -29,7 +29,7 @@ _SHOWN_SETTINGS = 5
 
 @dataclass(frozen=True)
 class OwnResult:
-    """The mean of one method on one task, over the limits and seeds of its runs.
+    """The mean of one algorithm on one task, over the limits and seeds of its runs.
 
     Attributes:
         title: the run folders or episode files that it comes from.
@@ -69,7 +69,7 @@ class _Run:
 
 
 def own_results(paths: Iterable[str | Path]) -> tuple[OwnResult, ...]:
-    """What run folders and episode files amount to, per method and task.
+    """What run folders and episode files amount to, per algorithm and task.
 
     Folders whose runs differ in limits and seeds only are one result. Of each run the last evaluated update counts.
 
@@ -201,7 +201,7 @@ def _preset(config: Mapping[str, Any], task: Task) -> Any:
 
 
 def _changed_settings(preset: Any, settings: Mapping[str, Any]) -> list[str]:
-    """What differs from the preset, but for settings that name the method or tell the number of updates."""
+    """What differs from the preset, but for settings that name the algorithm or tell the number of updates."""
     changed = []
     for name, published in preset.config().items():
         ours = settings.get(name, published)
@@ -236,7 +236,7 @@ def _data_key(run: _Run, task: Task) -> str:
     data = config_table(run.config.get("data"))
     if not data.get("filters") and run.config.get("task") == task.name and is_downloaded(run.config, task):
         return DSRL_DATA
-    if data.get("sha256"):  # the arrays' own fingerprint depends on which of them a method reads
+    if data.get("sha256"):  # the arrays' own fingerprint depends on which of them an algorithm reads
         filters = json.dumps(data["filters"], sort_keys=True) if data.get("filters") else ""
         return f"{data['sha256']} {filters}".strip()
     return str(config_table(run.config.get("signature")).get("data") or run.title)

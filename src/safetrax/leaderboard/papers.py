@@ -17,13 +17,13 @@ class PublishedSource:
         venue: and year.
         arxiv: its identifier there; None if it is not known to be there.
         place: where the tables are.
-        methods: those that the source itself proposes; its other columns are for comparison.
+        algorithms: those that the source itself proposes; its other columns are for comparison.
         limits: at which episode cost limits it scores.
         seeds: training seeds of one cell and limit; None if not stated.
         episodes: evaluation episodes of one policy; None if not stated.
-        data: what the methods were trained on. All sources normalise with DSRL's constants.
+        data: what the algorithms were trained on. All sources normalise with DSRL's constants.
         checkpoint: which one was evaluated.
-        checkpoint_stated: False where the source's own methods may be at a checkpoint chosen in the environment.
+        checkpoint_stated: False where the source's own algorithms may be at a checkpoint chosen in the environment.
         faults: what is wrong with its figures, in whole sentences.
     """
 
@@ -33,7 +33,7 @@ class PublishedSource:
     venue: str
     arxiv: str | None
     place: str
-    methods: tuple[str, ...]
+    algorithms: tuple[str, ...]
     limits: str
     seeds: int | None
     episodes: int | None
@@ -67,7 +67,7 @@ _ALL = (
         venue="AAAI 2025",
         arxiv="2412.15429",
         place="Tables 2, 3, 5, 6",
-        methods=("TraC",),
+        algorithms=("TraC",),
         limits=_THREE_LIMITS,
         seeds=3,
         episodes=20,
@@ -89,7 +89,7 @@ _ALL = (
         venue="picture in the code's repository",
         arxiv="2412.15429",
         place="results.png in github.com/zgong11/TraC, read off by eye",
-        methods=("TraC",),
+        algorithms=("TraC",),
         limits=_THREE_LIMITS,
         seeds=3,
         episodes=20,
@@ -111,7 +111,7 @@ _ALL = (
         venue="ICLR 2025",
         arxiv="2412.08794",
         place="Tables 1, 3, 4, 5",
-        methods=("LSPC-S", "LSPC-O"),
+        algorithms=("LSPC-S", "LSPC-O"),
         limits=_THREE_LIMITS,
         seeds=3,
         episodes=None,
@@ -135,7 +135,7 @@ _ALL = (
         venue="ICLR 2024",
         arxiv="2401.10700",
         place="Table 1, from the picture in its repository",
-        methods=("FISOR",),
+        algorithms=("FISOR",),
         limits="one per suite: 10 on Safety-Gymnasium, 5 on the others",
         seeds=3,
         episodes=20,
@@ -155,7 +155,7 @@ _ALL = (
         venue="submission under review, 2025",
         arxiv=None,
         place="Tables 1 to 5",
-        methods=("BARS",),
+        algorithms=("BARS",),
         limits="10 (Table 3: 10, 20, 40 on CarGoal2)",
         seeds=None,
         episodes=20,
@@ -175,7 +175,7 @@ _ALL = (
         venue="NeurIPS 2025",
         arxiv="2509.25727",
         place="a picture of six tasks in github.com/HuikangSu/B2R; the paper's full table is not here",
-        methods=("B2R",),
+        algorithms=("B2R",),
         limits="not stated in the picture",
         seeds=None,
         episodes=None,

@@ -5,9 +5,9 @@ the printed one beside it, and a note says why. `SOURCES` says where each table 
 were obtained, and what else is wrong with it.
 
 results.csv has the cells. `kind` is `result`; `repeat` for a cell that another table of the same source has too; or
-`ablation` where `variant` says what was changed of the method or the data. An empty `cost_limit` is the mean over the
-three limits of the task's suite. What the papers call BC and train on everything is BC-All here. averages.csv has the
-means over a suite that the papers print.
+`ablation` where `variant` says what was changed of the algorithm or the data. An empty `cost_limit` is the mean over
+the three limits of the task's suite. What the papers call BC and train on everything is BC-All here. averages.csv has
+the means over a suite that the papers print.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ __all__ = [
     "PublishedSource",
     "get_source",
     "published",
+    "published_algorithms",
     "published_averages",
-    "published_methods",
 ]
 
 Kind = Literal["result", "repeat", "ablation"]
@@ -49,8 +49,8 @@ class PublishedRow:
         table: where in the source.
         kind: "result"; "repeat" if another table of the source has the cell too; "ablation" if `variant` is set.
         task: name in the catalogue.
-        method: its name.
-        variant: what was changed of the method or the data; empty for nothing.
+        algorithm: its name.
+        variant: what was changed of the algorithm or the data; empty for nothing.
         cost_limits: over which the cell is a mean; empty if the source does not state them.
         reward: normalised return.
         cost: normalised cost, each by its own limit.
@@ -65,7 +65,7 @@ class PublishedRow:
     table: str
     kind: Kind
     task: str
-    method: str
+    algorithm: str
     variant: str
     cost_limits: tuple[float, ...]
     reward: float
@@ -95,7 +95,7 @@ class PublishedAverage:
         source: key in `SOURCES`.
         table: where in the source.
         suite: whose tasks; of a table that has not all of them, those that it has.
-        method: its name.
+        algorithm: its name.
         reward: normalised return.
         cost: normalised cost.
         reward_printed: what is printed, where that is wrong; else None.
@@ -106,7 +106,7 @@ class PublishedAverage:
     source: str
     table: str
     suite: str
-    method: str
+    algorithm: str
     reward: float
     cost: float
     reward_printed: float | None
@@ -115,47 +115,47 @@ class PublishedAverage:
 
 
 def published(
-    source: str | None = None, task: str | None = None, method: str | None = None
+    source: str | None = None, task: str | None = None, algorithm: str | None = None
 ) -> tuple[PublishedRow, ...]:
-    """The published cells of one source, task and method, whatever the case of the names; None: of all.
+    """The published cells of one source, task and algorithm, whatever the case of the names; None: of all.
 
     Raises:
-        ConfigError: there is no such source or method; the message names the nearest ones.
+        ConfigError: there is no such source or algorithm; the message names the nearest ones.
         TaskError: there is no such task.
     """
     key = None if source is None else get_source(source).key
     name = None if task is None else get_task(task).name
-    column = None if method is None else _method(method)
+    column = None if algorithm is None else _algorithm(algorithm)
     return tuple(
         row
         for row in _results()
-        if key in (None, row.source) and name in (None, row.task) and column in (None, row.method)
+        if key in (None, row.source) and name in (None, row.task) and column in (None, row.algorithm)
     )
 
 
 def published_averages(
-    source: str | None = None, suite: str | None = None, method: str | None = None
+    source: str | None = None, suite: str | None = None, algorithm: str | None = None
 ) -> tuple[PublishedAverage, ...]:
-    """The published means over suites of one source, suite and method; None: of all.
+    """The published means over suites of one source, suite and algorithm; None: of all.
 
     Raises:
-        ConfigError: there is no such source or method; the message names the nearest ones.
+        ConfigError: there is no such source or algorithm; the message names the nearest ones.
         TaskError: there is no such suite.
     """
     if suite is not None and suite not in SUITES:
         raise TaskError(f"there is no suite {suite!r}; {nearest(suite, SUITES)}")
     key = None if source is None else get_source(source).key
-    column = None if method is None else _method(method)
+    column = None if algorithm is None else _algorithm(algorithm)
     return tuple(
         row
         for row in _averages()
-        if key in (None, row.source) and suite in (None, row.suite) and column in (None, row.method)
+        if key in (None, row.source) and suite in (None, row.suite) and column in (None, row.algorithm)
     )
 
 
-def published_methods() -> tuple[str, ...]:
-    """The names of all methods that have published cells, in order of the alphabet."""
-    return tuple(sorted({row.method for row in _results()}, key=str.casefold))
+def published_algorithms() -> tuple[str, ...]:
+    """The names of all algorithms that have published cells, in order of the alphabet."""
+    return tuple(sorted({row.algorithm for row in _results()}, key=str.casefold))
 
 
 def get_source(name: str) -> PublishedSource:
@@ -170,10 +170,10 @@ def get_source(name: str) -> PublishedSource:
     return found
 
 
-def _method(name: str) -> str:
-    known = {method.casefold(): method for method in published_methods()}
+def _algorithm(name: str) -> str:
+    known = {algorithm.casefold(): algorithm for algorithm in published_algorithms()}
     if name.casefold() not in known:
-        raise ConfigError(f"there is no published method {name!r}; {nearest(name, known)}")
+        raise ConfigError(f"there is no published algorithm {name!r}; {nearest(name, known)}")
     return known[name.casefold()]
 
 
@@ -209,7 +209,7 @@ def _result(place: str, cells: Mapping[str, str]) -> PublishedRow:
         table=cells["table"],
         kind=cast(Kind, kind),
         task=task.name,
-        method=cells["method"],
+        algorithm=cells["algorithm"],
         variant=cells["variant"],
         cost_limits=limits,
         reward=_number(place, cells["reward"]),
@@ -228,7 +228,7 @@ def _average(place: str, cells: Mapping[str, str]) -> PublishedAverage:
         source=_source(place, cells),
         table=cells["table"],
         suite=cells["suite"],
-        method=cells["method"],
+        algorithm=cells["algorithm"],
         reward=_number(place, cells["reward"]),
         cost=_number(place, cells["cost"]),
         reward_printed=_printed(place, cells, "reward"),

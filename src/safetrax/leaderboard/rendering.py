@@ -8,7 +8,7 @@ from dataclasses import asdict
 from safetrax.leaderboard.leaderboard import Entry, Leaderboard
 from safetrax.leaderboard.own_results import limits_text
 
-HEADINGS = ("method", "limits", "reward", "cost", "safe", "source", "notes")
+HEADINGS = ("algorithm", "limits", "reward", "cost", "safe", "source", "notes")
 LEGEND = (
     "Reward and cost are normalised; safe is a cost of at most 1, of own results at every limit. best: the highest "
     "reward of the safe ones of the same limits and data. ± is one standard error, of own results only."
@@ -36,7 +36,7 @@ def cells(entry: Entry, notes: Notes) -> tuple[str, ...]:
     verdict = "best" if entry.best else "yes" if entry.safe else "no"
     reward, cost = figure(entry.reward, entry.reward_error), figure(entry.cost, entry.cost_error)
     source = f"{'own: ' if entry.own else ''}{', '.join(entry.sources)}"
-    return entry.method, limits_text(entry.cost_limits), reward, cost, verdict, source, notes.numbers(entry)
+    return entry.algorithm, limits_text(entry.cost_limits), reward, cost, verdict, source, notes.numbers(entry)
 
 
 def figure(mean: float, error: float | None) -> str:
@@ -52,12 +52,12 @@ def to_markdown(board: Leaderboard) -> str:
     for task in board.boards:
         lines += [f"## {task.task}", "", f"| {' | '.join(HEADINGS)} |", "|---" * len(HEADINGS) + "|"]
         for entry in task.entries:
-            method, limits, reward, cost, verdict, source, numbers = map(_escaped, cells(entry, notes))
+            algorithm, limits, reward, cost, verdict, source, numbers = map(_escaped, cells(entry, notes))
             if entry.safe:
                 reward, cost = f"**{reward}**", f"**{cost}**"
             if entry.best:
-                method, verdict = f"**{method}**", f"**{verdict}**"
-            lines.append(f"| {' | '.join((method, limits, reward, cost, verdict, source, numbers))} |")
+                algorithm, verdict = f"**{algorithm}**", f"**{verdict}**"
+            lines.append(f"| {' | '.join((algorithm, limits, reward, cost, verdict, source, numbers))} |")
         lines.append("")
     lines += [LEGEND, ""]
     if notes.lines():

@@ -1,4 +1,4 @@
-"""Actors: what is deployed. A network, the action bounds, and a memory where the method needs one."""
+"""Actors: what is deployed. A network, the action bounds, and a memory where the algorithm needs one."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class DeterministicActor(Actor):
 
 @saveable
 class Standardised(Actor):
-    """An actor that sees (s - mean) / std instead of s: that of methods which train on standardised observations."""
+    """An actor that sees (s - mean) / std instead of s: of algorithms that train on standardised observations."""
 
     actor: Actor
     mean: Float[Array, " O"]

@@ -92,7 +92,7 @@ class Policy:
             raise ConfigError(f"{self.id} takes observations of {expected} numbers, got {size}.")
 
     def observe(self, rewards: Any, costs: Any) -> None:
-        """Tell the policy what the environment answered; only methods with a memory of it make use of it."""
+        """Tell the policy what the environment answered; only algorithms with a memory of it make use of it."""
         if self._keys is None:
             raise ConfigError("observe was called before act or reset.")
         n = len(self._keys)
@@ -104,7 +104,7 @@ class Policy:
         self._memory = self.actor.observe(self._memory, r, c)
 
     def adjusted(self, **values: float) -> Policy:
-        """The same policy with other values of what its method lets one change without training again.
+        """The same policy with other values of what its algorithm lets one change without training again.
 
         For instance `policy.adjusted(restriction=0.1)` of LSPC. `policy.actor.adjustable` names what there is. The
         change is part of the new policy's id.

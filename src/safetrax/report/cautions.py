@@ -41,7 +41,7 @@ def cautions(
     Args:
         trainings: where the episodes come from.
         cells: the table.
-        limits: of every task, where methods that ignore the limit are scored.
+        limits: of every task, where algorithms that ignore the limit are scored.
         logged: the data sets that could be read.
     """
     yield from _checkpoints(cells)

@@ -44,7 +44,7 @@ def learning_curves(
         episodes: evaluations of the same runs; may be empty.
         path: the figure's file.
         task: gives the reference returns; None: the evaluations are left out.
-        cost_limits: where to score methods that ignore the limit; None: the task's limits.
+        cost_limits: where to score algorithms that ignore the limit; None: the task's limits.
         losses: the metrics to draw, for instance `TraC.losses`; None: `loss` and all that end in `_loss`.
 
     Raises:
@@ -91,7 +91,7 @@ def _is_loss(metric: str, losses: Collection[str] | None) -> bool:
 
 
 class _Score(NamedTuple):
-    """One episode, scored at one limit. `trained_limit` is None where the method ignores the limit."""
+    """One episode, scored at one limit. `trained_limit` is None where the algorithm ignores the limit."""
 
     algorithm: str
     limit: float
@@ -103,7 +103,7 @@ class _Score(NamedTuple):
 
 
 def _scored(rows: Sequence[EpisodeRow], task: str, cost_limits: Sequence[float] | None) -> list[_Score]:
-    """Normalised reward and cost of the episodes in `task`; at every limit where the method ignores it."""
+    """Normalised reward and cost of the episodes in `task`; at every limit where the algorithm ignores it."""
     found = get_task(task)
     scores = []
     for row in rows:

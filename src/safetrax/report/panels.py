@@ -19,7 +19,7 @@ from safetrax.runs import Caution, Evaluated, Training
 from safetrax.training.logs import COLUMNS
 
 MOST_POINTS = 150  # of a line
-ALL_LIMITS = "all limits"  # the label of a method that ignores the limit
+ALL_LIMITS = "all limits"  # the label of an algorithm that ignores the limit
 _FEWEST_POINTS = 20
 _ALL_POINTS = 60_000  # of all lines together, which bounds the page at about one megabyte of them
 _MOST_METRICS = 6  # of a stage
@@ -73,7 +73,7 @@ def task_panels(
     Args:
         task: its name.
         trainings: those for it or evaluated on it.
-        limits: where methods that ignore the limit are scored.
+        limits: where algorithms that ignore the limit are scored.
         cautions: a metrics file that cannot be read is added here.
     """
     history = [entry for training in trainings for entry in training.history if entry.run[1] == task]

@@ -73,7 +73,7 @@ class Key:
         self._without = any(limit is None for limit in limits)
 
     def colour(self, limit: float | None) -> str:
-        """Of a limit; None is for a method that ignores it, or a mean over limits."""
+        """Of a limit; None is for an algorithm that ignores it, or a mean over limits."""
         return "#4D4D4D" if limit is None else PALETTE[self._limits.index(limit) % len(PALETTE)]
 
     def marker(self, algorithm: str) -> str:

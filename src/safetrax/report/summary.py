@@ -52,7 +52,7 @@ class Cell:
         task: its name.
         summary: over limits and seeds, of the last evaluated step.
         by_limit: the same for each limit.
-        p_safe: share of its runs whose mean cost is within the limit, with Wilson's 90 % interval; a method that
+        p_safe: share of its runs whose mean cost is within the limit, with Wilson's 90 % interval; an algorithm that
             ignores the limit has one run per seed, whose share of limits counts.
         best: whether it has the highest reward of the safe ones on this task.
         certain: whether the cost is further from the limit than one standard error.
@@ -240,7 +240,7 @@ def _task_order(task: str) -> tuple[int, int, str]:
 
 
 def _limits(task: str, trainings: Sequence[Training]) -> tuple[float, ...]:
-    """Where methods that ignore the limit are scored: at the limits of the runs on that task, else the task's."""
+    """Where algorithms that ignore the limit are scored: at the limits of the runs on that task, else the task's."""
     used = {limit for training in trainings if task in training.tasks for limit in training.cost_limits}
     return tuple(sorted(used)) or get_task(task).cost_limits
 

@@ -60,7 +60,7 @@ class Run:
     """What training hands back.
 
     Attributes:
-        policies: one per (cost limit, seed), in the order of `ids`; several where the method gives several variants.
+        policies: one per (cost limit, seed), in the order of `ids`; several where there are several variants.
         config: the resolved configuration.
         metrics: all metric rows.
         episodes: of the evaluations while training, if any.
@@ -133,10 +133,10 @@ def train(
     Everything that can be wrong with the input is found before any compute is spent.
 
     Args:
-        algorithm: settings of the method, for instance `TraC()`.
+        algorithm: settings of the algorithm, for instance `TraC()`.
         data: the log.
         cost_limits: limits on the cost of an episode, each at least 0. None: the task's limits in the benchmark.
-            A method that ignores the limit is trained once per seed.
+            An algorithm that ignores the limit is trained once per seed.
         seeds: one run each.
         task: a benchmark task, to check the data against and to evaluate on. None: what the data's file name says, if
             anything.

@@ -1,4 +1,4 @@
-"""Filters that corrupt episodes, to see how much of it a method bears."""
+"""Filters that corrupt episodes, to see how much of it an algorithm bears."""
 
 from __future__ import annotations
 

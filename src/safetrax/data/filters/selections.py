@@ -128,7 +128,7 @@ class QualityMix(Selection):
     task a fixed number of safe samples, and unsafe data thinned or duplicated to the ratio.
 
     Deviations: the paper does not say what is counted; its Table 5 looks like single steps without and with a cost.
-    Here it is whole episodes, within the limit or not, so that methods that need episodes or segments can be
+    Here it is whole episodes, within the limit or not, so that algorithms that need episodes or segments can be
     compared as well.
     """
 
