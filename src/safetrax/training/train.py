@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import math
+import itertools
 import time
 import warnings
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,13 @@ from safetrax.progress import Reporter, make_reporter
 from safetrax.run_id import RunId
 from safetrax.training.checkpoint import Position, load_checkpoint, read_position, require_same, save_checkpoint
 from safetrax.training.evaluator import Evaluator
-from safetrax.training.interrupt import catch_signals
+from safetrax.training.interrupt import StopRequest, catch_signals
 from safetrax.training.logs import CsvSink, MetricRow, MetricSink, Sink, make_sinks, require_sinks
 from safetrax.training.plan import Plan, check_counts
 from safetrax.training.program import Batching, Precision, Program, stack
 from safetrax.training.run_folder import RunFolder, environment_facts, promise
 from safetrax.training.warm_start import WarmStart
+from safetrax.training.watch import Watch
 
 _LARGE = 1e4  # a value that may overflow somewhere once it is summed over time, squared or exponentiated
 _CHUNK_SECONDS = 1.0  # how long the device works between two looks at the clock, the log and Ctrl-C
@@ -224,7 +225,7 @@ def train(
             log_every=log_every,
             checkpoint_seconds=checkpoint_seconds,
             warm=warm,
-            remedy=_remedy(algorithm, data, standardised=standardiser is not None),
+            watch=Watch(algorithm, plan, _remedy(algorithm, data, standardised=standardiser is not None)),
         )
         if resume:
             loop.rewind(start)
@@ -235,7 +236,7 @@ def train(
         if folder is not None and usable:
             folder.save_policies(Policies.stack(usable))
         if len(usable) < len(policies):
-            raise DivergedError(loop.divergence(policies), usable)
+            raise DivergedError(loop.watch.divergence(policies, folder), usable)
         return Run(policies, config, tuple(loop.rows), tuple(evaluator.rows), folder)
 
 
@@ -269,21 +270,21 @@ class _Loop:
     log_every: int
     checkpoint_seconds: float
     warm: WarmStart | None
-    remedy: str
+    watch: Watch
     rows: list[MetricRow] = field(default_factory=list)
+    _logged: int = 0  # updates of the stage whose metrics are written
+    _saved_at: float = field(default_factory=time.monotonic)
+    _stop: StopRequest = field(default_factory=StopRequest)
+
+    @cached_property
+    def _before(self) -> list[int]:
+        """Updates of all stages before each, and of all."""
+        return [0, *itertools.accumulate(stage.updates for stage in self.program.stages)]
 
     def run(self, start: Position | None) -> Any:
         """Train from `start`, or from the beginning, and return the final states."""
         stages = self.program.stages
-        self._before = [sum(s.updates for s in stages[:i]) for i in range(len(stages) + 1)]
-        self._diverged: dict[RunId, MetricRow] = {}
-        self._diagnosed: set[tuple[RunId, str]] = set()
-        self._history: defaultdict[tuple[Any, ...], defaultdict[str, list[float]]]
-        self._history = defaultdict(lambda: defaultdict(list))
-        self._remember(self.rows)
-        for row in self.rows:
-            self._diverges(row)
-        self._saved_at = time.monotonic()
+        self.watch.see(self.rows, warn=False)
         self.reporter.start(self._before[-1], len(self.plan.ids))
         try:
             with catch_signals() as self._stop:
@@ -361,58 +362,18 @@ class _Loop:
         self.rows += rows
         for sink in self.sinks:
             sink.write(rows)
-        self._remember(rows)
-        for row in rows:
-            if self._diverges(row):
-                warnings.warn(f"{self._divergence(row)}; {self.remedy}.", SafeTraXWarning, stacklevel=2)
-        if len(self._diverged) == len(self.plan.ids):
+        self.watch.see(rows)
+        if self.watch.all_diverged:
             policies = self.policies(states)
             if not policies.finite.any():
-                raise DivergedError(self.divergence(policies))
+                raise DivergedError(self.watch.divergence(policies, self.folder))
         if update >= min(present.settles, present.updates):
-            for run in self.plan.ids:
-                self._diagnose(run, present.name)
+            self.watch.diagnose(present.name)
         return states, jax.tree.map(jnp.zeros_like, sums)
 
     def policies(self, states: Any, metadata: Mapping[str, Any] | None = None) -> Policies:
         """What would be deployed now."""
         return self.plan.policies(self.program.algorithm, self.program.actors(states, self.standardiser), metadata)
-
-    def divergence(self, policies: Policies) -> str:
-        """Which runs have diverged and when, what becomes of the others, and what to do."""
-        bad = np.any(~policies.finite.reshape(-1, len(self.plan.ids)), axis=0)
-        runs = [run for run, diverged in zip(self.plan.ids, bad, strict=True) if diverged]
-        first = self._diverged.get(runs[0])
-        said = f"{runs[0]} diverged" if first is None else self._divergence(first)
-        more = f" (and {len(runs) - 1} more of {len(self.plan.ids)} runs)" if len(runs) > 1 else ""
-        kept = ""
-        if not bad.all():
-            where = "" if self.folder is None else f" in {self.folder.policies_folder}"
-            kept = f" The policies of the other {len(bad) - len(runs)} runs are kept{where}."
-        elif self.folder is not None and self.folder.checkpoint_file.exists():
-            kept = f" The last checkpoint before that stays in {self.folder.path}."
-        return f"{said}{more}; its parameters are not finite, so it gives no policy: {self.remedy}.{kept}"
-
-    def _diverges(self, row: MetricRow) -> bool:
-        """Whether this is the first metric of its run that is not finite."""
-        run = RunId(row.algorithm, self.plan.task, row.cost_limit, row.seed)
-        return not math.isfinite(row.value) and self._diverged.setdefault(run, row) is row
-
-    def _divergence(self, row: MetricRow) -> str:
-        run = RunId(row.algorithm, self.plan.task, row.cost_limit, row.seed)
-        return f"{run} diverged: {row.metric} is {row.value} at update {row.update}"
-
-    def _remember(self, rows: Sequence[MetricRow]) -> None:
-        for row in rows:
-            self._history[row.stage, row.cost_limit, row.seed][row.metric].append(row.value)
-
-    def _diagnose(self, run: RunId, stage: str) -> None:
-        """Say what the algorithm finds wrong with a run, each thing once."""
-        history = self._history[stage, run.cost_limit, run.seed]
-        for sentence in self.program.algorithm.diagnose(history):
-            if (run, sentence) not in self._diagnosed:
-                self._diagnosed.add((run, sentence))
-                warnings.warn(f"{run}: {sentence}", SafeTraXWarning, stacklevel=2)
 
     def _save(self, stage: int, update: int, carry: Any) -> None:
         if self.folder is not None and self.policies(carry[0]).finite.any():  # else the last good one stays
@@ -422,7 +383,7 @@ class _Loop:
 
     def rewind(self, start: Position | None) -> None:
         """Drop what was logged after the checkpoint: the resumed run logs it again."""
-        total = 0 if start is None else sum(s.updates for s in self.program.stages[: start.stage]) + start.update
+        total = 0 if start is None else self._before[start.stage] + start.update
         for sink in self.sinks:
             if isinstance(sink, CsvSink):
                 self.rows = sink.truncate(total)
