@@ -11,7 +11,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from conftest import toy_episodes
-from safetrax.cli import ask, download
+from safetrax.cli import doctor, download
 from safetrax.cli.main import main
 from safetrax.data import get_task, write_hdf5
 from safetrax.data.download import dataset_path
@@ -152,7 +152,7 @@ def listed(monkeypatch, capsys):
     """Lines and other text that `safetrax tasks` prints."""
 
     def run(*words: str, status: str = STATUS) -> tuple[dict[str, list[str]], str]:
-        monkeypatch.setattr(ask, "_SUITE", status)
+        monkeypatch.setattr(doctor, "_SUITE", status)
         assert main(["tasks", *words]) == 0
         out = capsys.readouterr().out
         cells = [line.split() for line in out.splitlines()]
@@ -204,7 +204,7 @@ def test_tasks_survive_a_simulator_that_crashes(listed):
     ],
 )
 def test_asking_a_process_that_fails(code, words):
-    assert ask.ask(code, 0.5) == (None, words)
+    assert doctor.ask(code, 0.5) == (None, words)
 
 
 def test_both_verbs_do_without_jax():

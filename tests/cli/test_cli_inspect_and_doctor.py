@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from conftest import toy_episodes
-from safetrax.cli import ask, doctor
+from safetrax.cli import doctor
 from safetrax.cli.main import main
 from safetrax.data import write_hdf5
 
@@ -118,7 +118,7 @@ print('["another", true, "fine"]')  # probe: %r
 
 def test_doctor_reports_a_broken_core_instead_of_breaking(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "_JAX", "import no_such_module")
-    monkeypatch.setattr(ask, "_SUITE", CRASH)
+    monkeypatch.setattr(doctor, "_SUITE", CRASH)
     assert main(["doctor"]) == 1
     out = " ".join(capsys.readouterr().out.split())
     assert "jax broken ModuleNotFoundError: No module named 'no_such_module'; pip install" in out
