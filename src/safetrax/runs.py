@@ -178,7 +178,7 @@ def read_sources(paths: Iterable[str | Path]) -> Sources:
     """Read benchmark folders and run folders; no run is there twice.
 
     Raises:
-        ConfigError: no folder is given, two runs of one name have different configurations.
+        ConfigError: no folder is given, or two runs of one name have different configurations.
         RunError: a folder is missing, is neither kind, is damaged, or has no results yet.
         DataError: results are damaged or incomplete.
         TaskError: an episode names an unknown task.
@@ -267,7 +267,9 @@ def read_job(folder: BenchmarkFolder, job: Job) -> Training:
     training = read_run(place.path, job)
     recorded = config_table(training.config.get("record")).get("job")
     if recorded not in (json.loads(json.dumps(job.to_json())), job.name):  # a name: of version 0.1
-        raise DataError(f"the run folder {place.path} is of another job than grid.json has; {remedy}")
+        raise DataError(
+            f"the run folder {place.path} is of another job than grid.json has; remove it, and that job runs again."
+        )
     counts = Counter(row.run for row in training.rows)
     for algorithm, limit, seed in _promised(training):
         count = counts[RunId(algorithm, job.task, limit, seed)]
