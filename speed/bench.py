@@ -204,7 +204,7 @@ def reach_avoid(gemm: float) -> dict[str, float]:
         rates[f"{name}_episodes_per_s"] = episodes / seconds
         rates[f"{name}_steps_per_s"] = steps / seconds
     actor = policies[0].actor
-    one = actor.reset(1), jnp.zeros((1, 11)), jax.random.split(jax.random.key(0), 1)
+    one = actor.reset(1), jnp.zeros((1, 11)), actor.draw(jax.random.split(jax.random.key(0), 1))
     per_step = operations(actor.act, *one)
     rates["diffusion_gemm_ratio"] = rates["fisor_steps_per_s"] * per_step / gemm
     return rates
