@@ -168,7 +168,7 @@ def refusal(path: Path, **options: Any) -> str:
             b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
             "is a pointer of Git LFS, not the data set; ",
         ),
-        (gzip.compress(b"x"), "is packed with gzip; unpack it, and pass the file that comes out."),
+        (gzip.compress(b"x", mtime=0), "is packed with gzip; unpack it, and pass the file that comes out."),
     ],
 )
 def test_not_what_the_name_says(suffix: str, content: bytes, words: str, tmp_path: Path) -> None:
