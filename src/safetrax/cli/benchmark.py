@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from safetrax.cli.console import complain, plain_table, say, write
-from safetrax.cli.filters import FILTERS_FLAG
-from safetrax.cli.parsing import parse
+from safetrax.cli.parsing import FILTERS_FLAG, parse
 from safetrax.errors import ConfigError
 from safetrax.files import exact
 from safetrax.progress import Display, duration

@@ -1,4 +1,4 @@
-"""The flag `--filters`, and what the filters did, as tables."""
+"""What filters did to a data set, as tables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import tyro
 from jaxtyping import Float, Int64
 from rich.table import Table
 
@@ -15,12 +14,9 @@ from safetrax.data.segments import within_limit
 from safetrax.data.trajectories import Trajectories
 from safetrax.files import exact
 
-FILTERS_FLAG = tyro.conf.arg(metavar="NAME[:VALUE][,KEY=VALUE] ...", help_behavior_hint="(default: none)")
-"""How `--filters` looks in the help."""
-
 
 @dataclass(frozen=True)
-class Step:
+class FilterRow:
     """A data set in numbers, before or after a filter.
 
     Attributes:
@@ -36,12 +32,12 @@ class Step:
     costs: Float[np.ndarray, " E"]
 
     @staticmethod
-    def of(label: str, data: Trajectories) -> Step:
+    def of(label: str, data: Trajectories) -> FilterRow:
         """The numbers of a data set."""
-        return Step(label, data.lengths, data.returns, data.cost_returns)
+        return FilterRow(label, data.lengths, data.returns, data.cost_returns)
 
 
-def filter_tables(steps: Sequence[Step], cost_limits: Sequence[float]) -> tuple[Table, Table]:
+def filter_tables(steps: Sequence[FilterRow], cost_limits: Sequence[float]) -> tuple[Table, Table]:
     """How many episodes, and of what length, return and cost: a line per step.
 
     Args:

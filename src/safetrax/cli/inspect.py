@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from safetrax.cli.console import plain_table, say
-from safetrax.cli.filters import FILTERS_FLAG, Step, filter_tables
-from safetrax.cli.parsing import parse
+from safetrax.cli.filters import FilterRow, filter_tables
+from safetrax.cli.parsing import FILTERS_FLAG, parse
 from safetrax.data import Trajectories, get_task, load, validate, write_hdf5
 from safetrax.data.filters import Filter, filter_lines, filter_steps, parse_filters
 from safetrax.data.segments import Ratio, check_cost_limits, within_limit
@@ -136,9 +136,9 @@ def _say_findings(data: Trajectories, prefix: str = "") -> bool:
 
 def _filtered(raw: Trajectories, filters: Sequence[Filter], limits: Sequence[float]) -> Trajectories:
     """The data set after the filters; a table tells what each did."""
-    data, steps = raw, [Step.of("as read", raw)]
+    data, steps = raw, [FilterRow.of("as read", raw)]
     for entry, data in zip(filters, filter_steps(raw, filters), strict=True):
-        steps.append(Step.of(str(entry), data))
+        steps.append(FilterRow.of(str(entry), data))
     if filters:
         say("", *filter_tables(steps, limits))
     return data

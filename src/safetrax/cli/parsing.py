@@ -11,11 +11,16 @@ import typing
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
+import tyro
+
 from safetrax.cli.console import wrapped, write
 from safetrax.errors import ConfigError, nearest
 from safetrax.settings import attribute_docs
 
 T = TypeVar("T")
+
+FILTERS_FLAG = tyro.conf.arg(metavar="NAME[:VALUE][,KEY=VALUE] ...", help_behavior_hint="(default: none)")
+"""How `--filters` looks in the help."""
 
 _NUMBER = re.compile(r"-\.?\d")
 _BOX = re.compile(r"[╭╮╰╯│]")
@@ -54,8 +59,6 @@ def parse(options: type[T], argv: Sequence[str], *, prog: str, description: str)
     Raises:
         ConfigError: a flag is unknown, given twice, missing, or has a value of the wrong kind or size.
     """
-    import tyro
-
     if {"-h", "--help"} & set(argv):
         write(wrapped(f"{description}\n\n"))
     else:
@@ -94,8 +97,6 @@ def _check_numbers(options: object) -> None:
 
 def flags(options: type) -> Iterator[Flag]:
     """The flags of a dataclass and of the dataclasses that are its fields."""
-    import tyro
-
     hints = typing.get_type_hints(options, include_extras=True)
     docs = attribute_docs(options)
     for entry in dataclasses.fields(options):

@@ -13,8 +13,7 @@ import tyro
 
 from safetrax.algorithms import registry
 from safetrax.catalogue import Task, get_task, task_of_file
-from safetrax.cli.filters import FILTERS_FLAG
-from safetrax.cli.parsing import parse, value_of
+from safetrax.cli.parsing import FILTERS_FLAG, parse, value_of
 from safetrax.data.demo_data import DEMO, DEMO_FILE
 from safetrax.data.filters import filters_of, parse_filters
 from safetrax.errors import ConfigError, DataError, RunError, TaskError
