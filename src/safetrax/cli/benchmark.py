@@ -44,7 +44,7 @@ class BenchmarkOptions:
     """What to compare, and where."""
 
     grid: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[GRID.toml]")] = ()
-    """A file with the same settings: algorithms, tasks, ablations, data, protocol, ...; flags come before it."""
+    """A file with the same settings: algorithms, tasks, data, protocol, ...; it stands first, flags overrule it."""
     out: Annotated[str, tyro.conf.arg(metavar="FOLDER")]
     """Where results, runs and the state of each job are kept."""
     algorithms: Annotated[
