@@ -25,10 +25,12 @@ from safetrax.data.store import Store
 from safetrax.envs.reach_avoid.dataset import drive
 from safetrax.envs.reach_avoid.play import world_of
 from safetrax.evaluation.episodes import EpisodeRow, append_episodes, read_episodes
+from safetrax.grid.grid import Grid
 from safetrax.report.reach_avoid import feasible_region, trajectory_map
 from safetrax.training.checkpoint import load_checkpoint
 from safetrax.training.program import Program, stack
 
+SHORT = Path(__file__).with_name("short.toml")  # the short schedule
 RATIOS = (19, 10, 5)
 ABLATIONS = ("BARS, no anchor", "BARS, regression")  # on the poorest data only
 SEEDS = (0, 1, 2)
@@ -39,37 +41,21 @@ UPDATES = ("critic_updates", "pretrain_updates", "updates")
 LONGER = 10  # times as many updates, in `long`
 SLICE = {"v": 1.5, "theta": 0.0}  # of the pictures of feasible regions
 
-SMALL: Mapping[str, Any] = {
-    "width": 64,
-    "hidden": (128, 128),
-    "policy_batch_size": 128,
-    "critic_batch_size": 128,
-    "ema_rate": 0.005,
-    "learning_rate": 1e-3,
-    "policy_learning_rate": 1e-3,
-    "target_rate": 0.05,
-}
-FISOR: Mapping[str, Any] = {**SMALL, "policy_steps": 1, "updates": 10_000}
-BARS: Mapping[str, Any] = {**SMALL, "critic_updates": 6_000, "updates": 3_000, "unsafe_batch_size": 32}
-TRAC: Mapping[str, Any] = {
-    "pretrain_updates": 1_500,
-    "updates": 2_000,
-    "pretrain_learning_rate": 1e-3,
-    "learning_rate": 1e-4,
-    "warmup": 0,
-}
-
 
 def algorithms() -> dict[str, Algorithm]:
     """What is compared: the presets with a short schedule."""
-    bars = replace(st.BARS.preset("reach_avoid"), **BARS)
+    schedule = {
+        word: {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+        for word, settings in Grid.read(SHORT).settings.items()
+    }
+    bars = replace(st.BARS.preset("reach_avoid"), **schedule["bars"])
     return {
-        "FISOR": replace(st.FISOR.preset("reach_avoid"), **FISOR),
+        "FISOR": replace(st.FISOR.preset("reach_avoid"), **schedule["fisor"]),
         "BARS": bars,
         "BARS, no anchor": replace(bars, anchor_after=1.0),
         "BARS, regression": replace(bars, unsafe_loss="regression"),
         "BARS, raw limit": replace(bars, raw_limit=True),
-        "TraC": replace(st.TraC.preset("bullet"), **TRAC, segment_ratio=0.1),
+        "TraC": replace(st.TraC.preset("bullet"), **{**schedule["trac"], "segment_ratio": 0.1}),
     }
 
 
