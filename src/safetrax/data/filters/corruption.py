@@ -95,7 +95,8 @@ class Noise(Filter):
     *all* numbers in the data set's observations together. Next observations get noise of their own, relative to their
     own standard deviation, so that the successor of a step and the observation of the next one differ.
 
-    Deviations: none by itself; after `Outliers`, DSRL goes on with that here each has its `seed`.
+    Deviations: none by itself; after `Outliers`, DSRL goes on with that
+    one's generator, here each has its `seed`.
     """
 
     name: ClassVar[str] = "noise"
