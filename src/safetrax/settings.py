@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import dataclasses
+import functools
 import inspect
 import itertools
 import math
@@ -24,6 +25,8 @@ from safetrax.errors import ConfigError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+_hints = functools.cache(typing.get_type_hints)  # evaluates every annotation anew
 
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
@@ -83,7 +86,7 @@ def require_types(owner: type, values: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: one is of another type.
     """
-    hints = typing.get_type_hints(owner)
+    hints = _hints(owner)
     every = typeguard.CollectionCheckStrategy.ALL_ITEMS
     for name, value in values.items():
         if name in hints:
