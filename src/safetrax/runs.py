@@ -249,10 +249,9 @@ def read_run(path: str | Path, job: Job | None = None) -> Training:
     """
     folder = RunFolder.open(path)
     config, details = folder.config(), folder.state()
-    found = read_episodes(folder.episodes_file) if folder.episodes_file.exists() else []
     recorded = config_table(config_table(config.get("record")).get("job"))
     label = str(recorded.get("label", "")) if job is None else job.label
-    return _training(folder.path, folder.episodes_file, config, found, label, details)
+    return _training(folder.path, folder.episodes_file, config, _episodes(folder, label), label, details)
 
 
 def read_job(folder: BenchmarkFolder, job: Job) -> Training:
@@ -301,8 +300,6 @@ def _training(
     label: str = "",
     details: JobState | None = None,
 ) -> Training:
-    if label:  # two variants of an ablation may have the same settings, and are two algorithms none the less
-        found = [replace(row, algorithm=labelled(row.algorithm, label)) for row in found]
     try:
         rows, history = _last_and_history(_named(found))
     except TaskError as error:
@@ -320,6 +317,12 @@ def _training(
         attempts=details.attempts or None if details else None,
         warnings=details.warnings if details else (),
     )
+
+
+def _episodes(folder: RunFolder, label: str) -> list[EpisodeRow]:
+    """All that a run folder has; two variants of an ablation may have the same settings, and have two names here."""
+    rows = read_episodes(folder.episodes_file) if folder.episodes_file.exists() else []
+    return [replace(row, algorithm=labelled(row.algorithm, label)) for row in rows] if label else rows
 
 
 def labelled(algorithm: str, label: str) -> str:
@@ -404,11 +407,7 @@ def export_episodes(path: str | Path, file: str | Path) -> int:
     except ImportError:
         raise ConfigError('Parquet needs pyarrow; install it with pip install "safetrax[benchmark]".') from None
     trainings, _ = _benchmark(Path(path))
-    rows = [
-        replace(row, algorithm=labelled(row.algorithm, training.label))
-        for training in trainings
-        for row in read_episodes(RunFolder(training.folder).episodes_file)
-    ]
+    rows = [row for training in trainings for row in _episodes(RunFolder(training.folder), training.label)]
     names = zip(COLUMNS, fields(EpisodeRow), strict=True)
     columns = {column: [getattr(row, entry.name) for row in rows] for column, entry in names}
     with atomic_path(file) as temporary:
