@@ -12,12 +12,12 @@ import time
 from pathlib import Path
 
 import safetrax as st
+from safetrax.charts.drawing import save
+from safetrax.data.segment_chart import segment_chart
 from safetrax.evaluation.result import format_summaries
 from safetrax.evaluation.statistics import benchmark_table, last_steps, summarise
 from safetrax.evaluation.video import record_gif
-from safetrax.report.curves import learning_curves
 from safetrax.report.page import report_page
-from safetrax.report.plots import cost_return_scatter
 
 LIMITS, SEEDS, TASK = (10, 20, 40), (0, 1, 2), "BallRun"
 
@@ -44,10 +44,10 @@ def main() -> None:
 
     data = st.load("demo")
     print(data)
-    cost_return_scatter(data, LIMITS, args.out / "scatter.png")
+    save(segment_chart(data, LIMITS), args.out / "scatter.png")
 
     shutil.rmtree(args.out / "runs", ignore_errors=True)  # of an earlier demo
-    rows, metrics, folders = [], [], []
+    rows, folders = [], []
     for algorithm in ALGORITHMS:
         folders.append(args.out / "runs" / algorithm.name.lower())
         run = st.train(
@@ -62,7 +62,7 @@ def main() -> None:
             record={"data_path": "demo"},
         )
         rows += run.episodes
-        metrics += run.metrics
+        save(run.chart(), folders[-1] / "curves.png")
     record_gif(run.policies[0], TASK, folders[-1] / "episode.gif")
 
     trained = last_steps(rows)  # the policies at the end, not those on the way
@@ -70,7 +70,6 @@ def main() -> None:
     print(format_summaries(summarise(trained, LIMITS)))
     print("\nMeans over the limits, as papers report them\n")
     print(format_summaries(benchmark_table(trained, LIMITS)))
-    learning_curves(metrics, rows, args.out / "learning-curves.png", task=TASK)
     report_page(folders, args.out / "report.html", title="The demo of SafeTraX", figures=False)
     print(f"\nEverything on one page: {args.out}/report.html; runs and policies: {args.out}/runs/")
     print(f"{time.perf_counter() - start:.0f} s")

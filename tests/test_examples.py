@@ -29,7 +29,7 @@ def test_demo(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["demo.py", "--out", str(tmp_path)])
     runpy.run_path(str(EXAMPLES / "demo.py"), run_name="__main__")
     assert "TraC" in capsys.readouterr().out
-    assert {p.name for p in tmp_path.iterdir()} == {"scatter.png", "learning-curves.png", "report.html", "runs"}
+    assert {p.name for p in tmp_path.iterdir()} == {"scatter.png", "report.html", "runs"}
     assert len(list((tmp_path / "runs").glob("*/policies/*"))) == 3 + 9 + 9
 
 

@@ -18,7 +18,7 @@ PACKAGE = Path(safetrax.__file__).parent
 ROOMS = (
     ("_version", "errors"),
     ("files", "settings", "progress"),
-    ("run_id", "catalogue"),
+    ("run_id", "catalogue", "charts"),
     ("data",),
     ("nets",),
     ("losses",),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -14,7 +14,7 @@ from safetrax.algorithms import registry
 from safetrax.catalogue import get_task
 from safetrax.errors import ConfigError, DataError, RunError, TaskError
 from safetrax.evaluation.episodes import COLUMNS, EpisodeRow, read_episodes
-from safetrax.evaluation.statistics import last_steps
+from safetrax.evaluation.statistics import Evaluated, evaluations, last_steps
 from safetrax.files import atomic_path
 from safetrax.grid.benchmark_folder import BenchmarkFolder, State
 from safetrax.grid.grid import Job
@@ -35,23 +35,6 @@ class Caution:
 
     sentence: str
     items: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """One evaluation of one run, while or after it was trained.
-
-    Attributes:
-        run: which.
-        step: updates by then.
-        return_: mean undiscounted episode return.
-        cost: mean undiscounted episode cost.
-    """
-
-    run: RunId
-    step: int
-    return_: float
-    cost: float
 
 
 @dataclass(frozen=True)
@@ -377,20 +360,10 @@ def _named(rows: Iterable[EpisodeRow]) -> list[EpisodeRow]:
 
 
 def _last_and_history(rows: Sequence[EpisodeRow]) -> tuple[tuple[EpisodeRow, ...], tuple[Evaluated, ...]]:
-    """Keeping all episodes of all steps would fill the memory with what only the curves need, as means."""
+    """Of every run whose steps are known, only those count."""
     known = {row.run for row in rows if row.step is not None}
     kept = [row for row in rows if row.step is not None or row.run not in known]
-    sums: dict[tuple[RunId, int], list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
-    for row in kept:
-        if row.step is not None:
-            total = sums[row.run, row.step]
-            total[0] += 1
-            total[1] += row.return_
-            total[2] += row.cost
-    history = [
-        Evaluated(run, step, returned / count, cost / count) for (run, step), (count, returned, cost) in sums.items()
-    ]
-    return tuple(last_steps(kept)), tuple(sorted(history, key=lambda entry: entry.step))
+    return tuple(last_steps(kept)), evaluations(kept)
 
 
 def export_episodes(path: str | Path, file: str | Path) -> int:

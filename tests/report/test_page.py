@@ -21,6 +21,8 @@ from PIL import Image
 
 from finished import finish
 from safetrax.catalogue import get_task, tasks
+from safetrax.charts.drawing import COLOURS, EDGE, INK, LINE, SHADE, SOFT
+from safetrax.charts.panels import Curve
 from safetrax.cli.report import run
 from safetrax.data.demo_data import demo_path
 from safetrax.data.formats.hdf5 import write_hdf5
@@ -29,9 +31,9 @@ from safetrax.evaluation.episodes import EpisodeRow, write_episodes
 from safetrax.grid.benchmark_folder import BenchmarkFolder
 from safetrax.grid.grid import Job
 from safetrax.report.page import report_page
-from safetrax.report.panels import MOST_POINTS, Line, Panel, within_budget
-from safetrax.report.payload import MOST_BYTES, to_json
+from safetrax.report.payload import MOST_BYTES, payload, to_json
 from safetrax.report.summary import gather
+from safetrax.training.curves import MOST_POINTS, Panel, within_budget
 
 pytest.importorskip("pyarrow", reason="a benchmark's results are Parquet files, which need pyarrow")
 
@@ -196,14 +198,20 @@ def no_datasets(monkeypatch, tmp_path) -> None:
 
 
 @pytest.fixture
-def page(tmp_path) -> Any:
+def page() -> Any:
     """From folders to the page's data."""
 
     def make(*folders: Any, **options: Any) -> dict[str, Any]:
-        file = report_page([getattr(f, "path", f) for f in folders], tmp_path / "r.html", figures=False, **options)[0]
-        return parts(file.read_text())[0]
+        report = gather([getattr(folder, "path", folder) for folder in folders], **options)
+        return json.loads(to_json(payload(report)))
 
     return make
+
+
+@pytest.fixture
+def drawn() -> Any:
+    """From folders to what the figures are of."""
+    return lambda *folders: gather([getattr(folder, "path", folder) for folder in folders])
 
 
 def sentences(data: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -317,8 +325,9 @@ def test_how_many_runs_show_that_a_method_is_safe(tmp_path, page, within, runs, 
     assert cell["safe"] == safe
 
 
-def test_aggregates_and_profiles(tmp_path, page):
-    data = page(three_algorithms(tmp_path / "b"))
+def test_aggregates_and_profiles(tmp_path, page, drawn):
+    folder = three_algorithms(tmp_path / "b")
+    data = page(folder)
     (group,) = data["groups"]  # both tasks are of one suite
     assert (group["name"], group["tasks"]) == ("All tasks", ["BallRun", "CarRun"])
     trac = group["rows"][0]
@@ -328,11 +337,12 @@ def test_aggregates_and_profiles(tmp_path, page):
     assert trac["iqmReward"][1] < 0.6 < trac["iqmReward"][2]
     assert trac["reward"] == pytest.approx(0.6)
     assert [(row["safe"], row["best"]) for row in group["rows"]] == [(True, True), (True, False), (False, False)]
-    plain, safe = data["profiles"]["kinds"]
-    tau = plain["x"].index(0.66)
-    assert (plain["name"], safe["name"]) == ("return", "safe return")
-    assert plain["lines"][0]["y"][tau] == pytest.approx(1 / 3, abs=1e-4)
-    assert [line["y"][0] for line in safe["lines"]] == pytest.approx([1, 1, 2 / 9], abs=1e-4)  # 30 and 40 within 40
+    plain, safe = drawn(folder).profiles.kinds.values()
+    tau = plain[0].thresholds.round(2).tolist().index(0.66)
+    assert plain[0].share[tau] == pytest.approx(1 / 3)
+    assert [line.share[0] for line in safe] == pytest.approx([1, 1, 2 / 9])  # 30 and 40 within 40
+    numbers = data["profiles"]["kinds"][0]
+    assert (numbers["name"], numbers["x"]) == ("return", [0, 0.2, 0.4, 0.6, 0.8, 1, 1.2])
 
 
 def test_suites_and_common_tasks_are_groups(tmp_path, page):
@@ -354,60 +364,85 @@ def test_suites_and_common_tasks_are_groups(tmp_path, page):
     assert sentences(data)["Scored at the cost limit 20, not at the benchmark's 20, 40, 80."] == ["PointGoal1"]
 
 
-def test_only_the_last_step_counts_and_the_others_are_curves(tmp_path, page):
+def test_only_the_last_step_counts_and_the_others_are_curves(tmp_path, drawn):
     job = a_job("BallRun", "trac", limits=(20.0,), seeds=(0, 1))
     rows = [
         row
         for step, seed in itertools.product((0, 50_000, STEP), job.seeds)
         for row in episodes("TraC", "BallRun", 20.0, seed, step / STEP + seed * 0.2, 0.5, step=step)
     ]
-    data = page(a_benchmark(tmp_path / "b", [a_result(job, rows)]))
-    assert data["results"][0]["reward"] == pytest.approx(1.1)
-    reward, cost = data["panels"]
-    (line,) = reward["lines"]
-    assert (reward["kind"], reward["byAlgorithm"], line["label"]) == ("reward", False, "limit 20")
-    assert (line["x"], line["y"]) == ([0, 50_000, STEP], [0.1, 0.6, 1.1])
-    assert (line["low"], line["high"]) == ([0, 0.5, 1], [0.2, 0.7, 1.2])
-    assert "low" not in cost["lines"][0]  # both seeds cost the same
+    report = drawn(a_benchmark(tmp_path / "b", [a_result(job, rows)]))
+    assert report.cells[0].summary.normalised_return.mean == pytest.approx(1.1)
+    reward, cost = report.panels["BallRun"]
+    (line,) = reward.lines
+    assert (reward.kind, reward.by_algorithm, line.label) == ("reward", False, "limit 20")
+    assert line.x.tolist() == [0, 50_000, STEP]
+    assert np.allclose([line.low, line.mean, line.high], [[0, 0.5, 1], [0.1, 0.6, 1.1], [0.2, 0.7, 1.2]])
+    assert np.allclose(cost.lines[0].low, cost.lines[0].high)  # both seeds cost the same
 
 
-def test_curves_of_metrics(tmp_path, page):
+def test_curves_of_metrics(tmp_path, drawn):
     folder = three_algorithms(tmp_path / "b")
     with_logs(folder)
-    data = page(folder)
-    panel = next(panel for panel in data["panels"] if panel["t"] == 0)
-    assert panel["title"] == "trac: classify, loss"
-    assert [line["label"] for line in panel["lines"]] == ["limit 10", "limit 20", "limit 40"]
-    assert {len(line["x"]) for panel in data["panels"] for line in panel["lines"]} == {MOST_POINTS}
-    assert panel["lines"][0]["x"][-1] == STEP
-    assert all(a <= b <= c for a, b, c in zip(*(panel["lines"][0][key] for key in ("low", "y", "high")), strict=True))
+    panels = drawn(folder).panels
+    panel = panels["BallRun"][0]
+    assert panel.title == "trac: classify, loss"
+    assert [line.label for line in panel.lines] == ["limit 10", "limit 20", "limit 40"]
+    assert {len(line.x) for own in panels.values() for panel in own for line in panel.lines} == {MOST_POINTS}
+    line = panel.lines[0]
+    assert line.x[-1] == STEP
+    assert (line.low <= line.mean).all()
+    assert (line.mean <= line.high).all()
 
 
-def test_a_metrics_file_that_was_cut_short_or_is_none(tmp_path, page):
+def test_a_metrics_file_that_was_cut_short_or_is_none(tmp_path, drawn):
     folder = three_algorithms(tmp_path / "b")
     with_logs(folder, updates=5)
     file, other = (folder.path / "runs" / name / "metrics.csv" for name in ("BallRun-trac", "CarRun-trac"))
     file.write_text(file.read_text() + "classify,9999")
     other.write_text("something else\n")
-    data = page(folder)
-    panel = data["panels"][0]
-    assert panel["lines"][0]["x"] == [20_000, 40_000, 60_000, 80_000, 100_000]
-    assert any(str(other) in sentence and "cannot be read" in sentence for sentence in sentences(data))
+    report = drawn(folder)
+    panel = report.panels["BallRun"][0]
+    assert panel.lines[0].x.tolist() == [20_000, 40_000, 60_000, 80_000, 100_000]
+    said = [caution.sentence for caution in report.cautions]
+    assert any(str(other) in sentence and "its metrics are not shown" in sentence for sentence in said)
 
 
 def test_many_lines_share_the_budget_of_points():
     x = np.arange(150.0)
-    line = Line("TraC", x, x, x, x)
-    panels = within_budget([Panel("BallRun", "metric", "loss", False, (line,) * 10)] * 200)
-    assert {len(line.x) for panel in panels for line in panel.lines} == {30}
+    line = Curve("TraC", x, x, x, x)
+    panels = within_budget({"BallRun": [Panel("metric", "loss", "TraC", False, (line,) * 10)] * 96})["BallRun"]
+    assert {len(line.x) for panel in panels for line in panel.lines} == {25}
     first = panels[0].lines[0]
-    assert (first.x[0], first.x[-1], first.mean[0]) == (4, 149, 2)  # the mean of 0 to 4, at its last update
+    assert (first.x[0], first.x[-1], first.mean[0]) == (5, 149, 2.5)  # the mean of 0 to 5, at its last update
+
+
+def test_a_page_of_very_many_stages_shows_one_metric_of_each():
+    x = np.arange(150.0)
+    own = [
+        Panel("metric", f"TraC: {stage}, {k}", stage, False, (Curve("x", x, x, x, x),))
+        for stage in "ab"
+        for k in "12"
+    ]
+    reward = Panel("reward", "normalised reward", "", False, (Curve("x", x, x, x, x),))
+    few = within_budget({"T": [reward, *own]})
+    assert [panel.title for panel in few["T"]] == [
+        "normalised reward",
+        "TraC: a, 1",
+        "TraC: a, 2",
+        "TraC: b, 1",
+        "TraC: b, 2",
+    ]
+    many = within_budget({f"T{number}": [reward, *own] for number in range(200)})
+    assert [panel.title for panel in many["T7"]] == ["normalised reward", "TraC: a, 1", "TraC: b, 1"]
+    # 320 figures fit: three of each of the first 106 tasks, and what an evaluation said of the others
+    assert [len(many[f"T{number}"]) for number in (0, 105, 106, 199)] == [3, 3, 1, 1]
 
 
 # ---- data sets, pictures, configurations
 
 
-def test_the_data_set_is_drawn_where_its_file_is_the_same(tmp_path, page):
+def test_the_data_set_is_drawn_where_its_file_is_the_same(tmp_path, page, drawn):
     with demo_path() as file:
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
     job = a_job("BallRun", "trac")
@@ -415,22 +450,22 @@ def test_the_data_set_is_drawn_where_its_file_is_the_same(tmp_path, page):
     config["record"]["data_path"] = "demo"
     config["data"] = {"source": "SafetyBallRun-v0-demo.hdf5", "sha256": digest, "filters": [{"name": "density"}]}
     config["usage"] = [{"text": "limit 10: 28 desirable"}]
-    data = page(a_benchmark(tmp_path / "b", [a_result(job, rows, config=config)]))
-    (drawn,) = data["logged"]
-    assert (drawn["episodes"], len(drawn["costs"])) == (300, 300)
-    assert (drawn["limits"], drawn["within"][2], drawn["filters"]) == ([10, 20, 40], 141, ["density"])
-    assert drawn["used"] == ["BallRun-trac, limit 10: 28 desirable"]
+    folder = a_benchmark(tmp_path / "b", [a_result(job, rows, config=config)])
+    (logged,), data = drawn(folder).logged, page(folder)
+    assert (logged.episodes, len(logged.costs)) == (300, 300)
+    assert (logged.limits, logged.within[2], logged.filters) == ((10, 20, 40), 141, ("density",))
+    assert logged.used == ("BallRun-trac, limit 10: 28 desirable",)
     assert items(data, "Not trained on DSRL's data.") == [
         "BallRun: SafetyBallRun-v0-demo.hdf5 instead of SafetyBallRun-v0-80-940.hdf5"
     ]
     assert items(data, "The data were filtered before training.") == ["BallRun-trac: density"]
     config["data"]["sha256"] = "cd" * 32
-    data = page(a_benchmark(tmp_path / "c", [a_result(job, rows, config=config)]))
-    assert not data["logged"]
-    assert data["unread"][0]["reason"].endswith("are not those that were trained on: their hash differs.")
+    report = drawn(a_benchmark(tmp_path / "c", [a_result(job, rows, config=config)]))
+    assert not report.logged
+    assert report.unread[0].reason.endswith("are not those that were trained on: their hash differs.")
 
 
-def test_large_data_are_thinned_and_a_limit_that_few_meet_is_said(tmp_path, page, toy):
+def test_large_data_are_thinned_and_a_limit_that_few_meet_is_said(tmp_path, page, drawn, toy):
     many = toy.select(np.arange(3000) % toy.num_episodes)
     file = tmp_path / "own.hdf5"
     write_hdf5(file, many)
@@ -438,24 +473,23 @@ def test_large_data_are_thinned_and_a_limit_that_few_meet_is_said(tmp_path, page
     rows = level("TraC", job)
     config = a_config(job, data={"source": "own.hdf5", "sha256": hashlib.sha256(file.read_bytes()).hexdigest()})
     config["record"]["data_path"] = str(file)
-    data = page(a_benchmark(tmp_path / "b", [a_result(job, rows, config=config)]))
-    (drawn,) = data["logged"]
-    assert (drawn["episodes"], len(drawn["costs"])) == (3000, 2000)
+    folder = a_benchmark(tmp_path / "b", [a_result(job, rows, config=config)])
+    (logged,), data = drawn(folder).logged, page(folder)
+    assert (logged.episodes, len(logged.costs)) == (3000, 2000)
     free = int((many.cost_returns == 0).sum())
-    assert drawn["within"] == [free, 3000]
+    assert logged.within == (free, 3000)
     found = sentences(data).get("A cost limit that fewer than 20 episodes of the data meet.")
     assert found == ([f"BallRun, limit 0: {free} of 3,000 episodes"] if free < 20 else None)
 
 
-def test_data_that_are_gone_are_one_sentence(tmp_path, page):
-    data = page(three_algorithms(tmp_path / "b"))
-    assert [entry["reason"] for entry in data["unread"]] == [
+def test_data_that_are_gone_are_one_sentence(tmp_path, drawn):
+    assert [entry.reason for entry in drawn(three_algorithms(tmp_path / "b")).unread] == [
         "the data of BallRun are no longer at nowhere.hdf5.",
         "the data of CarRun are no longer at nowhere.hdf5.",
     ]
 
 
-def test_pictures_are_embedded_while_the_page_stays_small(tmp_path, page):
+def test_pictures_are_embedded_while_the_page_stays_small(tmp_path):
     folder = three_algorithms(tmp_path / "b")
     a_gif(folder.path / "runs" / "BallRun-trac" / "episode.gif")
     large = folder.path / "runs" / "CarRun-trac" / "episode.gif"
@@ -464,7 +498,7 @@ def test_pictures_are_embedded_while_the_page_stays_small(tmp_path, page):
     none = folder.path / "runs" / "CarRun-bc-all" / "episode.gif"
     none.parent.mkdir(parents=True, exist_ok=True)
     none.write_text("<script>")
-    data = page(folder)
+    data, _ = parts(report_page([folder.path], tmp_path / "r.html", figures=False)[0].read_text())
     (gif,) = data["gifs"]
     assert gif["name"] == "BallRun-trac"
     content = base64.b64decode(gif["picture"].removeprefix("data:image/gif;base64,"))
@@ -472,7 +506,7 @@ def test_pictures_are_embedded_while_the_page_stays_small(tmp_path, page):
     assert data["gifsLeftOut"] == ["CarRun-trac"]
 
 
-def test_the_losses_come_first_among_the_curves(tmp_path, page):
+def test_the_losses_come_first_among_the_curves(tmp_path, drawn):
     job = a_job("BallRun", "iql")
     folder = a_benchmark(tmp_path / "b", [a_result(job, level("IQL", job), config=a_config(job, kind="IQL"))])
     out = folder.path / "runs" / job.name
@@ -480,7 +514,7 @@ def test_the_losses_come_first_among_the_curves(tmp_path, page):
     names = ("advantage", "clipped", "policy_loss", "weight", "reward_critic_loss", "policy_std", "value_loss", "x")
     rows = [f"train,{update},IQL,,0,{name},1.5" for update in (1, 2) for name in names]
     (out / "metrics.csv").write_text("\n".join(["stage,update,algorithm,cost_limit,seed,metric,value", *rows, ""]))
-    assert [panel["title"] for panel in page(folder)["panels"]] == [
+    assert [panel.title for panel in drawn(folder).panels["BallRun"]] == [
         f"IQL: train, {name}"
         for name in ("policy_loss", "value_loss", "reward_critic_loss", "advantage", "clipped", "weight")
     ]
@@ -595,7 +629,6 @@ def test_a_run_folder(tmp_path, page):
     assert (cell["reward"], cell["cost"]) == (0.5, pytest.approx(0.6))
     (one,) = data["runs"]
     assert (one["name"], one["training"], one["attempts"]) == ("mine", None, None)
-    assert not data["panels"]  # one evaluation is no curve
 
 
 def test_policies_of_a_run_without_episodes_are_a_caution(tmp_path, page):
@@ -726,7 +759,8 @@ def test_no_text_becomes_markup(tmp_path):
     assert text.count("</script>") == 2
     assert "<img" not in text
     assert "<h1>&lt;/script&gt;&lt;script&gt;alert(1)" in rest
-    assert rest.count("{{style}}") == 2  # in title and heading, as text
+    assert "<title>&lt;/script&gt;" in rest
+    assert rest.count("<style>") == 1  # {{style}} stays text
 
 
 def test_json_is_safe_inside_html():
@@ -775,8 +809,16 @@ def test_colours_have_contrast():
         grounds = [colours[name] for name in ("back", "raised", "hover", "warn-back")]
         for name in ("ink", "soft", "best", "warn"):
             assert min(contrast(colours[name], ground) for ground in grounds) >= 4.5, name
+        shade = blended(colours["c2"], colours["back"], SHADE)
         for name in (*(f"c{i}" for i in range(8)), "edge", "focus"):
-            assert min(contrast(colours[name], colours[ground]) for ground in ("back", "safe-shade")) >= 3, name
+            assert min(contrast(colours[name], ground) for ground in (colours["back"], shade)) >= 3, name
+    assert [light[f"c{i}"] for i in range(8)] == list(COLOURS)  # figures and page agree
+    assert [light[name] for name in ("ink", "soft", "edge", "line")] == [INK, SOFT, EDGE, LINE]
+
+
+def blended(colour: str, ground: str, opacity: float) -> str:
+    mixed = [opacity * int(colour[i : i + 2], 16) + (1 - opacity) * int(ground[i : i + 2], 16) for i in (1, 3, 5)]
+    return "#" + "".join(f"{round(part):02x}" for part in mixed)
 
 
 def contrast(one: str, two: str) -> float:
@@ -797,7 +839,7 @@ def test_the_command(tmp_path, capsys):
     with_logs(folder, updates=20)
     assert run([str(folder.path), "-o", str(tmp_path / "out" / "my.html"), "--title", "Mine"]) == 0
     out = capsys.readouterr().out
-    assert f"report    {tmp_path / 'out' / 'my.html'} (0.1 MB)" in out
+    assert f"report    {tmp_path / 'out' / 'my.html'} (0.3 MB)" in out
     figures = tmp_path / "out" / "my_figures"
     names = ("reward-cost", "across-tasks", "profiles", "metrics-BallRun", "metrics-CarRun")
     assert {path.name for path in figures.iterdir()} == {f"{name}{e}" for name in names for e in (".png", ".svg")}
@@ -832,7 +874,7 @@ def test_gathering_is_independent_of_the_order_of_folders(tmp_path):
     assert forth.tasks == back.tasks
 
 
-def test_several_algorithms_are_compared_in_one_panel(tmp_path, page):
+def test_several_algorithms_are_compared_in_one_panel(tmp_path, drawn):
     """A seed counts by the mean over its limits; one that ignores the limit is scored at those of the others."""
     results = []
     for word, name in (("trac", "TraC"), ("bc-all", "BC-All")):
@@ -844,7 +886,7 @@ def test_several_algorithms_are_compared_in_one_panel(tmp_path, page):
             for row in episodes(name, "BallRun", limit, seed, 0.5, 20.0 if limit is None else limit / 10, step=step)
         ]
         results.append(a_result(job, rows))
-    data = page(a_benchmark(tmp_path / "b", results))
-    reward, cost = data["panels"]
-    assert (reward["byAlgorithm"], [line["label"] for line in reward["lines"]]) == (True, ["TraC", "BC-All"])
-    assert [line["y"] for line in cost["lines"]] == [[1.5, 1.5], [1.5, 1.5]]  # of 1 and 2; of 20 / 10 and 20 / 20
+    reward, cost = drawn(a_benchmark(tmp_path / "b", results)).panels["BallRun"]
+    assert (reward.by_algorithm, [line.label for line in reward.lines]) == (True, ["TraC", "BC-All"])
+    # of 1 and 2; of 20 / 10 and 20 / 20
+    assert [line.mean.tolist() for line in cost.lines] == [[1.5, 1.5], [1.5, 1.5]]

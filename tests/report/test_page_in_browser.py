@@ -152,7 +152,8 @@ def test_it_loads_from_disk_and_asks_for_nothing(report, visit, picture):
     opened.scroll_through()
     assert page.locator("#planes svg.chart").count() == 3
     assert page.locator("#profiles svg.chart").count() == 2
-    assert page.locator("#logged svg.chart .cloud").count() == 1
+    assert page.locator("#logged svg.chart").count() == 1
+    assert page.locator("#across svg.chart").count() == 9  # three groups of tasks
     assert opened.asked[0] == report.as_uri()
     page.screenshot(path=picture("light.png"), full_page=True)
     outside = page.evaluate("fetch('https://example.org').then(() => 'loaded', () => 'refused')")
@@ -223,7 +224,7 @@ def test_hover_and_focus_name_the_task(report, visit, picture):
     marks, tip = panel.locator(".mark"), page.locator("#tip")
     marks.first.wait_for()
     assert tip.is_hidden()
-    box = marks.nth(1).locator(".dot").bounding_box()
+    box = marks.nth(1).bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2 - 3, box["y"] + box["height"] / 2)  # near it is enough
     assert tip.text_content().startswith("CarRun\nreward 0.75")
     page.mouse.move(0, 0)
@@ -242,26 +243,35 @@ def test_hover_and_focus_name_the_task(report, visit, picture):
     assert tip.is_hidden()
     page.keyboard.press("Tab")
     assert tip.text_content().startswith("BallRun\n")  # the next panel's first mark
-    assert marks.nth(2).get_attribute("aria-label").startswith("PointGoal1, reward 0.80")
+    assert marks.nth(2).get_attribute("aria-label").startswith("PointGoal1\nreward 0.80")
 
 
-def test_curves_are_read_at_the_pointer_and_by_keys(report, visit):
+def test_curves_are_read_at_the_pointer_and_by_keys(report, visit, picture):
     page = visit(report).page
     page.locator("#profiles .grid").scroll_into_view_if_needed()
     chart = page.locator("#profiles svg.chart").first
-    chart.wait_for()
     chart.hover()
-    assert page.locator("#tip").text_content().startswith("τ = 0.6")
+    tip, marks = page.locator("#tip"), chart.locator(".mark")
+    assert tip.text_content().startswith("τ 0.5")
+    assert chart.locator(".near").count() == 1
     page.mouse.move(0, 0)
-    chart.focus()
+    assert tip.is_hidden()
+    marks.first.focus()
+    assert tip.text_content().startswith("τ 0\n")
     page.keyboard.press("End")
-    assert chart.get_attribute("aria-valuenow") == "1.2"
-    assert "TraC 0" in chart.get_attribute("aria-valuetext")
+    assert tip.text_content().startswith("τ 1.2\nTraC 0\n")
+    assert page.evaluate("getComputedStyle(document.activeElement).opacity") == "1"  # else they are not seen
+    page.locator("#profiles figure").first.screenshot(path=picture("reading.png"))
     legend = page.locator("#profiles .legend button")
     legend.first.click()
     assert legend.first.get_attribute("aria-pressed") == "true"
-    assert page.locator("#profiles .chart .line:not(.dim)").count() == 2
-    legend.first.click()
+    lines = page.locator("#profiles .mark-line path")
+    assert lines.count() == 6
+    assert page.locator("#profiles .mark-line path:not(.dim)").count() == 2
+    legend.nth(1).click()  # whose name is markup
+    assert legend.first.get_attribute("aria-pressed") == "false"
+    assert page.locator("#profiles .mark-line path:not(.dim)").count() == 2
+    legend.nth(1).click()
     assert page.locator("#profiles .dim").count() == 0
 
 
@@ -282,6 +292,8 @@ def test_dark(report, visit, picture):
     page = opened.page
     back = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert max(int(part) for part in back.removeprefix("rgb(").rstrip(")").split(",")) < 50
+    line = page.locator("#profiles .mark-line path").first
+    assert line.evaluate("node => getComputedStyle(node).stroke") == "rgb(86, 180, 233)"  # as in style.css
     opened.scroll_through()
     assert opened.overflow() <= 0
     page.screenshot(path=picture("dark.png"), full_page=True)
@@ -318,6 +330,7 @@ def test_without_scripts_it_says_so(report, visit):
     page = visit(report, java_script_enabled=False).page
     assert page.locator("h1").text_content() == "3 algorithms on 3 tasks"
     assert "switched off" in page.locator("noscript").inner_text()
+    assert page.locator("#planes svg.chart").first.is_visible()  # only the tables need it
 
 
 def test_ten_thousand_rows(report, visit, tmp_path):

@@ -23,7 +23,7 @@ from safetrax.errors import SafeTraXError
 
 _PROG = "safetrax doctor"
 _ABOUT = "Check what is installed, and say how to install what is not. The exit code is 0 if the core works, else 1."
-_PACKAGES = ("jaxlib", "equinox", "optax", "numpy", "h5py", "safetensors", "matplotlib")
+_PACKAGES = ("jaxlib", "equinox", "optax", "numpy", "h5py", "safetensors", "altair")
 _OPTIONAL = {"minari": "minari", "pandas": "pandas", "tensorboardX": "tensorboard", "wandb": "wandb"}
 
 # Run in processes of their own, because a broken native library may end the process that imports it.

@@ -89,19 +89,19 @@ def run(argv: list[str]) -> int:
     else:
         say("", "No task names cost limits for this data set; pass --cost-limits to see how it would be labelled.")
     if options.figure is not None:
-        from safetrax.report.plots import cost_return_scatter
+        from safetrax.charts.drawing import save
+        from safetrax.data.segment_chart import segment_chart
 
-        drawn = cost_return_scatter(
+        chart = segment_chart(
             data,
             limits,
-            options.figure,
             ratio=rule.segment_ratio,
             top=rule.top,
             bottom=rule.bottom,
             include_short=rule.short_episodes,
             before=raw if filters else None,
         )
-        say(f"figure    {drawn}")
+        say(f"figure    {save(chart, options.figure)}")
     if options.save is not None:
         _save(data, options.save)
     _say_next(options, filters, task)
@@ -113,7 +113,7 @@ def _check(options: InspectOptions) -> tuple[Filter, ...]:
     _rule(options, options.task)
     check_cost_limits(options.cost_limits)
     if options.figure is not None:
-        from safetrax.report.plots import check_figure_path
+        from safetrax.charts.drawing import check_figure_path
 
         check_figure_path(options.figure)
     if options.save is not None:

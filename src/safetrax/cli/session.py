@@ -16,7 +16,7 @@ from safetrax.data import Trajectories, load
 from safetrax.data.filters import Filter, filter_steps, parse_filters
 from safetrax.data.loading import absolute_source
 from safetrax.errors import SafeTraXError, SimulatorError
-from safetrax.evaluation.episodes import EpisodeRow, read_episodes
+from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.files import place_of_this_process
 from safetrax.training.run_folder import JobState, RunFolder
 from safetrax.training.train import Run, TrainingInterruptedError, train
@@ -148,13 +148,10 @@ class Session:
         return True
 
     def _draw_curves(self, run: Run, folder: RunFolder) -> None:
-        from safetrax.report.plots import learning_curves
+        from safetrax.charts.drawing import save
 
-        file, task = folder.path / "curves.png", run.ids[0].task
         try:
-            rows = read_episodes(folder.episodes_file) if folder.episodes_file.exists() else []
-            limits = run.config["cost_limits"]
-            learning_curves(run.metrics, rows, file, task=task, cost_limits=limits, losses=self.algorithm.losses)
+            save(run.chart(), folder.path / "curves.png")
         except SafeTraXError as error:
             complain(f"the learning curves could not be drawn: {error}", kind="warning: ")
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
@@ -24,6 +24,9 @@ from safetrax.data.columns import (
     mark_ends,
 )
 from safetrax.errors import DataError
+
+if TYPE_CHECKING:  # what a notebook shows
+    from altair import TopLevelMixin
 
 _REQUIRED = ("observations", "actions", "rewards", "costs")
 _FLAGS = ("terminated", "truncated")
@@ -192,6 +195,14 @@ class Trajectories:
                 "parts": [dict(part.info) for part in parts],
             },
         )
+
+    def plot(self, cost_limits: Sequence[float] = ()) -> TopLevelMixin:
+        """Episodes by cost and return, with a line at each limit. A notebook shows the chart."""
+        from safetrax.charts.drawing import altair_chart
+        from safetrax.charts.panels import episodes
+
+        limits, title = sorted(cost_limits), str(self.info.get("task") or "")
+        return altair_chart(episodes(self.cost_returns, self.returns, limits, title))
 
     @cached_property
     def returns(self) -> Float64[np.ndarray, " E"]:

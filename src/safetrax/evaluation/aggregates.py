@@ -84,6 +84,13 @@ class Aggregate:
     safe_runs_wilson: Interval | None
     safe_episodes: Bounded
 
+    @property
+    def p_safe(self) -> Bounded:
+        """`safe_runs`, with Wilson's interval where there is one."""
+        return (
+            self.safe_runs if self.safe_runs_wilson is None else Bounded(self.safe_runs.value, *self.safe_runs_wilson)
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Profile:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -15,6 +16,9 @@ from rich.table import Table
 from safetrax.evaluation.episodes import EpisodeRow, write_episodes
 from safetrax.evaluation.statistics import Summary, summarise
 from safetrax.files import exact
+
+if TYPE_CHECKING:  # what a notebook shows
+    from altair import TopLevelMixin
 
 _WIDTH = 118
 
@@ -36,6 +40,31 @@ class Evaluation:
     def summary(self, cost_limits: Sequence[float] | None = None) -> list[Summary]:
         """Means and verdicts; see `safetrax.evaluation.statistics.summarise`."""
         return summarise(self.rows, cost_limits)
+
+    def plot(self, cost_limits: Sequence[float] | None = None) -> TopLevelMixin:
+        """Normalised cost against normalised reward, one panel per task: good is high, safe is left of the line at 1.
+
+        A mark is an algorithm at a limit, with standard errors. A notebook shows the chart; its own `save`
+        writes PNG, PDF or SVG.
+
+        Args:
+            cost_limits: where to score algorithms that ignore the limit; by default the task's own limits.
+        """
+        from safetrax.charts.drawing import altair_chart, beside
+        from safetrax.charts.panels import Mark, plane, plane_range
+
+        found = self.summary(cost_limits)
+        several = len({summary.algorithm for summary in found}) > 1
+        marks: dict[str, list[Mark]] = {}
+        for s in found:
+            limit, cost, reward = f"limit {exact(s.cost_limits[0])}", s.normalised_cost, s.normalised_return
+            text = f"{s.algorithm}, {limit}\nreward {reward.text(2)}\ncost {cost.text(2)}"
+            kind = s.algorithm if several else limit
+            mark = Mark(cost.mean, reward.mean, cost.error, reward.error, kind, text)
+            marks.setdefault(s.task, []).append(mark)
+        kinds = list(dict.fromkeys(mark.kind for own in marks.values() for mark in own))
+        panels = [plane(own, *plane_range(own), kinds=kinds, title=task, key=True) for task, own in marks.items()]
+        return altair_chart(beside(panels))
 
     def save(self, path: str | Path) -> None:
         """Write the rows as CSV, atomically.

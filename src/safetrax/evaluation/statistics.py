@@ -107,6 +107,38 @@ def benchmark_table(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] | N
     return [_cell(group, cost_limits) for group in groups.values()]
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """One evaluation of one run, while or after it was trained.
+
+    Attributes:
+        run: which.
+        step: updates by then.
+        return_: mean undiscounted episode return.
+        cost: mean undiscounted episode cost.
+    """
+
+    run: RunId
+    step: int
+    return_: float
+    cost: float
+
+
+def evaluations(rows: Iterable[EpisodeRow]) -> tuple[Evaluated, ...]:
+    """Every evaluation whose step is known, in order; episodes of all steps would fill the memory."""
+    sums: dict[tuple[RunId, int], list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
+    for row in rows:
+        if row.step is not None:
+            total = sums[row.run, row.step]
+            total[0] += 1
+            total[1] += row.return_
+            total[2] += row.cost
+    found = [
+        Evaluated(run, step, returned / count, cost / count) for (run, step), (count, returned, cost) in sums.items()
+    ]
+    return tuple(sorted(found, key=lambda entry: entry.step))
+
+
 def last_steps(rows: Iterable[EpisodeRow]) -> list[EpisodeRow]:
     """Of each run, the episodes after most updates: those of the trained policy."""
     kept = list(rows)

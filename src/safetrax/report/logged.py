@@ -24,7 +24,7 @@ from safetrax.progress import Meter
 from safetrax.runs import Training
 
 MOST_EPISODES = 2000  # drawn of a data set
-_ALL_EPISODES = 60_000  # drawn of all data sets together
+_ALL_EPISODES = 40_000  # drawn of all data sets together
 _FEWEST_EPISODES = 300
 _MOST_BYTES = 256 * 2**20  # of a file that has to be read as a whole
 _COLUMNS = ("rewards", "costs", "terminated", "truncated")

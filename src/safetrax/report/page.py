@@ -9,12 +9,13 @@ import base64
 import hashlib
 import html
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 
 from safetrax.errors import ConfigError
 from safetrax.files import atomic_path, check_writable
+from safetrax.report.blocks import blocks
 from safetrax.report.payload import add_gifs, payload, to_json
 from safetrax.report.summary import Report, gather
 
@@ -61,13 +62,13 @@ def report_page(
 
 def render_page(report: Report) -> str:
     """The whole page as text."""
-    values = payload(report)
-    text = _filled(report, to_json(values))
+    values, drawn = payload(report), blocks(report)
+    text = _filled(report, to_json(values), drawn)
     add_gifs(values, report.trainings, len(text))
-    return _filled(report, to_json(values)) if values["gifs"] or values["gifsLeftOut"] else text
+    return _filled(report, to_json(values), drawn) if values["gifs"] or values["gifsLeftOut"] else text
 
 
-def _filled(report: Report, data: str) -> str:
+def _filled(report: Report, data: str, drawn: Mapping[str, str]) -> str:
     style, script = _part("style.css"), _part("script.js")
     made = report.made.strftime("%Y-%m-%d %H:%M UTC")
     entries = {
@@ -81,6 +82,7 @@ def _filled(report: Report, data: str) -> str:
         "style": style,
         "script": script,
         "data": data,
+        **drawn,
     }
     # in one pass, so that nothing inside an entry is taken for a place to fill
     return re.sub(r"\{\{(\w+)\}\}", lambda match: entries[match[1]], _part("template.html"))

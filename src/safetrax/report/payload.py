@@ -1,4 +1,7 @@
-"""The page's data as plain values for JSON: numbers rounded to what can be seen, equal settings written once."""
+"""The data of the page's tables as plain values for JSON: numbers rounded to what can be seen.
+
+Equal settings are written once.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,11 @@ from safetrax.evaluation.aggregates import Aggregate
 from safetrax.evaluation.bootstrap import Bounded
 from safetrax.evaluation.statistics import Estimate, Summary
 from safetrax.leaderboard.rendering import figure
-from safetrax.report.logged import Logged
-from safetrax.report.panels import Line, Panel
 from safetrax.report.summary import Cell, Group, Report, suite_name
 from safetrax.runs import Training, config_table
 
 MOST_BYTES = 5_000_000  # of the whole page: a picture that would make it larger is left out
+_EVERY = 10  # thresholds of a profile between two that are told as numbers
 _GIF_STARTS = (b"GIF87a", b"GIF89a")
 
 
@@ -45,23 +47,12 @@ def payload(report: Report) -> dict[str, Any]:
             "kinds": [
                 {
                     "name": kind,
-                    "x": _rounded(profiles[0].thresholds),
-                    "lines": [
-                        {
-                            "a": place[profile.algorithm],
-                            "y": _rounded(profile.share),
-                            "low": _rounded(profile.low),
-                            "high": _rounded(profile.high),
-                        }
-                        for profile in profiles
-                    ],
+                    "x": _rounded(profiles[0].thresholds[::_EVERY]),
+                    "lines": [{"a": place[line.algorithm], "y": _rounded(line.share[::_EVERY])} for line in profiles],
                 }
                 for kind, profiles in report.profiles.kinds.items()
             ],
         },
-        "panels": [_panel(panel, task[panel.task]) for panel in report.panels],
-        "logged": [_logged(data) for data in report.logged],
-        "unread": [{"task": data.task, "reason": data.reason} for data in report.unread],
         **_runs(report.trainings),
         "gifs": [],
         "gifsLeftOut": [],
@@ -126,10 +117,10 @@ def _summary(summary: Summary) -> dict[str, Any]:
         "limits": list(summary.cost_limits),
         "reward": _short(reward.mean, 7),
         "rewardError": _short(reward.error),
-        "rewardText": _reward(reward),
+        "rewardText": reward_text(reward),
         "cost": _short(cost.mean, 7),
         "costError": _short(cost.error),
-        "costText": _cost(cost),
+        "costText": cost_text(cost),
         "return": _short(summary.return_.mean),
         "rawCost": _short(summary.cost.mean),
         "safe": summary.safe,
@@ -138,11 +129,12 @@ def _summary(summary: Summary) -> dict[str, Any]:
     }
 
 
-def _reward(value: Estimate) -> str:
+def reward_text(value: Estimate) -> str:
+    """With two digits."""
     return Estimate(round(value.mean, 2) + 0.0, value.error).text(2)  # + 0.0: there is no -0.00
 
 
-def _cost(value: Estimate) -> str:
+def cost_text(value: Estimate) -> str:
     """With a third digit where two would round an unsafe cost to 1."""
     return figure(value.mean, None if math.isnan(value.error) else value.error)
 
@@ -164,7 +156,6 @@ def _group(group: Group, cells: Sequence[Cell], place: Mapping[str, int]) -> dic
 
 def _aggregate(row: Aggregate, own: Sequence[Cell], algorithm: int, best: float | None) -> dict[str, Any]:
     safe = all(cell.safe for cell in own)
-    wilson = row.safe_runs_wilson
     return {
         "a": algorithm,
         "tasks": len(row.tasks),
@@ -173,51 +164,19 @@ def _aggregate(row: Aggregate, own: Sequence[Cell], algorithm: int, best: float 
         "safeTasks": sum(cell.safe for cell in own),
         "reward": _short(row.mean_return.mean),
         "best": safe and not row.missing and row.mean_return.mean == best,
-        "rewardText": _reward(row.mean_return),
+        "rewardText": reward_text(row.mean_return),
         "cost": _short(row.mean_cost.mean),
-        "costText": _cost(row.mean_cost),
+        "costText": cost_text(row.mean_cost),
         "safe": safe,
         "iqmReward": _bounded(row.iqm_return),
         "iqmCost": _bounded(row.iqm_cost),
-        "safeRuns": _bounded(row.safe_runs if wilson is None else Bounded(row.safe_runs.value, *wilson)),
+        "safeRuns": _bounded(row.p_safe),
         "safeEpisodes": _bounded(row.safe_episodes),
     }
 
 
 def _bounded(value: Bounded) -> list[float | None]:
     return [_short(number) for number in value]
-
-
-def _panel(panel: Panel, task: int) -> dict[str, Any]:
-    return {
-        "t": task,
-        "kind": panel.kind,
-        "title": panel.title,
-        "byAlgorithm": panel.by_algorithm,
-        "lines": [_line(line) for line in panel.lines],
-    }
-
-
-def _line(line: Line) -> dict[str, Any]:
-    """Without a band where it is of one seed."""
-    values = {"label": line.label, "x": _rounded(line.x, 7), "y": _rounded(line.mean)}
-    if (line.low < line.high).any():
-        values |= {"low": _rounded(line.low), "high": _rounded(line.high)}
-    return values
-
-
-def _logged(data: Logged) -> dict[str, Any]:
-    return {
-        "task": data.task,
-        "source": data.source,
-        "episodes": data.episodes,
-        "costs": _rounded(data.costs),
-        "returns": _rounded(data.returns),
-        "limits": list(data.limits),
-        "within": list(data.within),
-        "filters": list(data.filters),
-        "used": list(data.used),
-    }
 
 
 def _runs(trainings: Sequence[Training]) -> dict[str, Any]:

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import itertools
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+import contourpy
 import numpy as np
 from jaxtyping import Float
-from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
-from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
-from matplotlib.lines import Line2D
-from matplotlib.patches import Circle, FancyArrow, Patch
+from PIL import Image
 
+from safetrax.charts.drawing import BLUE, EDGE, GREEN, INK, VERMILION, Chart, beside, check_figure_path, save
 from safetrax.data.trajectories import Trajectories
 from safetrax.envs.reach_avoid.world import ReachAvoid
 from safetrax.errors import ConfigError
-from safetrax.report.style import BLUE, GREEN, STYLE, VERMILION, check_figure_path, make_panels, save
 
-_HAZARD, _INK, _LOST = "#FAE3D6", "#333333", "#FAE3D6"
-_SAFE_TO_UNSAFE = LinearSegmentedColormap.from_list(
-    "safe to unsafe", [BLUE, "#9CC3DE", "#F7F7F7", "#EDB48C", VERMILION]
-)
-_SIDE = 2.9  # inches of a panel
+_HAZARD = "#fae3d6"
+_SAFE_TO_UNSAFE = (BLUE, "#9cc3de", "#f7f7f7", "#edb48c", VERMILION)
+_SIDE = 280  # pixels of a panel
 
 
 def trajectory_map(
@@ -45,28 +43,31 @@ def trajectory_map(
     if not groups:
         raise ConfigError("there are no episodes to draw.")
     world, path = world or ReachAvoid(), check_figure_path(path)
-    rows = -(-len(groups) // 4)
-    columns = -(-len(groups) // rows)
-    with matplotlib.rc_context(STYLE):
-        figure, panels = make_panels(
-            rows,
-            columns,
-            width=_SIDE * columns + 0.4,
-            height=_SIDE * rows + (0.95 if columns == 1 else 0.75),
-            share=True,
-        )
-        for panel, (title, data) in zip(panels, groups.items(), strict=False):
-            _arena(panel, world)
-            _lines(panel, data, most)
-            panel.set_title(f"{title}: mean cost {data.cost_returns.mean():.1f}")
-        _label(panels, len(groups), columns)
-        lines = (("without cost", BLUE), ("in a hazard", VERMILION))
-        handles: list[Any] = [Line2D([], [], color=colour, label=name) for name, colour in lines]
-        handles.append(Line2D([], [], color=_INK, marker="o", markersize=3, linestyle="", label="start"))
-        handles.append(Patch(facecolor=_HAZARD, edgecolor=VERMILION, label="hazard"))
-        handles.append(Patch(facecolor=GREEN, alpha=0.55, label="goal"))
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 3 * columns))
-        return save(figure, path)
+    panels = []
+    for title, data in groups.items():
+        ways, starts = _ways(data, most)
+        kinds = ["without cost", "in a hazard"]
+        faint = float(np.clip(3 / np.sqrt(len(starts)), 0.25, 0.9))  # many lines are fainter
+        way = {"type": "line", "strokeWidth": 1, "opacity": faint, "aria": False}
+        start = {"type": "point", "filled": True, "size": 7, "color": INK, "opacity": 1, "aria": False}
+        lines = {
+            **_place(world),
+            "detail": {"field": "piece"},
+            "order": {"field": "step"},
+            "color": {
+                "field": "kind",
+                "type": "nominal",
+                "scale": {"domain": kinds, "range": [BLUE, VERMILION]},
+                "legend": {"symbolType": "stroke", "symbolOpacity": 1, "symbolStrokeWidth": 2},
+            },
+        }
+        layers = [
+            *_arena(world, filled=True),
+            _layer(ways, way, lines),
+            _layer(starts, start, _place(world)),
+        ]
+        panels.append(_panel(layers, f"{title}: mean cost {data.cost_returns.mean():.1f}"))
+    return save(beside(panels), path)
 
 
 def feasible_region(
@@ -116,97 +117,136 @@ def feasible_region(
 
     margin = np.asarray(feasible_region.margin(world, states))
     agreement = float(((learned <= threshold) == (margin >= 0)).mean())
-    with matplotlib.rc_context(STYLE):
-        figure, panels = make_panels(1, 2, width=2 * _SIDE + 1.2, height=_SIDE + 0.75, share=True)
-        for panel in panels:
-            _arena(panel, world, filled=False)
-            _heading(panel, world, v, theta)
-        shades = panels[0].pcolormesh(
-            axis, axis, learned, cmap=_SAFE_TO_UNSAFE, norm=_norm(learned, threshold), zorder=0, rasterized=True
-        )
-        figure.colorbar(shades, ax=panels[0], shrink=0.9, label="learned value")
-        panels[0].set_title(f"learned: safe up to {threshold:.3g}")
-        panels[1].contourf(axis, axis, margin, [-np.inf, 0.0], colors=[_LOST], zorder=0)
-        panels[1].set_title(f"true: the same for {agreement:.1%}")
-        _label(panels, 2, 2)
-        for panel in panels:
-            panel.contour(axis, axis, margin, [0.0], colors=_INK, linewidths=1.2, linestyles="--")
-            if learned.min() <= threshold < learned.max():
-                panel.contour(axis, axis, learned, [threshold], colors=BLUE, linewidths=1.4)
-        handles: list[Any] = [
-            Line2D([], [], color=BLUE, linewidth=1.4, label="learned boundary"),
-            Line2D([], [], color=_INK, linewidth=1.2, linestyle="--", label="true boundary"),
-            Patch(facecolor=_LOST, edgecolor=_INK, linewidth=0.5, label="a hazard is unavoidable"),
-            Patch(facecolor="none", edgecolor=VERMILION, label="hazard"),
-        ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
-        save(figure, path)
+    low, high = min(float(learned.min()), threshold - 1e-6), max(float(learned.max()), threshold + 1e-6)
+    stops = [low, (low + threshold) / 2, threshold, (threshold + high) / 2, high]
+    scale = {"domain": stops, "range": list(_SAFE_TO_UNSAFE), "type": "linear"}
+    key = {"title": "learned value", "gradientLength": 180, "format": ".3~g", "values": [low, threshold, high]}
+    colour = {"field": "value", "type": "quantitative", "scale": scale, "legend": key}
+    unseen = _layer(
+        [{"x": 0.0, "y": 0.0, "value": low}, {"x": 0.0, "y": 0.0, "value": high}],
+        {"type": "point", "opacity": 0, "aria": False},
+        {**_place(world), "color": colour},
+    )
+    pixels = np.stack([np.interp(learned, stops, channel) for channel in _channels(_SAFE_TO_UNSAFE)], axis=-1)
+    lost = np.where((margin < 0)[..., None], _channels((_HAZARD,)).T, 255.0)
+    true_edge = _contour(axis, margin, 0.0, INK, world, dashed=True)
+    own_edge = _contour(axis, learned, threshold, BLUE, world)
+    heading = _heading(world, v, theta)
+    own = {"text": f"learned: safe up to {threshold:.3g}", "subtitle": "blue: its boundary"}
+    true = {"text": f"true: the same for {agreement:.1%}"}
+    true["subtitle"] = "dashed: the true boundary; shaded: a hazard is unavoidable"
+    left = [_image(pixels), unseen, *_arena(world, filled=False), true_edge, own_edge, *heading]
+    right = [_image(lost), *_arena(world, filled=False), true_edge, own_edge, *heading]
+    save(beside([_panel(left, own), _panel(right, true)]), path)
     return agreement
 
 
-def _arena(panel: Axes, world: ReachAvoid, *, filled: bool = True) -> None:
-    """Hazards, goal and limits."""
-    for centre in world.hazards:
-        panel.add_patch(
-            Circle(centre, world.hazard_radius, facecolor=_HAZARD if filled else "none", zorder=1, linewidth=0)
-        )
-        panel.add_patch(Circle(centre, world.hazard_radius, fill=False, edgecolor=VERMILION, linewidth=1.0, zorder=3))
-    panel.add_patch(Circle(world.goal, world.goal_radius, facecolor=GREEN, alpha=0.55, linewidth=0, zorder=1))
-    panel.set(xlim=(-world.arena, world.arena), ylim=(-world.arena, world.arena), aspect="equal")
-    panel.set_xticks(np.arange(-2, 3, 2), minor=False)
-    panel.set_yticks(np.arange(-2, 3, 2), minor=False)
-    panel.grid(visible=False)
-    for side in ("top", "right"):
-        panel.spines[side].set_visible(True)  # the arena ends there
+def _arena(world: ReachAvoid, *, filled: bool) -> list[Chart]:
+    """Hazards and goal."""
+    hazards = [{"x": float(x), "y": float(y)} for x, y in world.hazards]
+    hazard = {
+        "type": "circle",
+        "size": _area(world, world.hazard_radius),
+        "fill": _HAZARD if filled else "transparent",
+        "stroke": VERMILION,
+        "opacity": 1,
+        "aria": False,
+    }
+    goal = {"type": "circle", "size": _area(world, world.goal_radius), "color": GREEN, "opacity": 0.55, "aria": False}
+    centre = [{"x": float(world.goal[0]), "y": float(world.goal[1])}]
+    return [_layer(hazards, hazard, _place(world)), _layer(centre, goal, _place(world))]
 
 
-def _lines(panel: Axes, data: Trajectories, most: int) -> None:
+def _area(world: ReachAvoid, radius: float) -> float:
+    """Of a circle on the page."""
+    return math.pi * (radius * _SIDE / (2 * world.arena)) ** 2
+
+
+def _ways(data: Trajectories, most: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Points of the lines, in pieces with and without cost, and where they start."""
     chosen = np.unique(np.linspace(0, data.num_episodes - 1, min(most, data.num_episodes)).round().astype(int))
-    free: list[np.ndarray] = []
-    costly: list[np.ndarray] = []
+    rows: list[dict[str, Any]] = []
+    starts: list[dict[str, Any]] = []
+    piece = 0
     for number in chosen.tolist():
         episode = data.episode(number)
-        points = episode["observations"][:, :2]
+        points = episode["observations"][:, :2].astype(np.float64).round(4)
         if "next_observations" in episode:
-            points = np.concatenate([points, episode["next_observations"][-1:, :2]])
-        segments = np.stack([points[:-1], points[1:]], axis=1)
-        paid = episode["costs"][: len(segments)] > 0
-        free += list(segments[~paid])
-        costly += list(segments[paid])
-        panel.plot(*points[0], color=_INK, marker="o", markersize=1.5, markeredgewidth=0, linestyle="", zorder=4)
-    alpha = float(np.clip(3 / np.sqrt(len(chosen)), 0.25, 0.9))  # many lines are fainter
-    panel.add_collection(LineCollection(free, colors=BLUE, linewidths=0.9, alpha=alpha, zorder=2))
-    panel.add_collection(
-        LineCollection(costly, colors=VERMILION, linewidths=0.9, alpha=2 * alpha / (1 + alpha), zorder=2)
-    )
+            points = np.concatenate([points, episode["next_observations"][-1:, :2].astype(np.float64).round(4)])
+        paid = episode["costs"][: len(points) - 1] > 0
+        cuts = [0, *(np.flatnonzero(np.diff(paid)) + 1), len(paid)]
+        for first, end in itertools.pairwise(cuts):
+            kind = "in a hazard" if len(paid) and paid[first] else "without cost"
+            rows += [
+                {"x": x, "y": y, "step": step, "piece": piece, "kind": kind}
+                for step, (x, y) in enumerate(points[first : end + 1].tolist())
+            ]
+            piece += 1
+        starts.append({"x": points[0, 0], "y": points[0, 1]})
+    return rows, starts
 
 
-def _heading(panel: Axes, world: ReachAvoid, v: float, theta: float) -> None:
-    """An arrow as long as half a second's way, in a corner."""
+def _contour(
+    axis: np.ndarray, values: np.ndarray, level: float, colour: str, world: ReachAvoid, *, dashed: bool = False
+) -> Chart:
+    """Where the values cross a level; nowhere, perhaps."""
+    lines = contourpy.contour_generator(axis, axis, values).lines(level)
+    rows = [
+        {"x": x, "y": y, "piece": piece, "step": step}
+        for piece, line in enumerate(lines)
+        for step, (x, y) in enumerate(np.asarray(line).round(4).tolist())
+    ]
+    mark = {"type": "line", "color": colour, "strokeWidth": 1.4, "aria": False}
+    if dashed:
+        mark["strokeDash"] = [5, 4]
+    return _layer(rows, mark, {**_place(world), "detail": {"field": "piece"}, "order": {"field": "step"}})
+
+
+def _heading(world: ReachAvoid, v: float, theta: float) -> list[Chart]:
+    """An arrow as long as half a second's way, in a corner, and what it means."""
     corner = -0.85 * world.arena
-    dx, dy = 0.5 * v * np.cos(theta), 0.5 * v * np.sin(theta)
-    start = (corner - min(dx, 0.0), corner - min(dy, 0.0))
-    panel.add_patch(
-        FancyArrow(*start, dx, dy, width=0.03, head_width=0.2, length_includes_head=True, color=_INK, zorder=5)
-    )
-    panel.text(
-        0.03, 0.97, f"v = {v:g} m/s, θ = {np.degrees(theta):.0f}°", transform=panel.transAxes, va="top", fontsize=8,
-        bbox={"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 1.5}, zorder=6,
-    )  # fmt: skip
+    dx, dy = 0.5 * v * math.cos(theta), 0.5 * v * math.sin(theta)
+    x, y = corner - min(dx, 0.0), corner - min(dy, 0.0)
+    text = f"v = {v:g} m/s, θ = {math.degrees(theta):.0f}°"
+    line = [{"x": x, "y": y}, {"x": x + dx, "y": y + dy}]
+    head = {"type": "point", "shape": "triangle", "filled": True, "size": 60, "color": INK, "opacity": 1}
+    label = {"type": "text", "align": "left", "baseline": "top", "fontSize": 11, "color": INK}
+    where = [{"x": -0.95 * world.arena, "y": 0.95 * world.arena, "text": text}]
+    return [
+        _layer(line, {"type": "line", "color": INK, "aria": False}, _place(world)),
+        _layer(line[1:], {**head, "angle": 90 - math.degrees(theta), "aria": False}, _place(world)),
+        _layer(where, label, {**_place(world), "text": {"field": "text"}}),
+    ]
 
 
-def _norm(values: Float[np.ndarray, "n n"], threshold: float) -> TwoSlopeNorm:
-    """White at the threshold, full colours at the extremes."""
-    low, high = (float(extreme(values)) for extreme in (np.nanmin, np.nanmax))
-    return TwoSlopeNorm(threshold, min(low, threshold - 1e-6), max(high, threshold + 1e-6))
+def _image(pixels: Float[np.ndarray, "n n 3"]) -> Chart:
+    """A picture that fills the panel; its first row is the lowest."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[::-1].round().astype(np.uint8)).save(buffer, "PNG")
+    url = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    mark = {"type": "image", "width": _SIDE, "height": _SIDE, "aspect": False, "aria": False}
+    middle = {name: {"value": _SIDE / 2} for name in ("x", "y")}
+    return _layer([{"url": url}], mark, {**middle, "url": {"field": "url", "type": "nominal"}})
 
 
-def _label(panels: list[Axes], used: int, columns: int) -> None:
-    for panel in panels[used:]:
-        panel.set_visible(False)
-    for index, panel in enumerate(panels[:used]):
-        if index + columns >= used:
-            panel.set_xlabel("x (m)")
-            panel.tick_params(labelbottom=True)
-        if index % columns == 0:
-            panel.set_ylabel("y (m)")
+def _channels(colours: tuple[str, ...]) -> Float[np.ndarray, "3 K"]:
+    """Red, green and blue of some colours."""
+    return np.array([[int(colour[i : i + 2], 16) for colour in colours] for i in (1, 3, 5)], np.float64)
+
+
+def _place(world: ReachAvoid) -> dict[str, Any]:
+    """The axes of the arena."""
+    scale = {"domain": [-world.arena, world.arena], "nice": False}
+    axis = {"grid": False, "values": [-2, 0, 2], "zindex": 1}
+    return {
+        name: {"field": name, "type": "quantitative", "scale": scale, "axis": axis, "title": f"{name} (m)"}
+        for name in ("x", "y")
+    }
+
+
+def _layer(rows: list[dict[str, Any]], mark: dict[str, Any], encoding: dict[str, Any]) -> Chart:
+    return {"data": {"values": rows}, "mark": mark, "encoding": encoding}
+
+
+def _panel(layers: list[Chart], title: str | dict[str, str]) -> Chart:
+    return {"layer": layers, "title": title, "width": _SIDE, "height": _SIDE, "view": {"stroke": EDGE}}

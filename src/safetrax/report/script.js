@@ -77,10 +77,9 @@
   document.addEventListener("focusout", event => { if (event.target.dataset.tip !== undefined) hideTip(); });
   document.addEventListener("keydown", event => { if (event.key === "Escape") hideTip(); });
 
-  // ---- one stop of the tabulator per panel, arrow keys inside it
+  // ---- one stop of the tabulator per figure, arrow keys inside it
 
-  function roving(group) {
-    const marks = [...group.querySelectorAll(".mark")];
+  function roving(group, marks) {
     marks.forEach((mark, index) => mark.setAttribute("tabindex", index ? "-1" : "0"));
     group.addEventListener("keydown", event => {
       const here = marks.indexOf(document.activeElement);
@@ -95,160 +94,52 @@
     });
   }
 
-  // ---- drawing later: a page of a whole suite has hundreds of figures
+  // ---- figures: they are drawn; here their marks tell what they are, at the pointer and with the arrow keys
 
-  const observer = "IntersectionObserver" in window ? new IntersectionObserver(entries => {
-    for (const entry of entries) if (entry.isIntersecting) draw(entry.target);
-  }, { rootMargin: "400px" }) : null;
-  const drawings = new Map();
-  function draw(node) {
-    const make = drawings.get(node);
-    if (make) { drawings.delete(node); make(node); }
-    if (observer) observer.unobserve(node);
-  }
-  function whenSeen(node, make) {
-    drawings.set(node, make);
-    if (observer) observer.observe(node);
-  }
-  function drawAll() { for (const node of [...drawings.keys()]) draw(node); }
-
-  // ---- axes
-
-  function ticks(low, high, count) {
-    const rough = (high - low) / Math.max(count, 1), power = 10 ** Math.floor(Math.log10(rough));
-    const step = [1, 2, 2.5, 5, 10].map(factor => factor * power).find(size => size >= rough * .999) || rough;
-    const found = [];
-    for (let value = Math.ceil(low / step - 1e-9) * step; value <= high + step * 1e-9; value += step) found.push(Math.abs(value) < step * 1e-6 ? 0 : +value.toPrecision(10));
-    return found;
-  }
-  function padded(low, high, share) {
-    if (!(high > low)) { const size = Math.abs(low) * .1 || .5; return [low - size, low + size]; }
-    return [low - (high - low) * share, high + (high - low) * share];
-  }
-  function frame({ width = 270, height = 205, x, y, xLabel, yLabel, label }) {
-    const left = 44, right = 14, top = 8, bottom = 36;
-    const sx = value => left + (value - x[0]) / (x[1] - x[0]) * (width - left - right);
-    const sy = value => height - bottom - (value - y[0]) / (y[1] - y[0]) * (height - top - bottom);
-    const root = svg("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, "aria-label": label });
-    const shades = svg("g"), rules = svg("g", { "aria-hidden": "true" }), plot = svg("g");
-    for (const value of ticks(x[0], x[1], 5)) {
-      rules.append(svg("path", { class: "rule", d: `M${sx(value).toFixed(1)} ${top}V${height - bottom}` }),
-        svg("text", { x: sx(value).toFixed(1), y: height - bottom + 14, "text-anchor": "middle" }, brief(value)));
+  function readable(chart) {
+    const marks = [...chart.querySelectorAll(".points_marks > *, .readings_marks > *")];
+    if (!marks.length) return;
+    for (const mark of marks) {
+      mark.classList.add("mark");
+      mark.dataset.tip = mark.getAttribute("aria-label");
     }
-    for (const value of ticks(y[0], y[1], 5)) {
-      rules.append(svg("path", { class: "rule", d: `M${left} ${sy(value).toFixed(1)}H${width - right}` }),
-        svg("text", { x: left - 5, y: (sy(value) + 3.5).toFixed(1), "text-anchor": "end" }, brief(value)));
-    }
-    rules.append(svg("path", { class: "axis", d: `M${left} ${top}V${height - bottom}H${width - right}` }),
-      svg("text", { x: (left + width - right) / 2, y: height - 5, "text-anchor": "middle" }, xLabel));
-    if (yLabel) rules.append(svg("text", { transform: `translate(10 ${(top + height - bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, yLabel));
-    root.append(shades, rules, plot);
-    return { root, shades, plot, sx, sy, x, y, left, right: width - right, top, bottom: height - bottom };
-  }
-  function shadeLeft(f, limit) {
-    f.shades.append(svg("rect", { class: "shade", x: f.left, y: f.top, width: Math.max(f.sx(Math.min(limit, f.x[1])) - f.left, 0), height: f.bottom - f.top }));
-  }
-  function verticalLimit(f, limit) {
-    if (limit >= f.x[0] && limit <= f.x[1]) f.plot.append(svg("path", { class: "threshold", d: `M${f.sx(limit).toFixed(1)} ${f.top}V${f.bottom}` }));
-  }
-  let clips = 0;
-  function clipTo(f) {
-    const id = `clip${clips++}`;
-    f.root.prepend(svg("clipPath", { id }, svg("rect", { x: f.left, y: f.top - 1, width: f.right - f.left + 4, height: f.bottom - f.top + 5 })));
-    f.plot.setAttribute("clip-path", `url(#${id})`);
-  }
-  function path(f, xs, ys) {
-    let text = "", pen = false;
-    xs.forEach((x, i) => {
-      if (!isNumber(ys[i])) { pen = false; return; }
-      text += `${pen ? "L" : "M"}${f.sx(x).toFixed(1)} ${f.sy(ys[i]).toFixed(1)}`;
-      pen = true;
-    });
-    return text;
-  }
-  function band(f, line, xs) {
-    const known = xs.map((_, i) => i).filter(i => isNumber(line.low[i]) && isNumber(line.high[i]));
-    if (known.length < 2) return "";
-    const corner = (i, values) => `${f.sx(xs[i]).toFixed(1)} ${f.sy(values[i]).toFixed(1)}`;
-    return `M${known.map(i => corner(i, line.high)).join("L")}L${known.reverse().map(i => corner(i, line.low)).join("L")}Z`;
-  }
-
-  // Lines with bands, and a reading at the pointer or, with the arrow keys, at the place of a slider.
-  function lineChart(options, lines) {
-    const f = frame(options);
-    if (options.threshold !== undefined && options.threshold <= f.y[1]) {
-      const at = f.sy(options.threshold);
-      f.shades.append(svg("rect", { class: "shade", x: f.left, y: at, width: f.right - f.left, height: Math.max(f.bottom - at, 0) }));
-      f.plot.append(svg("path", { class: "threshold", d: `M${f.left} ${at.toFixed(1)}H${f.right}` }));
-    }
-    clipTo(f);
-    for (const line of lines) {
-      const marks = { class: `band ${line.colour}`, "data-a": line.index };
-      if (line.low) f.plot.append(svg("path", { ...marks, d: band(f, line, line.x) }));
-    }
-    for (const line of lines) {
-      f.plot.append(svg("path", { class: `line ${line.colour} ${line.dash}`, "data-a": line.index, d: path(f, line.x, line.y) }));
-      if (line.x.length <= 12) {
-        for (let i = 0; i < line.x.length; i++) {
-          if (isNumber(line.y[i])) f.plot.append(svg("circle", { class: `point ${line.colour}`, "data-a": line.index, cx: f.sx(line.x[i]).toFixed(1), cy: f.sy(line.y[i]).toFixed(1), r: 2.6 }));
-        }
-      }
-    }
-    const all = [...new Set(lines.flatMap(line => line.x))].sort((a, b) => a - b);
-    const cross = svg("path", { class: "cross" });
-    f.root.append(cross);
-    set(f.root, { tabindex: "0", role: "slider", "aria-valuemin": all[0], "aria-valuemax": all[all.length - 1] });
-    let at = 0;
-    function value(line) {
-      let near = 0;
-      line.x.forEach((x, i) => { if (Math.abs(x - all[at]) < Math.abs(line.x[near] - all[at])) near = i; });
-      return `${line.name} ${isNumber(line.y[near]) ? +line.y[near].toPrecision(3) : "–"}`;
-    }
-    function read(index, show) {
-      at = Math.min(Math.max(index, 0), all.length - 1);
-      const shown = lines.slice(0, 14).map(value), more = lines.length - shown.length;
-      const text = [`${options.xName} ${grouped(all[at])}`, ...shown, ...(more > 0 ? [`and ${more} more`] : [])].join("\n");
-      set(f.root, { "aria-valuenow": all[at], "aria-valuetext": text.replaceAll("\n", ", ") });
-      if (show) { cross.setAttribute("d", `M${f.sx(all[at]).toFixed(1)} ${f.top}V${f.bottom}`); showTip(cross, text); }
-    }
-    const leave = () => { cross.removeAttribute("d"); hideTip(); };
-    read(0, false);
-    f.root.addEventListener("pointermove", event => {
-      const box = f.root.getBoundingClientRect(), scale = (options.width || 270) / box.width;
-      const wanted = f.x[0] + ((event.clientX - box.left) * scale - f.left) / (f.right - f.left) * (f.x[1] - f.x[0]);
-      let near = 0;
-      all.forEach((x, i) => { if (Math.abs(x - wanted) < Math.abs(all[near] - wanted)) near = i; });
-      read(near, true);
-    });
-    f.root.addEventListener("pointerleave", leave);
-    f.root.addEventListener("focus", () => { if (f.root.matches(":focus-visible")) read(at, true); });
-    f.root.addEventListener("blur", leave);
-    f.root.addEventListener("keydown", event => {
-      const step = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 10, PageDown: -10 }[event.key];
-      const there = step === undefined ? { Home: 0, End: all.length - 1 }[event.key] : at + step;
-      if (there === undefined) return;
-      read(there, true);
-      event.preventDefault();
-    });
-    return f.root;
+    roving(chart, marks);
+    const along = marks[0].parentNode.classList.contains("readings_marks");  // lines: only the place on the axis counts
+    let near = null, places = null;
+    const leave = () => {
+      if (near) { near.classList.remove("near"); hideTip(); }
+      near = null;
+    };
+    const point = event => {
+      const box = chart.getBoundingClientRect(), x = event.clientX - box.left, y = event.clientY - box.top;
+      places = places || marks.map(mark => {
+        const own = mark.getBoundingClientRect();
+        return [own.left + own.width / 2 - box.left, own.top + own.height / 2 - box.top];
+      });
+      const away = i => Math.hypot(places[i][0] - x, along ? 0 : places[i][1] - y);
+      const found = marks.reduce((best, _, i) => best < 0 || away(i) < away(best) ? i : best, -1);
+      const wanted = along || away(found) < 14 ? marks[found] : null;  // marks overlap: the nearest is meant
+      if (wanted === near) return;
+      leave();
+      near = wanted;
+      if (near) { near.classList.add("near"); showTip(near, near.dataset.tip); }
+    };
+    chart.addEventListener("pointerenter", () => { places = null; });
+    chart.addEventListener("pointermove", point);
+    chart.addEventListener("pointerdown", point);
+    chart.addEventListener("pointerleave", leave);
   }
 
   // A legend whose buttons bring out one algorithm in the section.
-  function algorithmLegend(list, root, indices) {
-    let picked = null;
-    function dimmed() {
-      for (const node of root.querySelectorAll("[data-a]")) node.classList.toggle("dim", picked !== null && node.dataset.a !== String(picked));
-    }
-    for (const index of indices) {
-      const button = el("button", { type: "button", "aria-pressed": "false" }, algorithmSwatch(index), data.algorithms[index]);
-      button.addEventListener("click", () => {
-        picked = picked === index ? null : index;
-        for (const other of list.querySelectorAll("button")) other.setAttribute("aria-pressed", String(other === button && picked !== null));
-        dimmed();
-      });
-      list.append(el("li", {}, button));
-    }
-    return dimmed;
+  function chooses(list) {
+    const buttons = [...list.querySelectorAll("button")];
+    for (const button of buttons) button.addEventListener("click", () => {
+      const picked = button.getAttribute("aria-pressed") !== "true";
+      for (const other of buttons) other.setAttribute("aria-pressed", String(other === button && picked));
+      for (const mark of list.closest("section").querySelectorAll(".compares .role-mark [aria-label]:not(.mark)")) {
+        mark.classList.toggle("dim", picked && mark.getAttribute("aria-label") !== button.textContent);
+      }
+    });
   }
 
   // ---- tables that can be sorted, filtered and opened row by row
@@ -451,21 +342,10 @@
 
   // ---- across tasks
 
-  function strip([value, low, high], [from, to], threshold) {
-    const at = number => 4 + 92 * (Math.min(Math.max(number, from), to) - from) / (to - from || 1);
-    const root = svg("svg", { class: "strip", viewBox: "0 0 100 12", "aria-hidden": "true" }, svg("path", { class: "rail", d: "M2 6H98" }));
-    if (threshold !== undefined) root.append(svg("path", { class: "threshold", d: `M${at(threshold)} 0V12` }));
-    if (isNumber(low)) root.append(svg("path", { class: "range", d: `M${at(low)} 6H${at(high)}` }));
-    if (isNumber(value)) root.append(svg("circle", { cx: at(value), cy: 6, r: 3 }));
-    return root;
-  }
   function across() {
-    const place = document.querySelector("#across .groups");
+    const places = document.querySelectorAll("#across .group");
     const heads = [["Algorithm"], ["Safe tasks"], ["Mean reward", "number"], ["Mean cost", "number"], ["IQM of reward"], ["IQM of cost"], ["P(safe)"], ["Safe episodes"], ["Runs", "number"]];
-    for (const group of data.groups) {
-      const ends = rows => rows.flat().filter(isNumber);
-      const rewards = ends(group.rows.map(row => row.iqmReward)), costs = ends(group.rows.map(row => row.iqmCost));
-      const rewardRange = [Math.min(0, ...rewards), Math.max(1, ...rewards)], costRange = [0, Math.min(Math.max(1.5, ...costs), 6)];
+    data.groups.forEach((group, number) => {
       const names = group.tasks.length > 6 ? plural(group.tasks.length, "task") : group.tasks.join(", ");
       const title = el("h3", {}, group.name, group.tasks.length > 1 ? el("span", {}, ` (${names})`) : null);
       const table = el("table", {}, el("thead", {}, el("tr", {}, ...heads.map(([name, kind]) => el("th", { scope: "col", class: kind }, name)))));
@@ -475,84 +355,14 @@
           el("th", { scope: "row", class: "name" }, `${row.best ? "★ " : ""}${data.algorithms[row.a]}`),
           el("td", {}, `${row.safeTasks} of ${row.tasks}`, row.missing ? el("span", { class: "badge" }, `not on ${row.missing}`) : null),
           el("td", { class: "number value" }, row.rewardText), el("td", { class: "number value" }, row.costText),
-          el("td", { class: "interval" }, interval(row.iqmReward, 2), strip(row.iqmReward, rewardRange)),
-          el("td", { class: "interval" }, interval(row.iqmCost, 2), strip(row.iqmCost, costRange, 1)),
-          el("td", { class: "interval" }, interval(row.safeRuns, 2), strip(row.safeRuns, [0, 1])),
+          el("td", { class: "interval" }, interval(row.iqmReward, 2)),
+          el("td", { class: "interval" }, interval(row.iqmCost, 2)),
+          el("td", { class: "interval" }, interval(row.safeRuns, 2)),
           el("td", { class: "interval" }, interval(row.safeEpisodes, 2)), el("td", { class: "number" }, grouped(row.runs))));
       }
       table.append(body);
-      place.append(title, el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Aggregates: ${group.name}` }, table));
-    }
-  }
-
-  // ---- the plane of reward and cost
-
-  function planes() {
-    const place = document.querySelector("#planes .grid");
-    const costs = data.results.map(row => row.cost).filter(isNumber), rewards = data.results.map(row => row.reward).filter(isNumber);
-    const x = [0, Math.max(1.5, Math.min(Math.max(...costs) * 1.06, 3.5))];
-    const y = [Math.max(Math.min(0, ...rewards) - .04, -.3), Math.min(Math.max(1, ...rewards) + .05, 1.7)];
-    data.algorithms.forEach((name, index) => {
-      const rows = data.results.filter(row => row.a === index);
-      const label = `${name}: normalised cost and reward on ${plural(rows.length, "task")}`;
-      const safe = rows.filter(row => row.safe).length;
-      const holder = el("div");
-      place.append(el("figure", {}, el("figcaption", {}, el("b", {}, name), ` safe on ${safe} of ${rows.length}`), holder));
-      whenSeen(holder, () => holder.append(plane(rows, x, y, label)));
+      places[number].prepend(title, el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Aggregates: ${group.name}` }, table));
     });
-  }
-  function plane(rows, x, y, label) {
-    const f = frame({ x, y, xLabel: "normalised cost", yLabel: "normalised reward", label });
-    f.root.setAttribute("role", "group");
-    shadeLeft(f, 1);
-    verticalLimit(f, 1);
-    const places = [];
-    for (const row of rows) {
-      if (!isNumber(row.cost) || !isNumber(row.reward)) continue;
-      const beyond = row.cost > x[1], outside = row.reward < y[0] || row.reward > y[1];
-      const px = f.sx(Math.min(row.cost, x[1])), py = f.sy(Math.min(Math.max(row.reward, y[0]), y[1]));
-      const text = `${data.tasks[row.t].name}\nreward ${row.rewardText}\ncost ${row.costText}\n${row.verdict}${row.certain ? "" : ", not certain"}`;
-      const mark = svg("g", { class: "mark", role: "img", "aria-label": text.replaceAll("\n", ", "), "data-tip": text });
-      places.push({ mark, px, py });
-      if (!beyond && !outside) {
-        const across = isNumber(row.costError) ? [Math.max(row.cost - row.costError, x[0]), Math.min(row.cost + row.costError, x[1])].map(f.sx) : null;
-        const up = isNumber(row.rewardError) ? [Math.max(row.reward - row.rewardError, y[0]), Math.min(row.reward + row.rewardError, y[1])].map(f.sy) : null;
-        if (across) mark.append(svg("path", { class: "whisker", d: `M${across[0].toFixed(1)} ${py.toFixed(1)}H${across[1].toFixed(1)}` }));
-        if (up) mark.append(svg("path", { class: "whisker", d: `M${px.toFixed(1)} ${up[0].toFixed(1)}V${up[1].toFixed(1)}` }));
-      }
-      const kind = `dot ${row.safe ? "safe" : "unsafe"}`, turn = beyond ? 0 : row.reward > y[1] ? -90 : 90;
-      const at = `translate(${px.toFixed(1)} ${py.toFixed(1)})`;
-      mark.append(svg("circle", { class: "halo", cx: px.toFixed(1), cy: py.toFixed(1), r: 7.5 }));
-      if (beyond || outside) mark.append(svg("path", { class: kind, transform: `${at} rotate(${turn})`, d: "M-4 -4.6L4.4 0L-4 4.6Z" }));
-      else if (row.safe) mark.append(svg("circle", { class: kind, cx: px.toFixed(1), cy: py.toFixed(1), r: 4 }));
-      else mark.append(svg("path", { class: kind, transform: at, d: "M0 -4.8L4.8 0L0 4.8L-4.8 0Z" }));
-      f.plot.append(mark);
-    }
-    roving(f.plot);
-    nearest(f.root, places);
-    return f.root;
-  }
-
-  // Marks overlap, so that the nearest one to the pointer is meant, not the uppermost.
-  function nearest(root, places) {
-    let near = null;
-    function leave() {
-      if (near) { near.mark.classList.remove("near"); hideTip(); }
-      near = null;
-    }
-    const point = event => {
-      const box = root.getBoundingClientRect(), scale = root.viewBox.baseVal.width / box.width;
-      const x = (event.clientX - box.left) * scale, y = (event.clientY - box.top) * scale;
-      const away = place => Math.hypot(place.px - x, place.py - y);
-      const found = places.reduce((best, place) => away(place) < (best ? away(best) : 14) ? place : best, null);
-      if (found === near) return;
-      leave();
-      near = found;
-      if (near) { near.mark.classList.add("near"); showTip(near.mark, near.mark.dataset.tip); }
-    };
-    root.addEventListener("pointermove", point);
-    root.addEventListener("pointerdown", point);
-    root.addEventListener("pointerleave", leave);
   }
 
   // ---- profiles
@@ -561,100 +371,11 @@
     const { tasks, common, kinds } = data.profiles, root = section("profiles");
     root.querySelector(".about").textContent = !common ? "The algorithms have no task in common, so that each curve is over other tasks."
       : tasks < data.tasks.length ? `Over the ${plural(tasks, "task")} that all algorithms have.` : `Over ${plural(tasks, "task")}.`;
-    const names = { return: "share of runs with return > τ", "safe return": "share of runs that are safe with return > τ" };
-    const place = root.querySelector(".grid");
-    const picked = algorithmLegend(root.querySelector(".legend"), root, kinds[0].lines.map(line => line.a));
-    const many = kinds[0].lines.length > 6;  // then bands would only cover one another
-    for (const kind of kinds) {
-      const holder = el("div");
-      place.append(el("figure", {}, el("figcaption", {}, el("b", {}, kind.name === "return" ? "Normalised return" : "Normalised return, safe runs only")), holder));
-      const lines = kind.lines.map(line => ({
-        index: line.a, name: data.algorithms[line.a], x: kind.x, y: line.y, colour: colour(line.a), dash: dash(line.a),
-        ...(!many && line.low.some(isNumber) ? { low: line.low, high: line.high } : {}),
-      }));
-      whenSeen(holder, () => {
-        holder.append(lineChart({ width: 480, height: 290, x: [0, 1.2], y: [0, 1.02], xLabel: "τ", xName: "τ =", yLabel: "share of runs", label: names[kind.name] }, lines));
-        picked();
-      });
-    }
-    const steps = kinds[0].x.map((x, i) => i).filter(i => i % 10 === 0);
+    const steps = kinds[0].x.map((x, i) => i);
     const numbers = root.querySelector(".numbers .scroll");
     const head = el("tr", {}, el("th", { scope: "col" }, "Algorithm"), el("th", { scope: "col" }, "Profile"), ...steps.map(i => el("th", { scope: "col", class: "number" }, `τ = ${fixed(kinds[0].x[i], 1)}`)));
     numbers.append(el("table", {}, el("thead", {}, head), el("tbody", {}, ...kinds.flatMap(kind => kind.lines.map(line => el("tr", {},
       el("th", { scope: "row" }, data.algorithms[line.a]), el("td", {}, kind.name), ...steps.map(i => el("td", { class: "number" }, fixed(line.y[i], 2)))))))));
-  }
-
-  // ---- learning curves
-
-  function curves() {
-    if (!data.panels.length) { remove("curves"); return; }
-    const root = section("curves"), place = root.querySelector(".tasks");
-    const groups = new Map();
-    for (const panel of data.panels) groups.set(panel.t, [...(groups.get(panel.t) || []), panel]);
-    const number = new Map(data.algorithms.map((name, index) => [name, index]));
-    const used = [...new Set(data.panels.filter(panel => panel.byAlgorithm).flatMap(panel => panel.lines.map(line => number.get(line.label))))];
-    const picked = algorithmLegend(root.querySelector(".legend"), root, used.sort((a, b) => a - b));
-    for (const [t, panels] of groups) {
-      const grid = el("div", { class: "grid" });
-      for (const panel of panels) {
-        const holder = el("div"), lines = styled(panel, number);
-        const figure = el("figure", {}, el("figcaption", {}, el("b", {}, panel.title)), holder);
-        if (!panel.byAlgorithm && lines.length > 1) {
-          figure.append(el("ul", { class: "legend small" }, ...lines.map(line => el("li", {}, swatch(line.colour, line.dash), line.name))));
-        }
-        grid.append(figure);
-        whenSeen(holder, () => { holder.append(curve(panel, lines, data.tasks[t].name)); picked(); });
-      }
-      const box = el("details", { open: t === data.panels[0].t }, el("summary", {}, data.tasks[t].name, el("span", {}, ` ${plural(panels.length, "figure")}`)), grid);
-      place.append(box);
-    }
-  }
-  function styled(panel, number) {
-    return panel.lines.map((line, place) => {
-      const index = panel.byAlgorithm ? number.get(line.label) : place;
-      const plain = line.label === "all limits";
-      return { ...line, name: line.label, index: panel.byAlgorithm ? index : null, colour: plain ? "" : colour(index), dash: plain ? "d0" : dash(index) };
-    });
-  }
-  function curve(panel, lines, task) {
-    const ends = lines.flatMap(line => [line.y, line.low || [], line.high || []]).flat().filter(isNumber);
-    const last = Math.max(...lines.map(line => line.x[line.x.length - 1]));
-    let [low, high] = ends.reduce(([a, b], value) => [Math.min(a, value), Math.max(b, value)], [Infinity, -Infinity]);
-    if (panel.kind === "cost") { low = Math.min(low, 0); high = Math.max(high, 1.2); }
-    const y = panel.kind === "cost" && low >= 0 ? [0, high * 1.05] : padded(low, high, .06);
-    return lineChart({
-      x: [0, last || 1], y, xLabel: "updates", xName: "update", label: `${task}, ${panel.title} over updates`,
-      ...(panel.kind === "cost" ? { threshold: 1 } : {}),
-    }, lines);
-  }
-
-  // ---- data sets
-
-  function logged() {
-    if (!data.logged.length && !data.unread.length) { remove("logged"); return; }
-    const root = section("logged"), place = root.querySelector(".grid");
-    for (const set of data.logged) {
-      const holder = el("div");
-      const drawn = set.costs.length < set.episodes ? `${grouped(set.costs.length)} of ${grouped(set.episodes)} episodes` : plural(set.episodes, "episode");
-      const within = set.limits.map((limit, i) => `${grouped(set.within[i])} within ${brief(limit)}`).join(", ");
-      const filters = set.filters.length ? ` Filtered before training: ${set.filters.join(", ")}.` : "";
-      place.append(el("figure", {}, el("figcaption", {}, el("b", {}, set.task), ` ${set.source}`), holder,
-        el("figcaption", {}, `${drawn}${within ? `; ${within}` : ""}.${filters}`), ...set.used.map(text => el("figcaption", {}, `${text}.`))));
-      whenSeen(holder, () => holder.append(cloud(set)));
-    }
-    for (const { reason } of data.unread) root.querySelector(".unread").append(el("li", {}, `Not drawn: ${reason}`));
-  }
-  function cloud(set) {
-    const ends = values => values.filter(isNumber).reduce(([a, b], value) => [Math.min(a, value), Math.max(b, value)], [Infinity, -Infinity]);
-    const most = Math.max(ends(set.costs)[1], ...set.limits, 1);
-    const y = padded(...ends(set.returns), .06);
-    const f = frame({ x: [-.03 * most, 1.05 * most], y, xLabel: "episode cost", yLabel: "episode return", label: `${set.task}: cost and return of ${plural(set.episodes, "logged episode")}` });
-    f.root.setAttribute("role", "img");
-    if (set.limits.length) shadeLeft(f, set.limits[set.limits.length - 1]);
-    const dots = set.costs.map((cost, i) => isNumber(cost) && isNumber(set.returns[i]) ? `M${f.sx(cost).toFixed(1)} ${f.sy(set.returns[i]).toFixed(1)}h0` : "").join("");
-    f.plot.append(svg("path", { class: "cloud", "stroke-width": set.costs.length > 800 ? 2.6 : 3.6, d: dots }));
-    for (const limit of set.limits) verticalLimit(f, limit);
-    return f.root;
   }
 
   // ---- episodes: still until asked to play
@@ -735,7 +456,7 @@
     });
   }
 
-  // ---- printing: everything open, everything drawn
+  // ---- printing: everything open
 
   let undo = [];
   function expand() {
@@ -743,7 +464,6 @@
     const boxes = [...document.querySelectorAll("details:not([open])")];
     for (const box of boxes) box.open = true;
     undo.push(() => { for (const box of boxes) box.open = false; });
-    drawAll();
   }
   function restore() {
     for (const back of undo.reverse()) if (back) back();
@@ -756,12 +476,11 @@
   cautions();
   results();
   across();
-  planes();
   profiles();
-  curves();
-  logged();
   episodes();
   runs();
+  for (const id of ["curves", "logged"]) if (!section(id).querySelector("svg, li")) remove(id);
   header();
-  if (!observer) drawAll();
+  document.querySelectorAll("svg.chart").forEach(readable);
+  document.querySelectorAll(".legend").forEach(chooses);
 })();

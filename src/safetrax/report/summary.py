@@ -13,6 +13,7 @@ import numpy as np
 
 from safetrax._version import __version__
 from safetrax.catalogue import SUITES, get_task, tasks
+from safetrax.errors import RunError
 from safetrax.evaluation.aggregates import (
     Aggregate,
     Profile,
@@ -29,8 +30,9 @@ from safetrax.evaluation.statistics import Estimate, Summary, benchmark_table, s
 from safetrax.leaderboard.own_results import limits_text
 from safetrax.report.cautions import cautions
 from safetrax.report.logged import Logged, Unread, read_logged
-from safetrax.report.panels import Panel, task_panels, within_budget
 from safetrax.runs import Caution, Sources, Training, read_sources
+from safetrax.training.curves import Panel, evaluation_panels, metric_panels, within_budget
+from safetrax.training.logs import MetricRow, read_metrics
 
 SUITE_NAMES = {
     "bullet": "Bullet-Safety-Gym",
@@ -137,7 +139,8 @@ class Report:
         verdicts: one per algorithm: where it is safe, see `Cell.safe`.
         groups: aggregates across tasks.
         profiles: across tasks.
-        panels: learning curves.
+        panels: learning curves of each task.
+        curves_left_out: tasks whose metrics are not drawn, as the page would be too large.
         logged: data sets that are drawn.
         unread: data sets that are not.
         trainings: which it is all from.
@@ -153,7 +156,8 @@ class Report:
     verdicts: tuple[Verdict, ...]
     groups: tuple[Group, ...]
     profiles: Profiles
-    panels: tuple[Panel, ...]
+    panels: Mapping[str, Sequence[Panel]]
+    curves_left_out: tuple[str, ...]
     logged: tuple[Logged, ...]
     unread: tuple[Unread, ...]
     trainings: tuple[Training, ...]
@@ -197,11 +201,8 @@ def derive(sources: Sources, *, title: str | None = None) -> Report:
         for cell in _cells(task, rows[task], limits[task], algorithms, _steps(task, trainings), p_safe)
     )
     added: list[Caution] = []
-    panels = [
-        panel
-        for task in names
-        for panel in task_panels(task, [t for t in trainings if _is_of(t, task)], limits[task], added)
-    ]
+    panels = {task: _panels(task, trainings, limits[task], added) for task in names}
+    drawn = within_budget(panels)
     logged, unread = read_logged(trainings)
     return Report(
         title=title or _title(algorithms, names),
@@ -213,7 +214,8 @@ def derive(sources: Sources, *, title: str | None = None) -> Report:
         verdicts=tuple(_verdict(name, cells, len(algorithms)) for name in algorithms),
         groups=tuple(_groups(scores, names)),
         profiles=_profiles(scores),
-        panels=tuple(within_budget(panels)),
+        panels=drawn,
+        curves_left_out=tuple(t for t in names if _has_metrics(panels[t]) and not _has_metrics(drawn[t])),
         logged=tuple(logged),
         unread=tuple(unread),
         trainings=trainings,
@@ -227,8 +229,30 @@ def suite_name(task: str) -> str:
     return SUITE_NAMES.get(suite, suite)
 
 
-def _is_of(training: Training, task: str) -> bool:
-    return task in (training.trained_for, *training.tasks)
+def _has_metrics(panels: Sequence[Panel]) -> bool:
+    return any(panel.kind == "metric" for panel in panels)
+
+
+def _panels(
+    task: str, trainings: Sequence[Training], limits: Sequence[float], cautions: list[Caution]
+) -> list[Panel]:
+    """Reward and cost over updates where there are several evaluations, and the metrics of every training."""
+    history = [entry for training in trainings for entry in training.history if entry.run.task == task]
+    rows: list[MetricRow] = []
+    losses: dict[str, tuple[str, ...]] = {}
+    for training in trainings:
+        file = training.folder / "metrics.csv"
+        if task not in (training.trained_for, *training.tasks[:1]) or not file.is_file():
+            continue
+        try:
+            read = read_metrics(file)
+        except RunError as error:
+            cautions.append(Caution(f"{str(error).rstrip('.')}; its metrics are not shown."))
+            continue
+        end = f" ({training.label})" if training.label else ""
+        rows += [row._replace(algorithm=row.algorithm + end) for row in read] if end else read
+        losses |= {name + end: training.losses for name in {row.algorithm for row in read}} | losses
+    return [*evaluation_panels(task, history, limits), *metric_panels(rows, losses)]
 
 
 def _task_order(task: str) -> tuple[int, int, str]:

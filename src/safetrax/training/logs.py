@@ -6,9 +6,8 @@ import csv
 import importlib
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from safetrax.errors import ConfigError, RunError
 from safetrax.files import append_text, write_text
@@ -20,8 +19,7 @@ _HEADER = ",".join(COLUMNS) + "\n"
 Sink = Literal["tensorboard", "wandb"]
 
 
-@dataclass(frozen=True)
-class MetricRow:
+class MetricRow(NamedTuple):
     """One metric of one run, averaged over the updates since the row before.
 
     Attributes:
@@ -176,7 +174,7 @@ def _csv_lines(rows: Iterable[MetricRow]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     for row in rows:
-        writer.writerow(["" if value is None else value for value in astuple(row)])
+        writer.writerow(["" if value is None else value for value in row])
     return buffer.getvalue()
 
 

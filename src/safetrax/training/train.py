@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError, RunError, SafeTraXError, SafeTraXWarning, TaskError
 from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.evaluation.rollout import Evaluation, evaluate
+from safetrax.evaluation.statistics import evaluations
 from safetrax.policies.policy import Policies, Policy
 from safetrax.progress import Reporter, make_reporter
 from safetrax.run_id import RunId
@@ -35,6 +36,9 @@ from safetrax.training.program import Batching, Precision, Program, stack
 from safetrax.training.run_folder import RunFolder, environment_facts, promise
 from safetrax.training.warm_start import WarmStart
 from safetrax.training.watch import Watch
+
+if TYPE_CHECKING:  # what a notebook shows
+    from altair import TopLevelMixin
 
 _LARGE = 1e4  # a value that may overflow somewhere once it is summed over time, squared or exponentiated
 _CHUNK_SECONDS = 1.0  # how long the device works between two looks at the clock, the log and Ctrl-C
@@ -66,6 +70,7 @@ class Run:
         metrics: all metric rows.
         episodes: of the evaluations while training, if any.
         folder: where it is saved; None if nowhere.
+        losses: the metrics that the algorithm calls its losses.
     """
 
     policies: Policies
@@ -73,11 +78,34 @@ class Run:
     metrics: tuple[MetricRow, ...]
     episodes: tuple[EpisodeRow, ...]
     folder: RunFolder | None
+    losses: tuple[str, ...] = ()
 
     @property
     def ids(self) -> tuple[RunId, ...]:
         """Which run each policy is."""
         return self.policies.ids
+
+    def plot(self) -> TopLevelMixin:
+        """Learning curves: the losses of every stage, and reward and cost where they were evaluated on the way.
+
+        Lines are means over seeds, bands reach from the smallest to the largest seed. A notebook shows the chart;
+        its own `save` writes PNG, PDF or SVG.
+
+        Raises:
+            ConfigError: nothing has two points, for instance since `log_every` is larger than the training.
+        """
+        from safetrax.charts.drawing import altair_chart
+
+        return altair_chart(self.chart())
+
+    def chart(self) -> dict[str, Any]:
+        """What `plot` shows, as a Vega-Lite specification; `safetrax.charts.drawing.save` writes it as a file."""
+        from safetrax.training.curves import evaluation_panels, metric_panels, training_chart
+
+        task, limits = self.ids[0].task, self.config["cost_limits"]
+        evaluated = [] if task is None else evaluation_panels(task, evaluations(self.episodes), limits)
+        losses = dict.fromkeys({row.algorithm for row in self.metrics}, self.losses)
+        return training_chart([*evaluated, *metric_panels(self.metrics, losses)])
 
     def evaluate(self, episodes: int = 20, *, workers: int | None = None) -> Evaluation:
         """Play the trained policies in the simulator of their task; the run's folder keeps the episodes.
@@ -237,7 +265,7 @@ def train(
             folder.save_policies(Policies.stack(usable))
         if len(usable) < len(policies):
             raise DivergedError(loop.watch.divergence(policies, folder), usable)
-        return Run(policies, config, tuple(loop.rows), tuple(evaluator.rows), folder)
+        return Run(policies, config, tuple(loop.rows), tuple(evaluator.rows), folder, algorithm.losses)
 
 
 def _usable(policies: Policies) -> list[Policy]:

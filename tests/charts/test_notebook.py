@@ -1,0 +1,57 @@
+"""`plot()` of a run, a data set and an evaluation: an Altair chart, which a notebook shows and which saves itself."""
+
+from __future__ import annotations
+
+import altair
+import pytest
+
+import safetrax as st
+from safetrax.errors import ConfigError
+from safetrax.evaluation.episodes import EpisodeRow
+from safetrax.evaluation.result import Evaluation
+
+BC = st.BC(updates=20, hidden=(8,), batch_size=8)
+
+
+def shown(chart: altair.TopLevelMixin) -> dict:
+    """The specification that a notebook's front end is given; Altair checks it."""
+    return chart.to_dict()
+
+
+def titles(chart: altair.TopLevelMixin) -> list[str]:
+    return [panel["title"] for panel in shown(chart)["concat"]]
+
+
+def row(algorithm: str, limit: float | None, seed: int, value: float, cost: float) -> EpisodeRow:
+    return EpisodeRow(algorithm, "BallRun", limit, seed, 5, 0, 0, value, cost, 100)
+
+
+def test_a_run(toy, tmp_path):
+    run = st.train(BC, toy, cost_limits=(10.0, 20.0), seeds=(0, 1), log_every=5)
+    chart = run.plot()
+    assert titles(chart)[0] == "BC-All: clone, loss"
+    (panel, *_) = shown(chart)["concat"]
+    assert {layer["mark"]["type"] for layer in panel["layer"]} == {"area", "line", "point", "rule"}
+    chart.save(tmp_path / "x.svg")
+    assert ">updates<" in (tmp_path / "x.svg").read_text()
+    short = st.train(BC, toy, cost_limits=(10.0,), log_every=100)
+    with pytest.raises(ConfigError, match="nothing to draw"):
+        short.plot()
+
+
+def test_a_data_set(toy):
+    chart = shown(toy.plot([20, 10]))
+    rules = [layer["encoding"]["x"]["datum"] for layer in chart["layer"] if layer["mark"]["type"] == "rule"]
+    assert rules == [10, 20]
+    assert shown(toy.plot())["layer"][0]["mark"]["type"] == "point"  # nothing is shaded without a limit
+
+
+def test_an_evaluation():
+    one = [row("TraC", limit, seed, 200.0 + seed, 8.0 + seed) for limit in (10.0, 20.0) for seed in (0, 1)]
+    (panel,) = shown(Evaluation(tuple(one), 1.0, 100).plot())["concat"]
+    (points,) = (layer for layer in panel["layer"] if layer.get("name") == "points")
+    assert points["encoding"]["color"]["scale"]["domain"] == ["limit 10", "limit 20"]
+    two = [*one, *(row("BC-All", None, seed, 300.0, 30.0) for seed in (0, 1))]
+    (panel,) = shown(Evaluation(tuple(two), 1.0, 100).plot([20.0]))["concat"]
+    (points,) = (layer for layer in panel["layer"] if layer.get("name") == "points")
+    assert points["encoding"]["color"]["scale"]["domain"] == ["TraC", "BC-All"]
