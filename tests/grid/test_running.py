@@ -109,8 +109,8 @@ def until_it_trains(folder: BenchmarkFolder) -> int:
         if folder.grid_file.exists():
             (state,) = folder.states()
             assert state.name in ("waiting", "stopped", "running"), state
-            if state.name == "running" and state.updates > 0:
-                return int(state.place.split()[1])
+            if state.name == "running" and state.details.updates > 0:
+                return int(state.details.place.split()[1])
         time.sleep(0.05)
     raise AssertionError("it never trained")
 
