@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from finished import finish
+from safetrax.cli.benchmark import _close
 from safetrax.errors import ConfigError, RunError
 from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.grid.benchmark_folder import BenchmarkFolder, State
@@ -74,6 +75,14 @@ def test_a_job_whose_process_is_gone_has_stopped(tmp_path):
     assert folder.state(JOB).name == "stopped"
     place.result_file.write_text("{")
     assert folder.state(JOB).name == "waiting"
+
+
+def test_the_closing_table_is_of_the_grids_tasks(tmp_path, capsys):
+    folder = BenchmarkFolder.make(tmp_path, [JOB])
+    elsewhere = replace(ROWS[0], task="CarRun", return_=1e6)
+    finish(folder, JOB, [ROWS[0], elsewhere])
+    assert _close(folder, [JOB]) == 0
+    assert capsys.readouterr().out.count("TraC") == 1
 
 
 def test_two_cannot_work_in_one_folder(tmp_path):

@@ -290,7 +290,7 @@ def _close(folder: BenchmarkFolder, jobs: Sequence[Job]) -> int:
     done = [job for job in jobs if states[job.name].name == "done"]
     found = {job.name: read_job(folder, job) for job in done}
     for task in dict.fromkeys(job.task for job in done):
-        rows = [row for job in done if job.task == task for row in found[job.name].rows]
+        rows = [row for job in done for row in found[job.name].rows if job.task == row.task == task]
         limits = next(job.cost_limits for job in done if job.task == task)
         say(results_table(rows, limits, title=task))
     if done:
