@@ -47,9 +47,14 @@ def test_a_folder_grows_and_keeps_its_jobs(tmp_path):
         BenchmarkFolder.open(tmp_path)
     with pytest.raises(RunError, match="holds something else than a benchmark"):
         BenchmarkFolder.make(tmp_path, [JOB])
-    folder.grid_file.write_text("{")
-    with pytest.raises(RunError, match=r"grid\.json cannot be read"):
-        folder.jobs()
+    for text, fault in (
+        ("{", "Expecting"),
+        ('{"jobs": {}}', "it lists no jobs"),
+        ('{"jobs": []}', "it lists no jobs"),
+    ):
+        folder.grid_file.write_text(text)
+        with pytest.raises(RunError, match=rf"grid\.json cannot be read \({fault}"):
+            folder.jobs()
 
 
 def test_the_life_of_a_job(tmp_path):

@@ -102,7 +102,10 @@ class BenchmarkFolder:
             RunError: the list of jobs is damaged.
         """
         try:
-            return tuple(Job.from_json(entry) for entry in read_json(self.grid_file)["jobs"])
+            entries = read_json(self.grid_file)["jobs"]
+            if not isinstance(entries, list) or not entries:
+                raise ValueError("it lists no jobs")
+            return tuple(map(Job.from_json, entries))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{self.grid_file} cannot be read ({error}).") from None
 
