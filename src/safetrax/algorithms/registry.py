@@ -7,18 +7,16 @@ its value the class. Importing this needs neither JAX nor an algorithm.
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 from safetrax.errors import ConfigError, nearest
+from safetrax.packages import GROUP, imported
 
 if TYPE_CHECKING:
     from safetrax.algorithms.base import Algorithm
-
-GROUP = "safetrax.algorithms"
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class Registered:
     """One word for an algorithm.
 
     Attributes:
-        home: of the class, `module:name`.
+        home: of the class, `module:name` or `module:outer.inner`.
         line: what it is; empty: what the class says.
         fixed: settings that the word stands for; they are no flags.
     """
@@ -38,7 +36,7 @@ class Registered:
     @property
     def class_name(self) -> str:
         """The name of the class, as configurations have it."""
-        return self.home.partition(":")[2]
+        return self.home.partition(":")[2].rpartition(".")[2]
 
     def load(self) -> type[Algorithm]:
         """The class.
@@ -48,18 +46,11 @@ class Registered:
         """
         from safetrax.algorithms.base import Algorithm
 
-        module, _, name = self.home.partition(":")
-        try:
-            found = getattr(importlib.import_module(module), name)
-        except Exception as error:  # code of another package may raise anything
-            raise ConfigError(
-                f"the algorithm {self.home} cannot be imported ({type(error).__name__}: {error}); mend or remove its "
-                "package."
-            ) from error
+        found = imported(self.home)
         if not (isinstance(found, type) and issubclass(found, Algorithm)):
             raise ConfigError(f"{self.home} is no subclass of safetrax.Algorithm; mend its package's entry point.")
-        homes = {entry.home for entry in known().values() if entry.class_name == name}
-        if len(homes) > 1 and self.home != HOMES.get(name):  # configurations could not tell them apart
+        homes = {entry.home for entry in known().values() if entry.class_name == self.class_name}
+        if len(homes) > 1 and self.home != HOMES.get(self.class_name):  # configurations could not tell them apart
             raise ConfigError(f"{' and '.join(sorted(homes))} are two algorithms of one name; rename one of them.")
         return found
 
@@ -103,10 +94,15 @@ HOMES = {entry.class_name: entry.home for entry in ALGORITHMS.values()}
 """Where each of the library's classes is."""
 
 
+def _home(entry: EntryPoint) -> str:
+    """An entry point's value without spaces and extras, which only installers read."""
+    return "".join(entry.value.partition("[")[0].split())
+
+
 @functools.cache
 def known() -> Mapping[str, Registered]:
     """The library's algorithms, then those of other packages; a word of the library's stays the library's."""
-    found = {entry.name: Registered(entry.value) for entry in entry_points(group=GROUP)}
+    found = {entry.name: Registered(_home(entry)) for entry in entry_points(group=GROUP)}
     return {**ALGORITHMS, **{word: entry for word, entry in sorted(found.items()) if word not in ALGORITHMS}}
 
 
