@@ -49,6 +49,13 @@ def test_an_entry_point_may_name_a_class_in_a_class_and_extras(install, home):
     assert registry.class_named("Inner") is kind
 
 
+@pytest.mark.parametrize("real", ["Real", "BC"])
+def test_an_alias_is_refused_before_it_trains_what_cannot_be_resumed(install, real):
+    install("aliased", f"{ALGORITHM.format(real)}\n\nAlias = {real}\n", word="aliased:Alias")
+    with pytest.raises(ConfigError, match=rf"aliased:Alias is another name of the class aliased:{real}; mend"):
+        registry.get("word").load()
+
+
 BASE = "class Odd(BaseException):\n    pass\n\n\nraise Odd('one\\ntwo')"
 
 

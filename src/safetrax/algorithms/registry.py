@@ -42,13 +42,19 @@ class Registered:
         """The class.
 
         Raises:
-            ConfigError: its package is broken, it is no algorithm, or its name is another algorithm's.
+            ConfigError: its package is broken, it is no algorithm, or it has another name than the entry point says,
+                or another algorithm's.
         """
         from safetrax.algorithms.base import Algorithm
 
         found = imported(self.home)
         if not (isinstance(found, type) and issubclass(found, Algorithm)):
             raise ConfigError(f"{self.home} is no subclass of safetrax.Algorithm; mend its package's entry point.")
+        if found.__name__ != self.class_name:  # configurations have the class's own name, and would not be found
+            raise ConfigError(
+                f"{self.home} is another name of the class {found.__module__}:{found.__qualname__}; mend its "
+                "package's entry point, which must end in the class's own name."
+            )
         homes = {entry.home for entry in known().values() if entry.class_name == self.class_name}
         if len(homes) > 1 and self.home != HOMES.get(self.class_name):  # configurations could not tell them apart
             raise ConfigError(f"{' and '.join(sorted(homes))} are two algorithms of one name; rename one of them.")
