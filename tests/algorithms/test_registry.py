@@ -9,7 +9,6 @@ import pytest
 from safetrax.algorithms import registry
 from safetrax.cli.main import main
 from safetrax.errors import ConfigError, DataError
-from safetrax.nets import saving
 from safetrax.nets.saving import deserialise
 
 ALGORITHM = "from safetrax.algorithms import Algorithm\n\n\nclass {}(Algorithm):\n    '''One of ours.'''\n"
@@ -19,7 +18,6 @@ ALGORITHM = "from safetrax.algorithms import Algorithm\n\n\nclass {}(Algorithm):
 def install(tmp_path, monkeypatch):
     """Puts a package of one module and its entry points where Python looks for packages."""
     names = []
-    monkeypatch.setattr(saving, "_SAVEABLE", dict(saving._SAVEABLE))
 
     def put(name: str, source: str, **words: str) -> None:
         info = tmp_path / name / f"{name}-1.0.dist-info"
@@ -29,11 +27,11 @@ def install(tmp_path, monkeypatch):
         lines = "\n".join(f"{word} = {home}" for word, home in words.items())
         (info / "entry_points.txt").write_text(f"[{registry.GROUP}]\n{lines}\n")
         monkeypatch.syspath_prepend(str(info.parent))
-        registry.known.cache_clear()
+        registry.brought.cache_clear()
         names.append(name)
 
     yield put
-    registry.known.cache_clear()
+    registry.brought.cache_clear()
     for name in names:
         sys.modules.pop(name, None)
 
@@ -54,6 +52,18 @@ def test_an_alias_is_refused_before_it_trains_what_cannot_be_resumed(install, re
     install("aliased", f"{ALGORITHM.format(real)}\n\nAlias = {real}\n", word="aliased:Alias")
     with pytest.raises(ConfigError, match=rf"aliased:Alias is another name of the class aliased:{real}; mend"):
         registry.get("word").load()
+
+
+def test_a_word_of_two_packages_is_refused_and_no_other(install, capsys):
+    install("mine", ALGORITHM.format("Mine"), word="mine:Mine", same="mine:Mine")
+    install("yours", ALGORITHM.format("Yours"), word="yours:Yours", good="yours:Yours", same="mine:Mine")
+    said = r"the word 'word' is claimed by mine \(mine:Mine\) and yours \(yours:Yours\); keep one of these packages"
+    with pytest.raises(ConfigError, match=said):
+        registry.get("word").load()
+    assert "'word' is claimed by mine" in registry.lines()
+    assert [registry.get(word).load().__name__ for word in ("good", "same", "trac")] == ["Yours", "Mine", "TraC"]
+    for name in ("Mine", "Yours"):  # a run that was trained before goes on
+        assert registry.class_named(name).__name__ == name
 
 
 BASE = "class Odd(BaseException):\n    pass\n\n\nraise Odd('one\\ntwo')"

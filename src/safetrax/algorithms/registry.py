@@ -27,11 +27,13 @@ class Registered:
         home: of the class, `module:name` or `module:outer.inner`.
         line: what it is; empty: what the class says.
         fixed: settings that the word stands for; they are no flags.
+        refusal: why it cannot be used; empty: it can.
     """
 
     home: str
     line: str = ""
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    refusal: str = ""
 
     @property
     def class_name(self) -> str:
@@ -42,9 +44,11 @@ class Registered:
         """The class.
 
         Raises:
-            ConfigError: its package is broken, it is no algorithm, or it has another name than the entry point says,
-                or another algorithm's.
+            ConfigError: two packages claim the word, its package is broken, it is no algorithm, or its name is not
+                what the entry point says, or is another algorithm's.
         """
+        if self.refusal:
+            raise ConfigError(self.refusal)
         from safetrax.algorithms.base import Algorithm
 
         found = imported(self.home)
@@ -55,7 +59,7 @@ class Registered:
                 f"{self.home} is another name of the class {found.__module__}:{found.__qualname__}; mend its "
                 "package's entry point, which must end in the class's own name."
             )
-        homes = {entry.home for entry in known().values() if entry.class_name == self.class_name}
+        homes = _homes(self.class_name)
         if len(homes) > 1 and self.home != HOMES.get(self.class_name):  # configurations could not tell them apart
             raise ConfigError(f"{' and '.join(sorted(homes))} are two algorithms of one name; rename one of them.")
         return found
@@ -100,16 +104,34 @@ HOMES = {entry.class_name: entry.home for entry in ALGORITHMS.values()}
 """Where each of the library's classes is."""
 
 
-def _home(entry: EntryPoint) -> str:
-    """An entry point's value without spaces and extras, which only installers read."""
-    return "".join(entry.value.partition("[")[0].split())
-
-
 @functools.cache
+def brought() -> Mapping[str, Mapping[str, EntryPoint]]:
+    """Of every word in other packages, the homes of its classes, each with an entry point that says so."""
+    found: dict[str, dict[str, EntryPoint]] = {}
+    for entry in sorted(entry_points(group=GROUP)):
+        home = "".join(entry.value.partition("[")[0].split())  # extras are for installers
+        found.setdefault(entry.name, {})[home] = entry
+    return found
+
+
+def _whose(word: str) -> str:
+    """Which packages bring that word."""
+    return " and ".join(f"{entry.dist and entry.dist.name} ({home})" for home, entry in brought()[word].items())
+
+
 def known() -> Mapping[str, Registered]:
     """The library's algorithms, then those of other packages; a word of the library's stays the library's."""
-    found = {entry.name: Registered(_home(entry)) for entry in entry_points(group=GROUP)}
-    return {**ALGORITHMS, **{word: entry for word, entry in sorted(found.items()) if word not in ALGORITHMS}}
+    found = {}
+    for word, homes in brought().items():
+        claimed = f"the word {word!r} is claimed by {_whose(word)}; keep one of these packages."
+        found[word] = Registered(next(iter(homes)), refusal=claimed if len(homes) > 1 else "")
+    return {**ALGORITHMS, **found, **ALGORITHMS}
+
+
+def _homes(name: str) -> list[str]:
+    """Where the classes of that name are, whatever their words, the library's first."""
+    homes = [*HOMES.values(), *(home for homes in brought().values() for home in homes)]
+    return [home for home in dict.fromkeys(homes) if Registered(home).class_name == name]
 
 
 def get(word: str) -> Registered:
@@ -129,7 +151,7 @@ def class_named(name: str) -> type[Algorithm] | None:
     Raises:
         ConfigError: see `Registered.load`.
     """
-    return next((entry.load() for entry in known().values() if entry.class_name == name), None)
+    return next((Registered(home).load() for home in _homes(name)), None)
 
 
 def classes() -> dict[str, type[Algorithm]]:
