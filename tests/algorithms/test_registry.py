@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 import pytest
 
 from safetrax.algorithms import registry
 from safetrax.cli.main import main
-from safetrax.errors import ConfigError, DataError
+from safetrax.errors import ConfigError, DataError, SafeTraXWarning
+from safetrax.evaluation.episodes import EpisodeRow, write_episodes
+from safetrax.grid.grid import Grid, algorithm_of
 from safetrax.nets.saving import deserialise
+from safetrax.training.run_folder import RunFolder
 
 ALGORITHM = "from safetrax.algorithms import Algorithm\n\n\nclass {}(Algorithm):\n    '''One of ours.'''\n"
 
@@ -64,6 +68,35 @@ def test_a_word_of_two_packages_is_refused_and_no_other(install, capsys):
     assert [registry.get(word).load().__name__ for word in ("good", "same", "trac")] == ["Yours", "Mine", "TraC"]
     for name in ("Mine", "Yours"):  # a run that was trained before goes on
         assert registry.class_named(name).__name__ == name
+
+
+def test_a_word_of_ours_that_a_package_claims_is_ours_with_a_warning(install, capsys):
+    install("mine", ALGORITHM.format("Mine"), trac="mine:Mine", other="mine:Mine")
+    assert main(["train", "trac", "--help"]) == 0
+    assert "'trac' is the library's algorithm, not that of mine (mine:Mine), whose" in capsys.readouterr().err
+    grid = Grid(algorithms=("trac", "other"), tasks=("BallRun",), data="demo", settings={"trac": {"updates": 5}})
+    with pytest.warns(SafeTraXWarning) as said:
+        jobs = grid.jobs()
+    assert [str(entry.message)[:6] for entry in said] == ["'trac'"]
+    with warnings.catch_warnings():  # a job would write it into its report
+        warnings.simplefilter("error")
+        assert [algorithm_of(job).name for job in jobs] == ["TraC", "Mine"]
+
+
+def test_a_package_that_broke_since_hides_no_finished_run(install, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    install("quits", "import sys; sys.exit()", quits="quits:It")
+    config = {"algorithm": {"class": "It", "rate": 1.0}, "task": "BallRun", "updates": 50, "data": {}, "runs": []}
+    folder = RunFolder.create("run", config)
+    write_episodes(folder.episodes_file, [EpisodeRow("It", "BallRun", 20.0, 0, 50, 0, 0, 300.0, 0.0, 100)])
+    folder.metrics_file.write_text(
+        "stage,update,algorithm,cost_limit,seed,metric,value\ntrain,50,It,20.0,0,loss,1.0\n"
+    )
+    assert main(["leaderboard", "run", "--task", "BallRun"]) == 0
+    assert "own: run" in capsys.readouterr().out
+    assert main(["report", "run", "--out", "report.html", "--no-figures"]) == 0
+    assert main(["train", "--resume", "run"]) == 2
+    assert "quits:It cannot be imported" in capsys.readouterr().err
 
 
 BASE = "class Odd(BaseException):\n    pass\n\n\nraise Odd('one\\ntwo')"

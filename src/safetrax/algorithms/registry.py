@@ -6,13 +6,15 @@ its value the class. Importing this needs neither JAX nor an algorithm.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
-from safetrax.errors import ConfigError, nearest
+from safetrax.errors import ConfigError, SafeTraXWarning, nearest
 from safetrax.packages import GROUP, imported
 
 if TYPE_CHECKING:
@@ -145,6 +147,17 @@ def get(word: str) -> Registered:
     return known()[word]
 
 
+def chosen(word: str) -> Registered:
+    """`get`, for a word that somebody has just typed: warns if it is the library's and packages claim it too."""
+    if word in ALGORITHMS and word in brought():
+        warnings.warn(
+            f"{word!r} is the library's algorithm, not that of {_whose(word)}, whose entry point needs another word.",
+            SafeTraXWarning,
+            stacklevel=2,
+        )
+    return get(word)
+
+
 def class_named(name: str) -> type[Algorithm] | None:
     """The class of that name, as a configuration has it; None: no package that is installed has one.
 
@@ -152,6 +165,13 @@ def class_named(name: str) -> type[Algorithm] | None:
         ConfigError: see `Registered.load`.
     """
     return next((Registered(home).load() for home in _homes(name)), None)
+
+
+def class_at_hand(name: str) -> type[Algorithm] | None:
+    """`class_named` for readers of runs that have ended, which do without: None also if its package is broken now."""
+    with contextlib.suppress(ConfigError):
+        return class_named(name)
+    return None
 
 
 def classes() -> dict[str, type[Algorithm]]:
