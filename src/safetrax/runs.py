@@ -102,7 +102,7 @@ class Training:
     @property
     def losses(self) -> tuple[str, ...]:
         """The metrics that its algorithm calls its losses."""
-        algorithm = registry.class_named(str(self.settings.get("class")))  # brings JAX
+        algorithm = registry.class_at_hand(str(self.settings.get("class")))  # brings JAX
         return ("loss",) if algorithm is None else algorithm.losses
 
     @property

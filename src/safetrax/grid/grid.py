@@ -198,7 +198,7 @@ class Grid:
     def _variants(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         """(algorithm, label, settings), each once."""
         for word in dict.fromkeys(self.algorithms):
-            registry.get(word)
+            registry.chosen(word)
             yield word, "", {}
         for name in dict.fromkeys(self.ablations):
             ablation = get_ablation(name)

@@ -196,7 +196,7 @@ def _training_differences(config: Mapping[str, Any], task: Task, rows: Sequence[
 
 def _preset(config: Mapping[str, Any], task: Task) -> Any:
     """The published settings of the run's algorithm; None if the package does not know the algorithm."""
-    algorithm = registry.class_named(str(config_table(config.get("algorithm")).get("class")))
+    algorithm = registry.class_at_hand(str(config_table(config.get("algorithm")).get("class")))
     return None if algorithm is None else algorithm.preset(task.suite, task.name)
 
 
