@@ -58,9 +58,9 @@ def package(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", f"{place}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     monkeypatch.chdir(tmp_path)
     importlib.invalidate_caches()
-    registry.known.cache_clear()
+    registry.brought.cache_clear()
     yield tmp_path
-    registry.known.cache_clear()
+    registry.brought.cache_clear()
     sys.modules.pop("own_algorithm", None)
 
 

@@ -21,6 +21,7 @@ from safetrax.files import (
     atomic_path,
     exact,
     locked,
+    read_json,
     read_tensors,
     sweep,
     write_json,
@@ -182,6 +183,27 @@ def test_tensors_are_checked_against_their_hash(tmp_path):
             read_tensors(path)
     save_file(load_file(path), path, {"kind": "older"})  # without a hash, as older versions did
     assert read_tensors(path)[0] == {"kind": "older"}
+
+
+def test_json_is_read_as_it_was_written_and_numbers_are_finite(tmp_path):
+    path = tmp_path / "x.json"
+    values = {"a": [1, -2, 0.1, 1e300, 10**300, "NaN", None, True], "é": {}}
+    write_json(path, values)
+    assert read_json(path) == values
+    assert [type(number) for number in read_json(path)["a"][:4]] == [int, int, float, float]
+    for text in (
+        "NaN",
+        "-Infinity",
+        "[1e999]",
+        '{"a": 1' + "0" * 400 + "}",
+        "-" + "9" * 5000,
+        "[" * 100_000,
+        "{",
+        "",
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=r"is no finite number|nested too deeply|Expecting"):
+            read_json(path)
 
 
 @pytest.mark.parametrize(

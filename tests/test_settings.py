@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import typing
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -43,6 +43,7 @@ class Settings:
     greater: Annotated[float, Gt(-1)] = 0.0
     layers: Annotated[tuple[Count, ...], MinLen(1)] = (4, 4)
     gains: tuple[NonNegative, NonNegative] = (0.0, 1)
+    table: dict[str, Whole] = field(default_factory=lambda: {"a": 0})
     span: Positive | Literal["horizon"] | None = None
     share: Rate | None = 0.5
     word: Literal["a", "b"] = "a"
@@ -59,6 +60,7 @@ REFUSED = [
     ("positive", math.inf, "must be finite."),
     ("positive", math.nan, "positive is nan, but must be finite."),
     ("positive", "1", "positive is 1, but must be positive."),
+    ("positive", 10**400, "must have less than 309 digits."),
     ("non_negative", -0.1, "must not be negative."),
     ("fraction", 2, "fraction is 2, but must lie in [0, 1]."),
     ("fraction", -0.1, "must lie in [0, 1]."),
@@ -82,6 +84,8 @@ REFUSED = [
     ("layers", (), "must have 1 or more entries."),
     ("layers", (4, 0), "layers[1] is 0, but must be positive."),
     ("layers", [4], "layers is [4], but must be a tuple."),
+    ("table", {"a": 1, "b": -1}, "table.b is -1, but must not be negative."),
+    ("table", [], "table is [], but must be a table."),
     ("gains", (1.0,), "must have 2 entries."),
     ("gains", (1.0, -1.0), "gains[1] is -1.0, but must not be negative."),
     ("span", 0.0, "span is 0.0, but must be positive, horizon or none."),

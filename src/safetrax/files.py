@@ -8,6 +8,7 @@ import fcntl
 import glob
 import hashlib
 import json
+import math
 import os
 import socket
 import tempfile
@@ -130,6 +131,27 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """The inverse of `write_json`, of what need not be such a file: all its numbers are finite, as floats too.
+
+    Raises:
+        ValueError: it holds something else.
+        OSError: it cannot be read.
+    """
+
+    def number(text: str) -> float:
+        value = float(text)
+        if not math.isfinite(value):
+            raise ValueError(f"{text:.20}{'...' if len(text) > 20 else ''} is no finite number")
+        return int(text) if text.removeprefix("-").isdigit() else value
+
+    text = Path(path).read_text(encoding="utf-8")
+    try:
+        return json.loads(text, parse_int=number, parse_float=number, parse_constant=number)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def append_text(path: str | Path, text: str, *, header: str = "", durable: bool = False) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from safetrax.algorithms import registry
 from safetrax.catalogue import get_task
-from safetrax.errors import ConfigError, DataError, RunError, TaskError
+from safetrax.errors import ConfigError, DataError, RunError, SafeTraXError, TaskError
 from safetrax.evaluation.episodes import COLUMNS, EpisodeRow, read_episodes
 from safetrax.evaluation.statistics import Evaluated, evaluations, last_steps
 from safetrax.files import atomic_path
@@ -85,7 +85,7 @@ class Training:
     @property
     def losses(self) -> tuple[str, ...]:
         """The metrics that its algorithm calls its losses."""
-        algorithm = registry.class_named(str(self.settings.get("class")))  # brings JAX
+        algorithm = registry.class_at_hand(str(self.settings.get("class")))  # brings JAX
         return ("loss",) if algorithm is None else algorithm.losses
 
     @property
@@ -265,10 +265,40 @@ def read_job(folder: BenchmarkFolder, job: Job) -> Training:
     return training
 
 
+def job_states(folder: BenchmarkFolder) -> tuple[State, ...]:
+    """How far every job is by all that it left: one that says it is done may be damaged, or have lost policies.
+
+    Raises:
+        RunError: the list of jobs is damaged.
+    """
+
+    def checked(state: State) -> State:
+        try:
+            read_job(folder, state.job)
+            ended = folder.run_folder(state.job).has_ended()
+        except SafeTraXError as error:
+            return State(state.job, replace(state.details, name="damaged", error=str(error)))
+        return state if ended else State(state.job, replace(state.details, name="stopped"))
+
+    return tuple(checked(state) if state.name == "done" else state for state in folder.states())
+
+
+def require_undamaged(states: Iterable[State]) -> None:
+    """Refuse to go on with a job of which nobody can tell how far it is.
+
+    Raises:
+        RunError: a job is damaged.
+    """
+    for state in states:
+        if state.name == "damaged":
+            raise RunError(state.details.error)
+
+
 def _benchmark(path: Path) -> tuple[list[Training], list[Caution]]:
     """All jobs that are done; the others are cautions."""
     folder = BenchmarkFolder.open(path)
     states = folder.states()
+    require_undamaged(states)
     done = [state for state in states if state.name == "done"]
     if not done:
         raise RunError(f"no job of {path} is done yet; {folder.advice()}.")

@@ -67,7 +67,7 @@ def require(condition: bool, name: str, value: Any, rule: str) -> None:
         ConfigError: naming the setting, its value and the rule.
     """
     if not condition:
-        raise ConfigError(f"{name} is {value}, but must {rule}.")
+        raise ConfigError(f"{name} is {value!s:.200}, but must {rule}.")
 
 
 def require_whole(name: str, value: Any) -> None:
@@ -109,13 +109,27 @@ def require_ranges(owner: DataclassInstance) -> None:
     Raises:
         ConfigError: a value is of another kind, out of bounds, or no finite number.
     """
-    hints = typing.get_type_hints(type(owner), include_extras=True)
-    for field in dataclasses.fields(owner):
-        _require_kind(field.name, getattr(owner, field.name), hints[field.name])
+    require_ranges_of(type(owner), {field.name: getattr(owner, field.name) for field in dataclasses.fields(owner)})
+
+
+def require_ranges_of(owner: type, values: Mapping[str, Any]) -> None:
+    """The same of values that a file gives for its fields; there are no others.
+
+    Raises:
+        ConfigError: as above.
+    """
+    hints = _hints(owner, include_extras=True)
+    for name, value in values.items():
+        _require_kind(name, value, hints[name])
 
 
 def _require_kind(name: str, value: Any, kind: Any) -> None:
     base, *limits = get_args(kind) if get_origin(kind) is Annotated else (kind,)
+    if get_origin(base) is dict:
+        require(isinstance(value, dict), name, value, "be a table")
+        for key, item in value.items():
+            _require_kind(f"{name}.{key:.40}", item, get_args(base)[1])
+        return
     if get_origin(base) is not tuple:
         rule = _broken_rule(value, kind)
         require(rule is None, name, value, str(rule))
@@ -149,7 +163,9 @@ def _broken_rule(value: Any, kind: Any) -> str | None:
     if kind in (int, float):
         if not isinstance(value, Integral if kind is int else Real) or value is True or value is False:
             return "be a whole number" if kind is int else _NUMBER
-        return None if math.isfinite(value) else "be finite"
+        with contextlib.suppress(OverflowError):  # a whole number that no float can hold
+            return None if math.isfinite(value) else "be finite"
+        return "have less than 309 digits"
     if kind is NoneType:
         return None if value is None else "be none"
     try:

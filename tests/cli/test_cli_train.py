@@ -130,6 +130,13 @@ def test_train_then_resume_with_no_other_flag(own_data, tmp_path, capsys):
     assert weights(out) == before
     assert (out / "metrics.csv").read_text() == metrics
 
+    assert RunFolder(out).state().attempts == 2
+    result = (out / "result.json").read_text()
+    (out / "result.json").write_text(result.replace('"attempts": 2', '"attempts": null'))
+    assert main(["train", "--resume", str(out), "--no-evaluate"]) == 2  # now, not when all is trained
+    assert "attempts is None, but must be a whole number); remove it" in capsys.readouterr().err
+    (out / "result.json").write_text(result)
+
     other = tmp_path / "other.hdf5"
     write_hdf5(other, toy_episodes([10] * 12, seed=1))
     assert main(["train", "--resume", str(out), "--data", str(other)]) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,11 +50,26 @@ def test_two_jobs_of_one_name_are_refused(data):
         grid.jobs()
 
 
-@pytest.mark.parametrize("seeds", [[0, 0.5], [1.0], [True]])
-def test_seeds_of_a_saved_job_are_whole_numbers(data, seeds):
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"seeds": [0, 0.5]}, "seeds[1] is 0.5, but must be a whole number"),
+        ({"seeds": [1.0]}, "seeds[0] is 1.0, but must be a whole number"),
+        ({"seeds": [True]}, "seeds[0] is True, but must be a whole number"),
+        ({"cost_limits": [10**400]}, "but must have less than 309 digits"),
+        ({"cost_limits": None}, "cost_limits is None, but must be a tuple"),
+        ({"filters": [[]]}, "filters[0] is [], but must be of type str"),
+        ({"filters": [None]}, "filters[0] is None, but must be of type str"),
+        ({"episodes": 0}, "episodes is 0, but must be positive"),
+        ({"evaluate_every": None}, "evaluate_every is None, but must be a whole number"),
+        ({"settings": [1]}, "settings is (1,), but must be of type"),
+        ({"task": 3}, "task is 3, but must be of type str"),
+    ],
+)
+def test_what_a_saved_job_holds_is_checked(data, change, sentence):
     (job,) = Grid(algorithms=("trac",), tasks=("BallRun",), data=str(data)).jobs()
-    with pytest.raises(ConfigError, match=r"seed is .*, but must be a whole number"):
-        Job.from_json({**job.to_json(), "seeds": seeds})
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        Job.from_json({**job.to_json(), **change})
 
 
 @pytest.mark.parametrize("values", ["x", None, False, [0.0, 1.0], 3])

@@ -16,10 +16,12 @@ import safetrax as st
 from safetrax.cli.benchmark import parse_settings
 from safetrax.cli.main import main
 from safetrax.errors import ConfigError
+from safetrax.files import read_tensors
 from safetrax.grid.benchmark_folder import BenchmarkFolder
 from safetrax.grid.grid import Grid
+from safetrax.grid.job import perform
 from safetrax.grid.local import Lane, lanes, run_locally, thread_environment
-from safetrax.runs import read_job, read_place
+from safetrax.runs import job_states, read_job, read_place
 
 SMALL = {"updates": 40, "batch_size": 16, "hidden": [8]}
 
@@ -96,6 +98,23 @@ def test_a_grid_runs_to_its_end_past_a_failure_and_is_done_then(data, tmp_path, 
     assert BenchmarkFolder.open(out).states()[1].details.attempts == 2
 
 
+def test_a_job_that_lost_a_policy_runs_again(data, tmp_path):
+    (job,) = grid(data).jobs()
+    folder = BenchmarkFolder.make(tmp_path / "b", [job])
+    assert perform(job, folder)
+    rows = read_job(folder, job).rows
+    policies = folder.run_folder(job).policies_folder
+    whole = {path: read_tensors(path)[1]["network.weights.0"].tobytes() for path in policies.iterdir()}
+    min(whole).unlink()
+    (state,) = job_states(folder)
+    assert state.name == "stopped"
+    assert perform(job, folder)
+    (state,) = job_states(folder)
+    assert (state.name, state.details.attempts) == ("done", 2)
+    assert read_job(folder, job).rows == rows
+    assert {path: read_tensors(path)[1]["network.weights.0"].tobytes() for path in policies.iterdir()} == whole
+
+
 def start(data: Path, out: Path, updates: int) -> subprocess.Popen[bytes]:
     flags = ["--cost-limits", "5", "--algorithms", "bc-all", "--set", *small("bc-all")]
     command = [sys.executable, "-m", "safetrax", *words(data, out, *flags), f"bc-all.updates={updates}"]
@@ -109,8 +128,8 @@ def until_it_trains(folder: BenchmarkFolder) -> int:
         if folder.grid_file.exists():
             (state,) = folder.states()
             assert state.name in ("waiting", "stopped", "running"), state
-            if state.name == "running" and state.updates > 0:
-                return int(state.place.split()[1])
+            if state.name == "running" and state.details.updates > 0:
+                return int(state.details.place.split()[1])
         time.sleep(0.05)
     raise AssertionError("it never trained")
 

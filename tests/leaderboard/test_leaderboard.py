@@ -289,6 +289,8 @@ def test_a_file_that_only_bears_dsrls_name(tmp_path, datasets):
     assert own_entry(run).differences == (sentence,)
     (datasets / f"{RUN.dataset_file}.sha256.json").write_text("{")
     assert own_entry(run).differences == (sentence,)
+    nowhere = make_run(tmp_path / "nowhere", as_published(), record={"data_path": ""})
+    assert own_entry(nowhere).differences == (sentence,)
     record_download(datasets)
     assert own_entry(run).differences == ()
 

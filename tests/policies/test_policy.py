@@ -1,3 +1,5 @@
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +7,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from safetrax.errors import ConfigError, DataError
+from safetrax.files import read_tensors
 from safetrax.nets.mlp import MLP
 from safetrax.policies.actor import DeterministicActor, Standardised
 from safetrax.policies.conditioned import ConditionedActor
@@ -166,6 +169,24 @@ def test_files_that_are_no_policies_are_refused(tmp_path):
     save_file({"x": np.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(DataError, match="not a policy of this version"):
         Policy.load(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("changes", "metadata"),
+    [
+        ({"algorithm": 0.5}, {}), ({"algorithm": ["a"]}, {}), ({"algorithm": "\ud800"}, {}), ({"task": 3}, {}),
+        ({"cost_limit": "x"}, {}), ({"cost_limit": float("inf")}, {}), ({"cost_limit": 10**400}, {}),
+        ({"seed": None}, {}), ({"seed": 0.5}, {}), ({"seed": {}}, {}),
+        ({}, []), ({}, None), ({}, {"updates": "x"}), ({}, {"updates": True}),
+    ],
+)  # fmt: skip
+def test_an_odd_name_or_metadata_of_a_policy_are_one_sentence(tmp_path, changes, metadata):
+    path = make_policy().save(tmp_path / "p.safetensors")
+    header, tensors = read_tensors(path)
+    name = {**json.loads(header["id"]), **changes}
+    save_file(tensors, path, {**header, "id": json.dumps(name), "metadata": json.dumps(metadata)})
+    with pytest.raises(DataError, match=r"p\.safetensors is damaged or not a policy file \("):
+        Policy.load(path)
 
 
 @pytest.mark.parametrize(

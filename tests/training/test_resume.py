@@ -19,8 +19,16 @@ from safetrax.algorithms import BC, TraC
 from safetrax.algorithms.base import Algorithm
 from safetrax.cli.policy_sources import load_sources
 from safetrax.errors import RunError
+from safetrax.files import write_tensors
 from safetrax.policies.policy import Policy
-from safetrax.training.checkpoint import Position, load_checkpoint, read_position, save_checkpoint
+from safetrax.training.checkpoint import (
+    FORMAT,
+    FORMAT_VERSION,
+    Position,
+    load_checkpoint,
+    read_position,
+    save_checkpoint,
+)
 from safetrax.training.logs import read_metrics
 from safetrax.training.run_folder import RunFolder
 from safetrax.training.train import TrainingInterruptedError, train
@@ -159,6 +167,15 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
     file.write_bytes(file.read_bytes()[:-100] if damage is None else damage)
     with pytest.raises(RunError, match="damaged"):
         trained(tmp_path / "a", resume=True)
+
+
+@pytest.mark.parametrize("update", [-1, 0.5, None, "3"])
+def test_an_odd_position_of_a_checkpoint_is_refused(tmp_path, update):
+    position = json.dumps({"stage": 0, "update": update, "logged": 0})
+    header = {"format": FORMAT, "version": FORMAT_VERSION, "position": position, "signature": "{}"}
+    write_tensors(tmp_path / "c", {}, header)
+    with pytest.raises(RunError, match=r"the checkpoint .*c is damaged \("):
+        read_position(tmp_path / "c", {})
 
 
 def test_two_cannot_resume_one_run_at_once(tmp_path):

@@ -6,19 +6,19 @@ its value the class. Importing this needs neither JAX nor an algorithm.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import importlib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
-from safetrax.errors import ConfigError, nearest
+from safetrax.errors import ConfigError, SafeTraXWarning, nearest
+from safetrax.packages import GROUP, imported
 
 if TYPE_CHECKING:
     from safetrax.algorithms.base import Algorithm
-
-GROUP = "safetrax.algorithms"
 
 
 @dataclass(frozen=True)
@@ -26,40 +26,43 @@ class Registered:
     """One word for an algorithm.
 
     Attributes:
-        home: of the class, `module:name`.
+        home: of the class, `module:name` or `module:outer.inner`.
         line: what it is; empty: what the class says.
         fixed: settings that the word stands for; they are no flags.
+        refusal: why it cannot be used; empty: it can.
     """
 
     home: str
     line: str = ""
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    refusal: str = ""
 
     @property
     def class_name(self) -> str:
         """The name of the class, as configurations have it."""
-        return self.home.partition(":")[2]
+        return self.home.partition(":")[2].rpartition(".")[2]
 
     def load(self) -> type[Algorithm]:
         """The class.
 
         Raises:
-            ConfigError: its package is broken, it is no algorithm, or its name is another algorithm's.
+            ConfigError: two packages claim the word, its package is broken, it is no algorithm, or its name is not
+                what the entry point says, or is another algorithm's.
         """
+        if self.refusal:
+            raise ConfigError(self.refusal)
         from safetrax.algorithms.base import Algorithm
 
-        module, _, name = self.home.partition(":")
-        try:
-            found = getattr(importlib.import_module(module), name)
-        except Exception as error:  # code of another package may raise anything
-            raise ConfigError(
-                f"the algorithm {self.home} cannot be imported ({type(error).__name__}: {error}); mend or remove its "
-                "package."
-            ) from error
+        found = imported(self.home)
         if not (isinstance(found, type) and issubclass(found, Algorithm)):
             raise ConfigError(f"{self.home} is no subclass of safetrax.Algorithm; mend its package's entry point.")
-        homes = {entry.home for entry in known().values() if entry.class_name == name}
-        if len(homes) > 1 and self.home != HOMES.get(name):  # configurations could not tell them apart
+        if found.__name__ != self.class_name:  # configurations have the class's own name, and would not be found
+            raise ConfigError(
+                f"{self.home} is another name of the class {found.__module__}:{found.__qualname__}; mend its "
+                "package's entry point, which must end in the class's own name."
+            )
+        homes = _homes(self.class_name)
+        if len(homes) > 1 and self.home != HOMES.get(self.class_name):  # configurations could not tell them apart
             raise ConfigError(f"{' and '.join(sorted(homes))} are two algorithms of one name; rename one of them.")
         return found
 
@@ -104,10 +107,33 @@ HOMES = {entry.class_name: entry.home for entry in ALGORITHMS.values()}
 
 
 @functools.cache
+def brought() -> Mapping[str, Mapping[str, EntryPoint]]:
+    """Of every word in other packages, the homes of its classes, each with an entry point that says so."""
+    found: dict[str, dict[str, EntryPoint]] = {}
+    for entry in sorted(entry_points(group=GROUP)):
+        home = "".join(entry.value.partition("[")[0].split())  # extras are for installers
+        found.setdefault(entry.name, {})[home] = entry
+    return found
+
+
+def _whose(word: str) -> str:
+    """Which packages bring that word."""
+    return " and ".join(f"{entry.dist and entry.dist.name} ({home})" for home, entry in brought()[word].items())
+
+
 def known() -> Mapping[str, Registered]:
     """The library's algorithms, then those of other packages; a word of the library's stays the library's."""
-    found = {entry.name: Registered(entry.value) for entry in entry_points(group=GROUP)}
-    return {**ALGORITHMS, **{word: entry for word, entry in sorted(found.items()) if word not in ALGORITHMS}}
+    found = {}
+    for word, homes in brought().items():
+        claimed = f"the word {word!r} is claimed by {_whose(word)}; keep one of these packages."
+        found[word] = Registered(next(iter(homes)), refusal=claimed if len(homes) > 1 else "")
+    return {**ALGORITHMS, **found, **ALGORITHMS}
+
+
+def _homes(name: str) -> list[str]:
+    """Where the classes of that name are, whatever their words, the library's first."""
+    homes = [*HOMES.values(), *(home for homes in brought().values() for home in homes)]
+    return [home for home in dict.fromkeys(homes) if Registered(home).class_name == name]
 
 
 def get(word: str) -> Registered:
@@ -121,13 +147,31 @@ def get(word: str) -> Registered:
     return known()[word]
 
 
+def chosen(word: str) -> Registered:
+    """`get`, for a word that somebody has just typed: warns if it is the library's and packages claim it too."""
+    if word in ALGORITHMS and word in brought():
+        warnings.warn(
+            f"{word!r} is the library's algorithm, not that of {_whose(word)}, whose entry point needs another word.",
+            SafeTraXWarning,
+            stacklevel=2,
+        )
+    return get(word)
+
+
 def class_named(name: str) -> type[Algorithm] | None:
     """The class of that name, as a configuration has it; None: no package that is installed has one.
 
     Raises:
         ConfigError: see `Registered.load`.
     """
-    return next((entry.load() for entry in known().values() if entry.class_name == name), None)
+    return next((Registered(home).load() for home in _homes(name)), None)
+
+
+def class_at_hand(name: str) -> type[Algorithm] | None:
+    """`class_named` for readers of runs that have ended, which do without: None also if its package is broken now."""
+    with contextlib.suppress(ConfigError):
+        return class_named(name)
+    return None
 
 
 def classes() -> dict[str, type[Algorithm]]:

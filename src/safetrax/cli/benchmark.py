@@ -225,13 +225,11 @@ def _require_simulators(jobs: Sequence[Job]) -> None:
 
 def _todo(folder: BenchmarkFolder, jobs: Sequence[Job], retry: bool) -> list[Job]:
     """Jobs that are not done, without the failed ones unless asked for."""
-    from safetrax.runs import read_job
+    from safetrax.runs import job_states, require_undamaged
 
-    states = {state.job.name: state for state in folder.states()}
+    states = {state.job.name: state for state in job_states(folder)}
+    require_undamaged(states[job.name] for job in jobs)
     failed = [job for job in jobs if states[job.name].name == "failed"]
-    for job in jobs:
-        if states[job.name].name == "done":
-            read_job(folder, job)  # a damaged one is said now
     if failed and not retry:
         complain(f"{len(failed)} failed jobs stay as they are; --retry runs them again.", kind="warning: ")
     skipped = {"done"} if retry else {"done", "failed"}
@@ -253,7 +251,7 @@ def _shown(folder: BenchmarkFolder, lanes: int, jobs: int) -> Iterator[Callable[
         nonlocal last
         if time.monotonic() - last >= seconds:
             last = time.monotonic()
-            found = status(folder, lanes=lanes)
+            found = status(folder.states(), lanes=lanes)
             reporter.advance(_line(found), found.count().get("done", 0))
 
     reporter.start(jobs)
@@ -290,7 +288,7 @@ def _close(folder: BenchmarkFolder, jobs: Sequence[Job]) -> int:
     done = [job for job in jobs if states[job.name].name == "done"]
     found = {job.name: read_job(folder, job) for job in done}
     for task in dict.fromkeys(job.task for job in done):
-        rows = [row for job in done if job.task == task for row in found[job.name].rows]
+        rows = [row for job in done for row in found[job.name].rows if job.task == row.task == task]
         limits = next(job.cost_limits for job in done if job.task == task)
         say(results_table(rows, limits, title=task))
     if done:
@@ -306,8 +304,12 @@ def _status(argv: list[str]) -> int:
     options = parse(StatusOptions, argv, prog=f"{_PROG} status", description="How far a benchmark is.")
     from safetrax.grid.benchmark_folder import BenchmarkFolder
     from safetrax.grid.status import status
+    from safetrax.runs import job_states
 
-    found = status(BenchmarkFolder.open(options.folder))
+    found = status(job_states(BenchmarkFolder.open(options.folder)))
+    damaged = [state for state in found.states if state.name == "damaged"]
+    for state in damaged:
+        complain(f"{state.job.name} is damaged: {state.details.error}")
     if options.json:
         import json
 
@@ -317,8 +319,8 @@ def _status(argv: list[str]) -> int:
             "counts": found.count(),
             "seconds_left": found.seconds_left,
         }
-        write(json.dumps(values, indent=2) + "\n")
-        return 0
+        write(json.dumps(values, indent=2, allow_nan=False) + "\n")
+        return 2 if damaged else 0
     table = plain_table()
     for name in ("job", "state", "updates", "since", "where"):
         table.add_column(name)
@@ -333,7 +335,7 @@ def _status(argv: list[str]) -> int:
         if state.name == "failed":
             say(f"{state.job.name} failed: {state.details.error}")
     say(", ".join(filter(None, [*(f"{count} {name}" for name, count in found.count().items()), _left(found)])))
-    return 0
+    return 2 if damaged else 0
 
 
 def _export(argv: list[str]) -> int:

@@ -7,6 +7,7 @@ import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safetrax.algorithms.base import Algorithm
@@ -42,6 +43,7 @@ class Session:
     def run(self) -> int:
         """Train, evaluate and say where everything is; the exit code."""
         options = self.options
+        earlier = RunFolder(Path(options.out)).state() if self.resume and options.out else None
         filters = parse_filters(options.filters, options.cost_limits)
         following = "next_observations" in self.algorithm.fields
         source = load(options.data, task=options.task, next_observations=following, progress=True)
@@ -79,14 +81,14 @@ class Session:
         say(f"trained {count} {'policy' if count == 1 else 'policies'} of {self.algorithm.name} in {seconds:.0f} s")
         assert run.folder is not None
         evaluated = bool(options.evaluate and not obstacle) and self._evaluate(run, run.folder)
-        self._note(run.folder, began, seconds)
+        self._note(run.folder, began, seconds, earlier)
         self._draw_curves(run, run.folder)
         _say_where(run, run.folder, evaluated)
         return 0
 
-    def _note(self, folder: RunFolder, began: float, training: float) -> None:
+    def _note(self, folder: RunFolder, began: float, training: float, earlier: JobState | None) -> None:
         """How the job ended, as jobs of a grid say it."""
-        now, earlier, total = time.time(), folder.state(), self.algorithm.total_updates
+        now, total = time.time(), self.algorithm.total_updates
         spent = time.monotonic() - began
         folder.write_state(
             JobState(

@@ -106,7 +106,7 @@ def _new(argv: list[str]) -> Session:
     if word.startswith("-"):
         order = f"safetrax train ALGORITHM {' '.join(argv)}"
         raise ConfigError(f"the algorithm comes first: {order}, with one of {', '.join(registry.known())}.")
-    entry = registry.get(word)
+    entry = registry.chosen(word)
     kind = entry.load()
     task = task_of(value_of(rest, "--task"), value_of(rest, "--data"))
     members = [("shared", TrainOptions), ("settings", settings_class(kind, task, entry.fixed))]

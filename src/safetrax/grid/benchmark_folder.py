@@ -8,7 +8,6 @@ lock           while a command runs jobs
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 import time
@@ -17,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetrax.errors import ConfigError, RunError
-from safetrax.files import explain_os_errors, locked, place_of_this_process, sweep, write_json
+from safetrax.files import explain_os_errors, locked, place_of_this_process, read_json, sweep, write_json
 from safetrax.grid.grid import Job
 from safetrax.training.run_folder import JobState, RunFolder
 
@@ -30,7 +29,8 @@ class State:
 
     Attributes:
         job: which.
-        details: its `name` can also be "waiting", or "stopped": it ran, and nobody has heard of it for a minute.
+        details: its `name` can also be "waiting"; "stopped": it ran, and nobody has heard of it for a minute; or
+            "damaged": its `error` says which file is.
     """
 
     job: Job
@@ -102,9 +102,11 @@ class BenchmarkFolder:
             RunError: the list of jobs is damaged.
         """
         try:
-            values = json.loads(self.grid_file.read_text(encoding="utf-8"))
-            return tuple(Job.from_json(entry) for entry in values["jobs"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
+            entries = read_json(self.grid_file)["jobs"]
+            if not isinstance(entries, list) or not entries:
+                raise ValueError("it lists no jobs")
+            return tuple(map(Job.from_json, entries))
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{self.grid_file} cannot be read ({error}).") from None
 
     def states(self) -> tuple[State, ...]:
@@ -119,7 +121,10 @@ class BenchmarkFolder:
 
     def state(self, job: Job) -> State:
         """How far one job is."""
-        details = self.run_folder(job).state() or JobState("waiting")
+        try:
+            details = self.run_folder(job).state() or JobState("waiting")
+        except RunError as error:
+            details = JobState("damaged", error=str(error))
         if details.name == "running" and not _is_alive(details):
             details = replace(details, name="stopped")
         return State(job, details)

@@ -22,7 +22,7 @@ from safetrax.errors import ConfigError, TaskError, nearest
 from safetrax.files import exact
 from safetrax.grid.ablations import get_ablation
 from safetrax.grid.protocols import get_protocol
-from safetrax.settings import require_whole
+from safetrax.settings import Count, Whole, require_ranges_of, require_whole
 
 _ENDINGS = (".hdf5", ".h5", ".npz", ".parquet")
 _LONGEST_NAME = 200  # of a job; files are called after it
@@ -54,8 +54,8 @@ class Job:
     data: str
     cost_limits: tuple[float, ...]
     seeds: tuple[int, ...]
-    episodes: int
-    evaluate_every: int
+    episodes: Count
+    evaluate_every: Whole
     filters: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -73,17 +73,15 @@ class Job:
         try:
             if not isinstance(values, Mapping):
                 raise TypeError(f"it is {values!r:.40}")
-            for key in ("name", "algorithm", "label", "task", "data"):
-                if not isinstance(values[key], str):
-                    raise TypeError(f"{key} is {values[key]!r}")
-            if not 0 < len(values["name"]) < _LONGEST_NAME or "/" in values["name"]:
-                raise ValueError(f"{values['name']!r} is no file name")
-            return Job(
-                **{f.name: values[f.name] for f in fields(Job) if f.name not in ("cost_limits", "seeds", "filters")},
-                cost_limits=tuple(float(limit) for limit in values["cost_limits"]),
-                seeds=tuple(_whole(seed) for seed in values["seeds"]),
-                filters=tuple(map(str, parse_filters(values.get("filters", ())))),
-            )
+            values = {"filters": [], **values}  # an older version had none
+            found = {entry.name: values[entry.name] for entry in fields(Job)}
+            plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
+            require_ranges_of(Job, plain)
+            if not 0 < len(plain["name"]) < _LONGEST_NAME or "/" in plain["name"]:
+                raise ValueError(f"{plain['name']!r} is no file name")
+            plain["cost_limits"] = tuple(map(float, plain["cost_limits"]))
+            plain["filters"] = tuple(map(str, parse_filters(plain["filters"])))
+            return Job(**plain)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ConfigError(f"a job of the grid is damaged ({error!r}).") from None
 
@@ -200,7 +198,7 @@ class Grid:
     def _variants(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         """(algorithm, label, settings), each once."""
         for word in dict.fromkeys(self.algorithms):
-            registry.get(word)
+            registry.chosen(word)
             yield word, "", {}
         for name in dict.fromkeys(self.ablations):
             ablation = get_ablation(name)

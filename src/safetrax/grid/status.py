@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from safetrax.grid.benchmark_folder import BenchmarkFolder, State
+from safetrax.grid.benchmark_folder import State
 
-ORDER = ("done", "running", "stopped", "failed", "waiting")
+ORDER = ("done", "running", "stopped", "failed", "damaged", "waiting")
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Status:
 
     Attributes:
         states: of every job.
-        seconds_left: of the jobs that neither failed nor are done, with as many side by side as run now; None where
-            no job is done yet and none runs for long enough to tell.
+        seconds_left: of the jobs that are neither failed, damaged nor done, with as many side by side as run now;
+            None where no job is done yet and none runs for long enough to tell.
     """
 
     states: tuple[State, ...]
@@ -31,24 +31,20 @@ class Status:
         return {name: found[name] for name in ORDER if found[name]}
 
 
-def status(folder: BenchmarkFolder, *, lanes: int | None = None, now: float | None = None) -> Status:
+def status(states: Sequence[State], *, lanes: int | None = None, now: float | None = None) -> Status:
     """How far a benchmark is.
 
     Args:
-        folder: of the benchmark.
+        states: of its jobs.
         lanes: jobs side by side; None: as many as run now, at least one.
         now: seconds since 1970; None: now.
-
-    Raises:
-        RunError: the folder is no benchmark's.
     """
     now = time.time() if now is None else now
-    states = folder.states()
     spent: dict[str, list[float]] = {}
     for state in states:
         if state.name == "done":
             spent.setdefault(state.job.algorithm, []).append(sum(state.details.seconds.values()))
-    return Status(states, _seconds_left(states, spent, lanes, now))
+    return Status(tuple(states), _seconds_left(states, spent, lanes, now))
 
 
 def _seconds_left(

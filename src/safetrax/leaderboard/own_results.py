@@ -13,7 +13,7 @@ from typing import Any
 from safetrax.algorithms import registry
 from safetrax.catalogue import SUITES, Task, get_task
 from safetrax.data.download import dataset_path, read_record
-from safetrax.errors import DataError, SafeTraXError
+from safetrax.errors import SafeTraXError
 from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.evaluation.scores import is_safe
 from safetrax.evaluation.statistics import Summary, benchmark_table, last_steps
@@ -196,7 +196,7 @@ def _training_differences(config: Mapping[str, Any], task: Task, rows: Sequence[
 
 def _preset(config: Mapping[str, Any], task: Task) -> Any:
     """The published settings of the run's algorithm; None if the package does not know the algorithm."""
-    algorithm = registry.class_named(str(config_table(config.get("algorithm")).get("class")))
+    algorithm = registry.class_at_hand(str(config_table(config.get("algorithm")).get("class")))
     return None if algorithm is None else algorithm.preset(task.suite, task.name)
 
 
@@ -251,7 +251,7 @@ def is_downloaded(config: Mapping[str, Any], task: Task) -> bool:
     if isinstance(recorded, str):
         places.append(Path(recorded))
     for place in places:
-        with contextlib.suppress(DataError, OSError):
+        with contextlib.suppress(ValueError, OSError):  # a damaged record, or a path that is no file's
             record = read_record(place)
             if record is not None and record.url is not None and record.sha256 == digest:
                 return place.name == task.dataset_file

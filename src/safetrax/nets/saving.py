@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
@@ -12,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from safetrax.errors import DataError
+from safetrax.errors import ConfigError, DataError
+from safetrax.packages import GROUP, imported
 
 _M = TypeVar("_M", bound=type[eqx.Module])
 _SAVEABLE: dict[str, type[eqx.Module]] = {}
@@ -27,18 +27,31 @@ def saveable(cls: _M) -> _M:
     Raises:
         ValueError: another class has that name already.
     """
-    if cls.__name__ in _SAVEABLE:
+    other = _SAVEABLE.get(cls.__name__, cls)
+    if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):  # else imported a second time
         raise ValueError(f"two saveable modules are named {cls.__name__!r}")
     _SAVEABLE[cls.__name__] = cls
     return cls
 
 
-def _of_packages(name: str) -> type[eqx.Module] | None:
-    """The class of that name in a package that brings algorithms of its own."""
-    for entry in entry_points(group="safetrax.algorithms"):
-        with contextlib.suppress(Exception):  # a broken package hides no other
-            entry.load()
-    return _SAVEABLE.get(name)
+def _class_named(name: str) -> type[eqx.Module]:
+    """The saveable class of that name, of the library or of a package that brings algorithms of its own.
+
+    Raises:
+        DataError: there is none.
+    """
+    broken = []
+    for entry in () if name in _SAVEABLE else entry_points(group=GROUP):
+        try:
+            imported(entry.value)
+        except ConfigError as error:  # hides no other package
+            broken.append(str(error).rstrip("."))
+    if name not in _SAVEABLE:
+        raise DataError(
+            f"the file names the module {name!r}, which this version does not know; if it is of another package, "
+            f"import that first{''.join(f' ({sentence})' for sentence in dict.fromkeys(broken))}."
+        )
+    return _SAVEABLE[name]
 
 
 def serialise(value: Any) -> tuple[Any, dict[str, np.ndarray]]:
@@ -77,12 +90,7 @@ def deserialise(structure: Any, tensors: dict[str, np.ndarray]) -> Any:
     try:
         match structure:
             case {"module": str(name), "fields": dict(fields)}:
-                cls = _SAVEABLE.get(name) or _of_packages(name)
-                if cls is None:
-                    raise DataError(
-                        f"the file names the module {name!r}, which this version does not know; if it is of another "
-                        "package, import that first."
-                    )
+                cls = _class_named(name)
                 expected = {f.name for f in dataclasses.fields(cls)}
                 if set(fields) != expected:
                     raise DataError(f"the fields of {name} are {sorted(fields)}, expected {sorted(expected)}.")

@@ -20,6 +20,7 @@ from safetrax.files import content_hash, read_tensors, write_tensors
 from safetrax.nets.saving import deserialise, serialise
 from safetrax.policies.actor import Actor, Standardised
 from safetrax.run_id import RunId
+from safetrax.settings import require_ranges_of, require_whole
 
 FORMAT = "safetrax-policy"
 FORMAT_VERSION = "1"
@@ -154,7 +155,13 @@ class Policy:
                 raise DataError(f"{path} is a safetensors file, but not a policy of this version.")
             actor = deserialise(json.loads(header["actor"]), tensors)
             identity = RunId(**json.loads(header["id"]))
+            require_ranges_of(RunId, identity._asdict())
+            identity.text.encode()  # half of a surrogate pair could not be written into a table
             metadata = json.loads(header["metadata"])
+            if not isinstance(metadata, dict):
+                raise ValueError("its metadata are no table")
+            if metadata.get("updates") is not None:
+                require_whole("updates", metadata["updates"])
         except DataError as error:  # what the structure lacks is told without the file
             raise error if str(path) in str(error) else DataError(f"{path}: {error}") from error
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:

@@ -168,7 +168,7 @@ def _trainings(trainings: Sequence[Training]) -> Iterator[Caution]:
 
 def _preset(training: Training) -> dict[str, Any] | None:
     """The published settings of a training's algorithm, if the package knows it."""
-    algorithm = registry.class_named(str(training.settings.get("class")))
+    algorithm = registry.class_at_hand(str(training.settings.get("class")))
     if algorithm is None or training.trained_for is None:
         return None
     found = get_task(training.trained_for)

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 
 from safetrax.errors import RunError
 from safetrax.files import read_tensors, write_tensors
+from safetrax.settings import Whole, require_ranges
 
 FORMAT = "safetrax-checkpoint"
 FORMAT_VERSION = "1"
@@ -30,9 +31,9 @@ class Position:
         logged: updates of it that the metric rows cover; the running sums hold those since.
     """
 
-    stage: int
-    update: int
-    logged: int
+    stage: Whole
+    update: Whole
+    logged: Whole
 
 
 def save_checkpoint(path: Path, position: Position, carry: Any, signature: Mapping[str, Any]) -> None:
@@ -62,6 +63,7 @@ def read_position(path: Path, signature: Mapping[str, Any]) -> Position:
         raise RunError(f"{path} is not a checkpoint of this version; start again in a new folder.")
     try:
         position = Position(**json.loads(header["position"]))
+        require_ranges(position)
         saved = json.loads(header["signature"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise RunError(f"the checkpoint {path} is damaged ({error}); start again in a new folder.") from error

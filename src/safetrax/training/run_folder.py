@@ -13,21 +13,23 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import json
 import platform
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+
+from annotated_types import Ge, Le
 
 from safetrax._version import __version__
-from safetrax.errors import ConfigError, RunError, SafeTraXWarning
+from safetrax.errors import RunError, SafeTraXWarning
 from safetrax.evaluation.episodes import EpisodeRow, merge_episodes
-from safetrax.files import explain_os_errors, locked, sweep, write_json
+from safetrax.files import explain_os_errors, locked, read_json, sweep, write_json
 from safetrax.run_id import RunId
-from safetrax.settings import require_types
+from safetrax.settings import require, require_ranges_of, require_types
 
 if TYPE_CHECKING:
     from safetrax.policies.policy import Policies
@@ -65,13 +67,17 @@ class _Data(TypedDict, total=False):
 
 _PARTS: dict[str, type] = {"signature": _Signature, "record": _Record, "data": _Data}
 
+_MOST = 10**12  # a year has 3e7 seconds
+_Seconds = Annotated[float, Ge(0), Le(_MOST)]
+_Count = Annotated[int, Ge(0), Le(_MOST)]
+
 
 @dataclass(frozen=True)
 class JobState:
     """How far a job is, or how it ended: `result.json`.
 
     Attributes:
-        name: "running", "failed" or "done".
+        name: "running", "failed" or "done"; others are not written.
         started: when its last attempt began, in seconds since 1970.
         beat: when it was last heard of.
         place: computer and process.
@@ -84,14 +90,14 @@ class JobState:
     """
 
     name: str
-    started: float = 0.0
-    beat: float = 0.0
+    started: _Seconds = 0.0
+    beat: _Seconds = 0.0
     place: str = ""
-    updates: int = 0
-    total: int = 0
-    attempts: int = 0
+    updates: _Count = 0
+    total: _Count = 0
+    attempts: _Count = 0
     error: str = ""
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, _Seconds] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 
@@ -211,29 +217,32 @@ class RunFolder:
         Raises:
             RunError: it is damaged.
         """
-        try:
-            config: Any = json.loads(self.config_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise RunError(f"{self.config_file} is damaged ({error}).") from error
-        if not isinstance(config, dict):
-            raise RunError(f"{self.config_file} is damaged (it holds no settings).")
-        try:
+        with _undamaged(self.config_file, "put it back as it was, or train into another folder"):
+            config = _table(self.config_file)
             require_types(_Config, config)
             for key, part in _PARTS.items():
                 require_types(part, config.get(key, {}))
-        except ConfigError as error:
-            raise RunError(f"{self.config_file} is damaged ({str(error).rstrip('.')}).") from None
         return config
 
     def state(self) -> JobState | None:
-        """How far its job is; None: not begun, or nobody wrote it down whole."""
-        try:
-            values = json.loads(self.result_file.read_text(encoding="utf-8"))
-            values["warnings"] = tuple(values["warnings"])
-            require_types(JobState, values)
-            return JobState(**values)
-        except (OSError, ValueError, TypeError, KeyError, RecursionError, ConfigError):
+        """How far its job is; None: not begun.
+
+        Raises:
+            RunError: what says so is damaged.
+        """
+        if not self.result_file.exists():
             return None
+        with _undamaged(self.result_file, "remove it, and a job of a benchmark runs again"):
+            values = _table(self.result_file)
+            if unknown := values.keys() - {entry.name for entry in fields(JobState)}:
+                raise ValueError(f"it has an entry {min(unknown)!r:.40}, which is none of a job")
+            plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            require_ranges_of(JobState, plain)
+            details = JobState(**{"name": "", **plain})
+            require(details.name in ("running", "failed", "done"), "name", details.name, "be running, failed or done")
+            process = re.fullmatch("(.* [1-9][0-9]{0,8})?", details.place)
+            require(process is not None, "place", details.place, "be a computer and the number of a process")
+        return details
 
     def write_state(self, details: JobState) -> None:
         """Keep it.
@@ -260,29 +269,55 @@ class RunFolder:
         policies.sort(key=lambda p: (p.id.cost_limit is not None, p.id.cost_limit or 0.0, p.id.seed))
         return Policies.stack(policies)
 
+    def has_ended(self) -> bool:
+        """Whether all promised policies are there.
+
+        Raises:
+            RunError: the configuration is damaged.
+        """
+        return self._policy_files()[1]
+
     def _finished(self) -> list[Path]:
         """The files of all policies."""
-        there = sorted(self.policies_folder.glob("*.safetensors"))
-        config = self.config()
-        if "policies" not in config:  # by an older version
-            count = max(1, len(config.get("signature", {}).get("runs", ())))
-            files, whole = there, len(there) > 0 and len(there) % count == 0
-        else:
-            files = sorted(
-                {self._policy_file(RunId(name, None, limit, seed)) for name, limit, seed in promised(config)}
-            )
-            if len(files) < len(config["policies"]):
-                raise RunError(f"{self.config_file} is damaged (its policies are not what they should be).")
-            whole = {*files} <= {*there}
+        files, whole = self._policy_files()
         if not whole:
+            some = "not all" if any(self.policies_folder.glob("*.safetensors")) else "no"
             raise RunError(
-                f"{self.path} holds {'no' if not there else 'not all'} policies yet: its training has not ended; "
+                f"{self.path} holds {some} policies yet: its training has not ended; "
                 f"resume it first, or if some of its runs diverged, use the files in {self.policies_folder}."
             )
         return files
 
+    def _policy_files(self) -> tuple[list[Path], bool]:
+        """The files of all policies, and whether they are there."""
+        there = sorted(self.policies_folder.glob("*.safetensors"))
+        config = self.config()
+        if "policies" not in config:  # by an older version
+            count = max(1, len(config.get("signature", {}).get("runs", ())))
+            return there, len(there) > 0 and len(there) % count == 0
+        files = sorted({self._policy_file(RunId(name, None, limit, seed)) for name, limit, seed in promised(config)})
+        if len(files) < len(config["policies"]):
+            raise RunError(f"{self.config_file} is damaged (its policies are not what they should be).")
+        return files, {*files} <= {*there}
+
     def _policy_file(self, run: RunId) -> Path:
         return self.policies_folder / f"{run}.safetensors"
+
+
+@contextlib.contextmanager
+def _undamaged(file: Path, remedy: str) -> Iterator[None]:
+    """Inside the block, a file is read that others may have changed."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file} is damaged ({str(error).rstrip('.')}); {remedy}.") from error
+
+
+def _table(file: Path) -> dict[str, Any]:
+    values = read_json(file)
+    if not isinstance(values, dict):
+        raise ValueError("it holds no settings")
+    return values
 
 
 def promise(runs: Iterable[RunId]) -> list[list[Any]]:
