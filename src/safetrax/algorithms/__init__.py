@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # what a type checker cannot read off the registry
     from safetrax.algorithms.lspc import LSPC as LSPC
     from safetrax.algorithms.td3_bc import TD3BC as TD3BC
     from safetrax.algorithms.trac import TraC as TraC
+    from safetrax.algorithms.trac_conditioned import TraCConditioned as TraCConditioned
 
 _HOMES = {**HOMES, **{name: f"safetrax.algorithms.base:{name}" for name in ("Algorithm", "Spec", "Stage")}}
 

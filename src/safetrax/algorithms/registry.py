@@ -77,6 +77,9 @@ def _ours(home: str, line: str, **fixed: Any) -> Registered:
 
 ALGORITHMS = {
     "trac": _ours("trac:TraC", "trajectory classification: near desirable episodes, away from undesirable ones"),
+    "trac-conditioned": _ours(
+        "trac_conditioned:TraCConditioned", "TraC that is told the limit: one training for every cost limit"
+    ),
     "lspc": _ours(
         "lspc:LSPC", "a latent space that decodes to safe actions, for LSPC-S and LSPC-O; ignores the cost limit"
     ),
