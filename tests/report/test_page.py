@@ -411,7 +411,8 @@ def test_a_metrics_file_that_was_cut_short_or_is_none(tmp_path, drawn):
 def test_many_lines_share_the_budget_of_points():
     x = np.arange(150.0)
     line = Curve("TraC", x, x, x, x)
-    panels = within_budget({"BallRun": [Panel("metric", "loss", "TraC", False, (line,) * 10)] * 96})["BallRun"]
+    panel = Panel("metric", "loss", "TraC", False, (line,) * 10)
+    panels = [kept for (kept,) in within_budget({f"T{number}": [panel] for number in range(96)}).values()]
     assert {len(line.x) for panel in panels for line in panel.lines} == {25}
     first = panels[0].lines[0]
     assert (first.x[0], first.x[-1], first.mean[0]) == (5, 149, 2.5)  # the mean of 0 to 5, at its last update
@@ -839,7 +840,7 @@ def test_the_command(tmp_path, capsys):
     with_logs(folder, updates=20)
     assert run([str(folder.path), "-o", str(tmp_path / "out" / "my.html"), "--title", "Mine"]) == 0
     out = capsys.readouterr().out
-    assert f"report    {tmp_path / 'out' / 'my.html'} (0.3 MB)" in out
+    assert re.search(r"report    .*/out/my\.html \(0\.\d MB\)", out)
     figures = tmp_path / "out" / "my_figures"
     names = ("reward-cost", "across-tasks", "profiles", "metrics-BallRun", "metrics-CarRun")
     assert {path.name for path in figures.iterdir()} == {f"{name}{e}" for name in names for e in (".png", ".svg")}
