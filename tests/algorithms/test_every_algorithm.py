@@ -53,6 +53,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "BCQLag": {**_LAGRANGIAN, "group_size": 1},
     "BEARLag": {**_LAGRANGIAN, "group_size": 1, "mmd_samples": 3, "start_policy_updates": 1},
     "COptiDICE": {**_SMALL, "updates": 3, "critics": 1},
+    "CARL": {**_SMALL, "updates": 4},
     "IQL": {**_SMALL, "updates": 3},
     "TD3BC": {**_SMALL, "updates": 4},
     "CQL": {**_SMALL, "updates": 3, "samples": 3},
