@@ -113,7 +113,7 @@ class Plan:
 
     def usage(self, algorithm: Algorithm, data: Trajectories) -> list[Usage]:
         """What the algorithm uses of the data set, for every limit where it is not all."""
-        limits = dict.fromkeys(run.cost_limit for run in self.ids if run.cost_limit is not None)
+        limits = self.cost_limits if algorithm.needs_cost_limits else ()
         found = [algorithm.usage(data, limit) for limit in limits]
         return [usage for usage in found if usage is not None]
 
