@@ -1,5 +1,6 @@
 """CDT: a probe with a known answer, equations, presets, and what is refused before any compute."""
 
+import functools
 import warnings
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick import quick
+from quick import new_key, quick
 
 from conftest import toy_episodes
 from safetrax.algorithms.base import Spec
@@ -54,7 +55,7 @@ def played(policies: Policies) -> np.ndarray:
 def test_each_target_reproduces_its_behaviour():
     # between the two costs: the tokens' normalisation leaves little more than the sign of numbers far from zero
     between = {"cost_origin": 15.0, "relabel_share": 0.0, "dropout": 0.0}
-    algorithm = CDT(**{**SMALL, "batch_size": 32}, updates=500, learning_rate=3e-3, warmup=20, **between)
+    algorithm = CDT(**{**SMALL, "batch_size": 32}, updates=400, learning_rate=3e-3, warmup=20, **between)
     with quick():
         run = train(algorithm, two_behaviours(), cost_limits=tuple(SIDES), seeds=(0, 1, 2), batching="map")
         actions = played(run.policies)
@@ -64,34 +65,31 @@ def test_each_target_reproduces_its_behaviour():
         np.testing.assert_allclose(row, SIDES[policy.id.cost_limit][0], atol=0.25, err_msg=str(policy.id))
 
 
-@pytest.fixture(scope="module")
-def made():
-    """The algorithm, a log whose actions are all +-1 and whose episodes are as long as a window, and its state."""
+@functools.cache
+def updated(summed: bool):
+    """One update of heads that foresee nothing (mean 0, standard deviation 1, costs and none alike), on episodes of
+    the length of a window whose actions are all +-1: the algorithm, the states, the metrics, the batch."""
     data = toy_episodes([4] * 8)
-    signs = np.where(data.actions > 0, 1, -1).astype(np.float32)
-    data = replace(data, actions=signs)
-    algorithm = CDT(**SMALL, dropout=0.0, warmup=4)
+    data = replace(data, actions=np.where(data.actions > 0, 1, -1).astype(np.float32))
+    algorithm = CDT(**SMALL, dropout=0.0, warmup=4, state_weight=1.0, summed=summed)
+    store, index = Store.make(data, algorithm.fields), algorithm.index(data, np.inf)
+
+    @jax.jit
+    def first(key):
+        state = algorithm.init(key, Spec.of(data))
+        heads = {name: getattr(state.learner.network, name) for name in ("mean", "log_std", "cost", "next_state")}
+        network = replace(state.learner.network, **jax.tree.map(jnp.zeros_like, heads))
+        state = replace(state, learner=replace(state.learner, network=network))
+        after, metrics = algorithm._update(state, store, index, key)
+        return state, after, metrics, index.sequences.sample(jax.random.split(key)[0], store, 16, 4)
+
     with quick():
-        state = jax.jit(lambda key: algorithm.init(key, Spec.of(data)))(jax.random.key(0))
-    return algorithm, data, state
-
-
-def blank(state):
-    """Heads that foresee nothing: mean 0, standard deviation 1, costs and no costs alike."""
-    network = state.learner.network
-    zeros = jax.tree.map(jnp.zeros_like, (network.mean, network.log_std, network.cost, network.next_state))
-    network = replace(network, **dict(zip(("mean", "log_std", "cost", "next_state"), zeros, strict=True)))
-    return replace(state, learner=replace(state.learner, network=network))
+        return algorithm, *first(new_key(0))
 
 
 @pytest.mark.parametrize("summed", [False, True])
-def test_losses_by_hand(made, summed):
-    algorithm, data, state = made
-    algorithm = replace(algorithm, summed=summed, state_weight=1.0)
-    store, index = Store.make(data, algorithm.fields), algorithm.index(data, np.inf)
-    with quick():
-        _, metrics = jax.jit(algorithm._update)(blank(state), store, index, jax.random.key(1))
-        windows = index.sequences.sample(jax.random.split(jax.random.key(1))[0], store, 16, 4)
+def test_losses_by_hand(summed):
+    _, _, _, metrics, windows = updated(summed)
     dims = 2 if summed else 1
     log_prob, entropy = -(0.5 + 0.9189385) * dims, 1.4189385 * dims  # a^2 = 1; log(2 pi) / 2; log(2 pi e) / 2
     assert float(metrics["log_likelihood"]) == pytest.approx(log_prob, rel=1e-5)
@@ -101,6 +99,7 @@ def test_losses_by_hand(made, summed):
     assert float(metrics["behaviour_distance"]) == pytest.approx(1, rel=1e-5)
     # windows that begin late are not full: masked steps count in the denominator, not above it
     mask = np.asarray(windows.mask)
+    assert not mask.all()
     assert float(metrics["cost_loss"]) == pytest.approx(np.log(2) * mask.mean(), rel=1e-5)
     costless = np.asarray(windows.costs) < 1
     assert float(metrics["cost_accuracy"]) == pytest.approx(costless[mask].mean(), rel=1e-5)
@@ -108,18 +107,15 @@ def test_losses_by_hand(made, summed):
     assert float(metrics["state_loss"]) == pytest.approx(following.mean(), rel=1e-5)
 
 
-def test_the_temperature_and_the_rate(made):
-    algorithm, data, state = made
-    store, index = Store.make(data, algorithm.fields), algorithm.index(data, np.inf)
-    with quick():
-        after, _ = jax.jit(algorithm._update)(blank(state), store, index, jax.random.key(1))
+def test_the_temperature_and_the_rate():
+    algorithm, before, after, *_ = updated(False)
     moved = float(after.log_temperature.network) - float(np.log(np.float32(0.1)))
     assert moved == pytest.approx(-1e-4, rel=0.05)  # Adam's first step, down: the entropy is above -2
     assert [float(algorithm.schedule(count)) for count in (0, 1, 3, 100)] == pytest.approx([2.5e-5, 5e-5, 1e-4, 1e-4])
     assert float(replace(algorithm, warmup=0).schedule(0)) == pytest.approx(1e-4)
-    # AdamW's first step: the clipped gradient's sign times the rate, and a little decay
-    for a, b in zip(*(jax.tree.leaves(s.learner.network) for s in (blank(state), after)), strict=True):
-        assert float(jnp.abs(a - b).max()) <= 2.5e-5 * (1 + 1e-4 * float(jnp.abs(a).max())) * 1.01
+    # AdamW's first step: the sign of the clipped gradient times the rate, and a little decay
+    for a, b in zip(*(jax.tree.leaves(s.learner.network) for s in (before, after)), strict=True):
+        assert np.abs(np.asarray(a) - b).max() <= 2.5e-5 * (1 + 1e-4 * np.abs(a).max()) * 1.01
 
 
 def test_presets_are_the_published_numbers():

@@ -1,5 +1,6 @@
 """Actors with a memory: what they remember, how targets count down, and what may be asked of them."""
 
+import functools
 import itertools
 import warnings
 from dataclasses import replace
@@ -32,12 +33,18 @@ def targets() -> Targets:
     )
 
 
-def make_actor(seed: int = 0, times: int = 20) -> SequenceActor:
-    sizes = {"width": 8, "blocks": 2, "heads": 2, "dropout": 0.5}
-    fresh = jax.jit(lambda key: DecisionTransformer.make(key, O, A, times, **sizes))(jax.random.key(seed))
-    network = jax.tree.map(lambda leaf: 5 * leaf if leaf.ndim == 2 else leaf, fresh)
-    network = replace(network, mean=replace(network.mean, weight=0.2 * network.mean.weight))
-    actor = SequenceActor.make(network, jnp.array([-1.0, 0.0]), jnp.array([1.0, 10.0]), targets(), K)
+@jax.jit
+def fresh(key: jax.Array) -> DecisionTransformer:
+    """With weights so large that every token is heard, of 16 time steps and padding."""
+    network = DecisionTransformer.make(key, O, A, 16 + K, width=8, blocks=2, heads=2, dropout=0.5)
+    large = jax.tree.map(lambda leaf: 5 * leaf if leaf.ndim == 2 else leaf, network)
+    return replace(large, mean=network.mean)
+
+
+@functools.cache
+def make_actor(seed: int = 0) -> SequenceActor:
+    bounds = jnp.array([-1.0, 0.0]), jnp.array([1.0, 10.0])
+    actor = SequenceActor.make(fresh(jax.random.key(seed)), *bounds, targets(), K)
     return actor.adjusted(cost_limit=15.0)
 
 
