@@ -27,6 +27,7 @@ from safetrax.algorithms.base import Algorithm, Spec
 from safetrax.algorithms.registry import classes
 from safetrax.data.store import Store
 from safetrax.data.trajectories import Trajectories
+from safetrax.policies.batched import BatchedActors, Feed
 from safetrax.policies.policy import Policies, Policy
 from safetrax.training.program import Program, stack
 
@@ -40,6 +41,7 @@ METHODS = (
     ("lspc", "LSPC", "train"),
     ("fisor", "FISOR", "train"),
     ("bars", "BARS", "policy"),
+    ("cdt", "CDT", "train"),
     ("cpq", "CPQ", "train"),
     ("bcq_lag", "BCQLag", "train"),
     ("bear_lag", "BEARLag", "train"),
@@ -117,7 +119,7 @@ def method_rates(data: Trajectories, gemm: float) -> dict[str, tuple[float, floa
         delay = getattr(algorithm, "policy_delay", 1)  # TD3: the policy moves in every second update
         operations = update_operations(algorithm, data, LIMIT, stage=stage, often=1 / delay)
         # about 0.3 s at half of the product's rate, and whole rounds of TD3's updates
-        updates = delay * round(min(max(0.15 * gemm / operations, 4), 200) / delay)
+        updates = delay * round(min(max(0.15 * gemm / operations, 3 if delay == 1 else 4), 200) / delay)
         seconds = update_seconds(algorithm, data, runs=1, stage=stage, updates=updates)
         rates[key] = (1 / seconds, operations / seconds)
         print(
@@ -126,6 +128,14 @@ def method_rates(data: Trajectories, gemm: float) -> dict[str, tuple[float, floa
             flush=True,
         )
     return rates
+
+
+def acting_seconds(data: Trajectories, policies: int = 3, episodes: int = 20) -> float:
+    """Seconds that a sequence policy of published size takes for one step of all those episodes side by side."""
+    program = Program(classes()["CDT"](), Spec.of(data))
+    actors = BatchedActors(program.actors(program.init(jax.vmap(jax.random.key)(np.arange(policies)))), episodes, 0)
+    feed = Feed.blank(policies, episodes, OBSERVATIONS)
+    return best_seconds(lambda: actors.act(feed), 20)
 
 
 def index_bytes() -> float:
@@ -248,6 +258,8 @@ def main() -> None:
     print(f"TraC's cloning update: {cloning * 1e3:.2f} ms")
     nine = update_seconds(TRAC, data, runs=9, stage=1, updates=10)
     print(f"nine runs of TraC: {nine * 1e3:.2f} ms per update of all nine, {9 / nine:.0f} updates/s")
+    acting = acting_seconds(data)
+    print(f"CDT acting in 60 episodes: {acting * 1e3:.1f} ms per step of all")
     size = index_bytes()
     print(f"TraC index: {size:.1f} bytes per transition")
     raw, rate, workers = evaluation()
@@ -271,6 +283,7 @@ def main() -> None:
             {
                 **{f"{key}_gemm_ratio": round(useful / gemm, 3) for key, (_, useful) in rates.items()},
                 "vmap_ratio": round(nine / (9 * one), 3),
+                "cdt_acting_ms": round(acting * 1e3, 2),
                 "index_bytes_per_transition": round(size, 2),
                 "eval_ratio": round(rate / (workers * raw), 3),
                 "collect_ratio": round(collected / (workers * raw), 3),

@@ -27,7 +27,7 @@ def test_the_branch_of_a_fork_is_the_best_within_the_limit(limit, side):
         assert side * float(policy.act(START)[0]) > 0.1
     shares = [row.value for row in run.metrics if row.metric == "relabelled" and row.update == QUICK.updates]
     # the risky branch, which half of all steps are in, looks alike in all of them and costs more than 1.96 on average
-    assert max(shares) == 0 if limit == 40 else abs(np.mean(shares) - 0.5) < 0.1
+    assert max(shares) == 0 if limit == 40 else abs(np.mean(shares) - 0.5) < 0.25
 
 
 def test_the_threshold_is_the_limit_or_its_discounted_share():

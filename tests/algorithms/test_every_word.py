@@ -23,6 +23,7 @@ from safetrax.training.program import Program
 SMALL = {
     **dict.fromkeys(("updates", "pretrain_updates", "critic_updates", "blocks", "candidates", "diffusion_steps"), 2),
     **dict.fromkeys(("hidden", "cvae_hidden", "width", "latent", "samples", "mmd_samples"), 4),
+    "heads": 2,
     **dict.fromkeys(("batch_size", "policy_batch_size", "critic_batch_size", "unsafe_batch_size"), 8),
 }
 

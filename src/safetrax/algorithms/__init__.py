@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # what a type checker cannot read off the registry
     from safetrax.algorithms.bcq_lag import BCQLag as BCQLag
     from safetrax.algorithms.bear_lag import BEARLag as BEARLag
     from safetrax.algorithms.carl import CARL as CARL
+    from safetrax.algorithms.cdt import CDT as CDT
     from safetrax.algorithms.coptidice import COptiDICE as COptiDICE
     from safetrax.algorithms.cpq import CPQ as CPQ
     from safetrax.algorithms.cql import CQL as CQL

@@ -87,6 +87,7 @@ ALGORITHMS = {
         "fisor:FISOR", "a diffusion policy that avoids every violation that it can; ignores the cost limit"
     ),
     "bars": _ours("bars:BARS", "a diffusion policy that clones in safe states and escapes from unsafe ones"),
+    "cdt": _ours("cdt:CDT", "a transformer that is told return and cost; one training serves every limit"),
     "cpq": _ours("cpq:CPQ", "constraints penalised Q-learning: unknown actions count as costly"),
     "bcq-lag": _ours("bcq_lag:BCQLag", "batch-constrained Q-learning with a Lagrange multiplier"),
     "bear-lag": _ours("bear_lag:BEARLag", "Q-learning near the log's actions (MMD) with a Lagrange multiplier"),

@@ -26,6 +26,11 @@ def gaussian_log_prob(
     return -jnp.sum(0.5 * jnp.square(scaled) + log_std + 0.5 * math.log(2 * math.pi), axis=-1)
 
 
+def gaussian_entropy(log_std: Float[Array, "*b A"]) -> Float[Array, "*b"]:
+    """Differential entropy of N(mean, std^2), summed over the last axis, in nats."""
+    return jnp.sum(log_std + 0.5 * math.log(2 * math.pi * math.e), axis=-1)
+
+
 def squashed_log_prob(
     unsquashed: Float[Array, "*b A"], mean: Float[Array, "*#b A"], log_std: Float[Array, "*#b A"]
 ) -> Float[Array, "*b"]:

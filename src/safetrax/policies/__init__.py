@@ -10,6 +10,7 @@ from safetrax.policies.diffusion import DiffusionActor
 from safetrax.policies.latent import LatentActor
 from safetrax.policies.perturbed import PerturbedActor
 from safetrax.policies.policy import Policies, Policy
+from safetrax.policies.sequence import SequenceActor
 
 __all__ = [
     "Actor",
@@ -20,6 +21,7 @@ __all__ = [
     "PerturbedActor",
     "Policies",
     "Policy",
+    "SequenceActor",
     "SquashedGaussian",
     "Standardised",
 ]

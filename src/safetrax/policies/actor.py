@@ -45,6 +45,19 @@ class Actor(eqx.Module):
             actor = actor._with(name, value)
         return actor
 
+    def review(self, values: Mapping[str, float]) -> tuple[str, ...]:
+        """Sentences about values of adjustable fields that are possible, but unlike what was trained.
+
+        Raises:
+            ConfigError: a value is so much unlike it that nothing can be said of what the policy does.
+        """
+        return ()
+
+    @property
+    def longest_episode(self) -> int | None:
+        """Steps after which the actor has seen nothing like it; None: it does not count them."""
+        return None
+
     def _with(self: _A, name: str, value: float) -> _A:
         adjusted: _A = eqx.tree_at(
             lambda actor: getattr(actor, name), self, replace_fn=lambda x: jnp.full_like(x, value)
@@ -93,6 +106,15 @@ class Standardised(Actor):
     def adjustable(self) -> Mapping[str, tuple[float, float]]:
         """The inner actor's."""
         return self.actor.adjustable
+
+    def review(self, values: Mapping[str, float]) -> tuple[str, ...]:
+        """The inner actor's."""
+        return self.actor.review(values)
+
+    @property
+    def longest_episode(self) -> int | None:
+        """The inner actor's."""
+        return self.actor.longest_episode
 
     def _with(self, name: str, value: float) -> Standardised:
         adjusted: Standardised = eqx.tree_at(lambda s: s.actor, self, self.actor._with(name, value))

@@ -107,10 +107,16 @@ def require_fit(policies: Policies, task: Task) -> None:
     """Check sizes before any process is started.
 
     Raises:
-        TaskError: the policies take other observations or give other actions than the task.
+        TaskError: the policies take other observations or give other actions than the task, or have seen shorter
+            episodes only.
     """
     count, wanted = len(policies), (task.observation_size, task.action_size)
-    first = policies.ids[0]
+    first, longest = policies.ids[0], policies.actor.longest_episode
+    if longest is not None and task.horizon > longest:
+        raise TaskError(
+            f"an episode of {task.name} has {task.horizon} steps, but the policy {first} knows {longest} only; train "
+            f"it with episode_length {task.horizon}."
+        )
     feed = Feed.blank(count, 1, task.observation_size)
     try:
         memory = jax.eval_shape(_fresh_memory_of_one, policies.actor)

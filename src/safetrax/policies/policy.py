@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool
 from safetensors import SafetensorError
 
-from safetrax.errors import ConfigError, DataError, RunError
+from safetrax.errors import ConfigError, DataError, RunError, SafeTraXWarning
 from safetrax.files import content_hash, read_tensors, write_tensors
 from safetrax.nets.saving import deserialise, serialise
 from safetrax.policies.actor import Actor, Standardised
@@ -110,10 +111,12 @@ class Policy:
         For instance `policy.adjusted(restriction=0.1)` of LSPC. `policy.actor.adjustable` names what there is. The
         change is part of the new policy's id.
 
+        A value that is possible but unlike what was trained is warned of.
+
         Raises:
             ConfigError: the policy has nothing of that name, or the value is out of range.
         """
-        return Policy(self.actor.adjusted(**values), self.id.adjusted(**values), self.metadata)
+        return Policy(_adjusted(self.actor, values), self.id.adjusted(**values), self.metadata)
 
     def fingerprint(self) -> str:
         """Its id with a hash of all that it decides by: equal for two policies that act alike."""
@@ -173,6 +176,14 @@ class Policy:
                 f"{path} holds a policy whose training diverged: its parameters are not finite; train anew."
             )
         return Policy(actor, identity, metadata)
+
+
+def _adjusted(actor: Actor, values: Mapping[str, float]) -> Actor:
+    """The adjusted actor, after a review of the values."""
+    changed = actor.adjusted(**values)
+    for sentence in actor.review(values):
+        warnings.warn(sentence, SafeTraXWarning, stacklevel=3)
+    return changed
 
 
 def _finite(actor: Actor) -> bool:
@@ -259,7 +270,7 @@ class Policies(Sequence[Policy]):
     def adjusted(self, **values: float) -> Policies:
         """All policies, adjusted alike; see `Policy.adjusted`."""
         ids = tuple(run.adjusted(**values) for run in self.ids)
-        return Policies(self.actor.adjusted(**values), ids, self.metadata)
+        return Policies(_adjusted(self.actor, values), ids, self.metadata)
 
     def __iter__(self) -> Iterator[Policy]:
         return (self[i] for i in range(len(self)))
