@@ -20,7 +20,7 @@ from safetrax.files import exact
 from safetrax.progress import Display, duration
 
 if TYPE_CHECKING:
-    from safetrax.grid.benchmark_folder import BenchmarkFolder
+    from safetrax.grid.benchmark_folder import BenchmarkFolder, State
     from safetrax.grid.grid import Grid, Job
     from safetrax.grid.status import Status
 
@@ -141,11 +141,11 @@ def parse_settings(words: Sequence[str]) -> dict[str, dict[str, Any]]:
 def _run(options: BenchmarkOptions) -> int:
     from safetrax.envs.make import require_simulator
     from safetrax.grid.benchmark_folder import BenchmarkFolder
-    from safetrax.grid.local import lanes
+    from safetrax.grid.local import lanes, run_locally
 
     jobs = _grid(options).jobs()
     if options.executor == "ray":
-        from safetrax.grid.ray import Needs, host_and_port, require_ray
+        from safetrax.grid.ray import Needs, host_and_port, require_ray, run_on_ray
 
         if options.ray_address not in (None, "auto"):
             host_and_port(options.ray_address)
@@ -163,14 +163,10 @@ def _run(options: BenchmarkOptions) -> int:
         if todo:
             with _shown(folder, len(places), len(jobs)) as refresh:
                 if options.executor == "ray":
-                    from safetrax.grid.ray import run_on_ray
-
                     run_on_ray(
                         folder, todo, needs, address=options.ray_address, workers=options.workers, report=refresh
                     )
                 else:
-                    from safetrax.grid.local import run_locally
-
                     run_locally(folder, todo, places, report=refresh)
     return _close(folder, jobs)
 
@@ -219,7 +215,8 @@ def _shown(folder: BenchmarkFolder, lanes: int, jobs: int) -> Iterator[Callable[
         if time.monotonic() - last >= seconds:
             last = time.monotonic()
             found = status(folder.states(), lanes=lanes)
-            reporter.advance(_line(found), found.count().get("done", 0))
+            running = "; ".join(_share_done(state) for state in found.states if state.name == "running")
+            reporter.advance(", ".join(filter(None, [*_summary(found), running])), found.count().get("done", 0))
 
     reporter.start(jobs)
     try:
@@ -228,20 +225,16 @@ def _shown(folder: BenchmarkFolder, lanes: int, jobs: int) -> Iterator[Callable[
         reporter.stop()
 
 
-def _line(status: Status) -> str:
-    counts = ", ".join(f"{count} {name}" for name, count in status.count().items())
-    running = [
-        state.job.name + (f" {state.details.updates / state.details.total:.0%}" if state.details.total else "")
-        for state in status.states
-        if state.name == "running"
-    ]
-    return ", ".join(filter(None, [counts, _left(status), "; ".join(running)]))
+def _share_done(state: State) -> str:
+    updates, total = state.details.updates, state.details.total
+    return f"{state.job.name} {updates / total:.0%}" if total else state.job.name
 
 
-def _left(status: Status) -> str:
+def _summary(status: Status) -> list[str]:
+    counts = [f"{count} {name}" for name, count in status.count().items()]
     if status.seconds_left is None:
-        return "time left unknown"
-    return f"{duration(status.seconds_left)} left" if status.seconds_left else ""
+        return [*counts, "time left unknown"]
+    return [*counts, f"{duration(status.seconds_left)} left"] if status.seconds_left else counts
 
 
 def _close(folder: BenchmarkFolder, jobs: Sequence[Job]) -> int:
@@ -297,7 +290,7 @@ def _status(argv: list[str]) -> int:
     for state in found.states:
         if state.name == "failed":
             say(f"{state.job.name} failed: {state.details.error}")
-    say(", ".join(filter(None, [*(f"{count} {name}" for name, count in found.count().items()), _left(found)])))
+    say(", ".join(_summary(found)))
     return 2 if damaged else 0
 
 

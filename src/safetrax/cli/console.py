@@ -50,8 +50,6 @@ def plain_table(title: str, *columns: Column | str) -> Table:
         collapse_padding=True,
         title_justify="left",
         title_style="bold",
-        caption_justify="left",
-        caption_style="dim",
     )
 
 

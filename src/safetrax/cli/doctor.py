@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.table import Column
 from rich.text import Text
@@ -48,16 +48,8 @@ class DoctorOptions:
     """Check what is installed, and say how to install what is not. The exit code is 0 if the core works, else 1."""
 
 
-@dataclass(frozen=True)
-class Check:
-    """One line of the report.
-
-    Attributes:
-        name: what was checked.
-        ok: whether it works.
-        detail: versions, or the remedy.
-        core: whether the library cannot do without it.
-    """
+class Check(NamedTuple):
+    """A line of the report: `detail` is versions or the remedy; the library cannot do without what is `core`."""
 
     name: str
     ok: bool

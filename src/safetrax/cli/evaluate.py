@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -80,7 +80,11 @@ def run(argv: list[str]) -> int:
     if options.out is None and any(source.folder is None for source in sources):
         say("The episodes of single policy files are not saved; pass --out FILE.csv to keep them.")
     if options.video is not None:
-        _record(sources, options.video, options.seed)
+        from safetrax.evaluation.video import record_gif
+
+        policy = sources[0].policies[0]
+        record_gif(policy, sources[0].task, options.video, seed=options.seed)
+        say(f"video     {options.video} ({policy.id})")
     return 0
 
 
@@ -136,11 +140,3 @@ def _evaluate(source: Source, options: EvaluateOptions, rows: list[EpisodeRow]) 
     say(results_table(result.rows, limits, title=f"{source.title}: {source.task}"), NOTE)
     rate = result.environment_steps / max(result.seconds, 1e-9)
     say(f"{len(result.rows)} episodes, {result.environment_steps:,} steps in {result.seconds:.1f} s ({rate:,.0f}/s)")
-
-
-def _record(sources: Sequence[Source], path: str, seed: int) -> None:
-    from safetrax.evaluation.video import record_gif
-
-    policy = sources[0].policies[0]
-    record_gif(policy, sources[0].task, path, seed=seed)
-    say(f"video     {path} ({policy.id})")

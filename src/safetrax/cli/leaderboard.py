@@ -16,7 +16,7 @@ from safetrax.cli.console import plain_table, say, write
 from safetrax.cli.parsing import parse, shown
 from safetrax.errors import ConfigError
 from safetrax.files import check_writable, write_text
-from safetrax.leaderboard.leaderboard import Entry, Leaderboard, leaderboard
+from safetrax.leaderboard.leaderboard import Leaderboard, leaderboard
 from safetrax.leaderboard.rendering import HEADINGS, LEGEND, Notes, cells, source_lines, to_json, to_markdown
 
 Format = Literal["table", "markdown", "json"]
@@ -71,8 +71,7 @@ def run(argv: list[str]) -> int:
         return 0
     path = Path(options.out)
     check_writable(path)
-    text = _text(board, options.format or _FORMATS.get(path.suffix.lower(), "table"))
-    write_text(path, text)
+    write_text(path, _text(board, options.format or _FORMATS.get(path.suffix.lower(), "table")))
     say(f"written   {path}")
     return 0
 
@@ -95,7 +94,8 @@ def _tables(board: Leaderboard) -> Group:
         columns = (Column(n, justify="right" if n in _RIGHT else "left", overflow="fold") for n in HEADINGS)
         table = plain_table(f"{task.task} ({task.suite})", *columns)
         for entry in task.entries:
-            table.add_row(*map(Text, cells(entry, notes)), style=_style(entry))
+            style = "bold green" if entry.best else "bold" if entry.safe else ""  # safe is bold, as in papers
+            table.add_row(*map(Text, cells(entry, notes)), style=style)
         shown.append(table)
     shown.append(Text(f"{LEGEND}\n"))
     for lines in ([(str(number), sentence) for number, sentence in notes.lines()], source_lines(board)):
@@ -104,8 +104,3 @@ def _tables(board: Leaderboard) -> Group:
             grid.add_row(Text(name), Text(sentence))
         shown += [grid, Text()] if grid.row_count else []
     return Group(*shown[:-1])
-
-
-def _style(entry: Entry) -> str:
-    """Safe is bold, as in papers; the best is green."""
-    return "bold green" if entry.best else "bold" if entry.safe else ""

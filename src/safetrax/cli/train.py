@@ -107,8 +107,7 @@ def _new(argv: list[str]) -> Session:
         description=f"{word}: {entry.summary()}.",
     )
     shared: TrainOptions = options.shared
-    chosen = {f.name: getattr(options.settings, f.name) for f in dataclasses.fields(options.settings)}
-    algorithm = kind(**chosen, **entry.fixed)
+    algorithm = kind(**vars(options.settings), **entry.fixed)
     words = tuple(map(str, parse_filters(shared.filters, shared.cost_limits)))
     shared = dataclasses.replace(shared, filters=words)
     if shared.out is None:
@@ -204,10 +203,10 @@ def settings_class(algorithm: type[Algorithm], task: Task | None, fixed: Collect
     """
     preset = algorithm() if task is None else algorithm.preset(task.suite, task.name)
     hints, docs = typing.get_type_hints(algorithm), attribute_docs(algorithm)
-    names = [f.name for f in dataclasses.fields(algorithm) if f.name not in fixed]
     members = [
         (name, Annotated[hints[name], tyro.conf.arg(help=docs.get(name))], field(default=getattr(preset, name)))
-        for name in names
+        for name in (entry.name for entry in dataclasses.fields(algorithm))
+        if name not in fixed
     ]
     about = (algorithm.__doc__ or "").partition("\n")[0].partition(". ")[0].rstrip(".")
     suite = "no suite in particular; name a task or its data" if task is None else f"{task.suite}, as in {task.name}"
