@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 import tyro
 
+from safetrax.catalogue import get_task
 from safetrax.cli.console import complain, say
 from safetrax.cli.parsing import parse, shown
 from safetrax.envs.pool import STEP_TIMEOUT
-from safetrax.errors import ConfigError
+from safetrax.errors import ConfigError, TaskError
 from safetrax.progress import Display
 
 if TYPE_CHECKING:
@@ -98,9 +99,6 @@ def run(argv: list[str]) -> int:
 
 def _default_out(environment: str) -> str:
     """In the working directory, and named so that the file tells its task."""
-    from safetrax.data import get_task
-    from safetrax.errors import TaskError
-
     try:
         return f"{get_task(environment).dataset_prefix}-collected.hdf5"
     except TaskError:

@@ -138,10 +138,9 @@ def _sentence(said: str, prog: str) -> str:
 
 def _check_numbers(options: object) -> None:
     """Counts and seeds go into 32 bits."""
-    for entry in dataclasses.fields(options):  # type: ignore[arg-type]
-        value = getattr(options, entry.name)
+    for name, value in vars(options).items():
         if dataclasses.is_dataclass(value):
             _check_numbers(value)
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, int) and abs(number) >= 2**31:
-                raise ConfigError(f"--{entry.name.replace('_', '-')} is {number}, but must be below {2**31}.")
+                raise ConfigError(f"--{name.replace('_', '-')} is {number}, but must be below {2**31}.")

@@ -77,7 +77,7 @@ def adjusted(source: Source, values: Mapping[str, float]) -> Source:
     first: dict[RunId, int] = {}
     for place, run in enumerate(policies.ids):
         before = first.setdefault(run, place)
-        if not all(np.array_equal(leaf[before], leaf[place]) for leaf in leaves):
+        if before != place and not all(np.array_equal(leaf[before], leaf[place]) for leaf in leaves):
             raise ConfigError(
                 f"two policies of {source.title} would both be called {run}; evaluate them with two commands."
             )

@@ -16,6 +16,7 @@ from safetrax.cli.results_table import NOTE, results_table
 from safetrax.data import Trajectories, load
 from safetrax.data.filters import Filter, filter_steps, parse_filters
 from safetrax.data.loading import absolute_source
+from safetrax.envs.make import require_simulator
 from safetrax.errors import SafeTraXError, SimulatorError
 from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.files import place_of_this_process
@@ -153,8 +154,6 @@ def _obstacle(task: str | None) -> str | None:
     """Why policies cannot be evaluated; None: they can."""
     if task is None:
         return "the data set names no task; pass --task if it comes from one."
-    from safetrax.envs.make import require_simulator
-
     try:
         require_simulator(task)
     except SimulatorError as error:

@@ -24,12 +24,10 @@ if TYPE_CHECKING:
     from safetrax.algorithms.base import Algorithm
     from safetrax.cli.session import Session
 
-
-def _about() -> str:
-    return f"""Train one policy per cost limit and seed.
+_ABOUT = """Train one policy per cost limit and seed.
 
 algorithms:
-{registry.lines()}
+{algorithms}
 
 safetrax train ALGORITHM --help also shows the algorithm's own flags;
 safetrax train --resume FOLDER goes on with a run that was stopped."""
@@ -91,7 +89,12 @@ def run(argv: list[str]) -> int:
 
 def _new(argv: list[str]) -> Session:
     if not argv or argv[0] in ("-h", "--help"):
-        parse(TrainOptions, ["--help"], prog="safetrax train ALGORITHM", description=_about())
+        parse(
+            TrainOptions,
+            ["--help"],
+            prog="safetrax train ALGORITHM",
+            description=_ABOUT.format(algorithms=registry.lines()),
+        )
     word, rest = argv[0], argv[1:]
     if word.startswith("-"):
         order = f"safetrax train ALGORITHM {' '.join(argv)}"
