@@ -109,13 +109,10 @@ def sweep(folder: Path, name: str | None = None) -> None:
     """
     pattern = "*" if name is None else glob.escape(name)
     for path in folder.glob(f".{pattern}.{_PART}"):
-        with contextlib.suppress(OSError):  # of others, gone meanwhile, or on a file system that only reads
-            handle = os.open(path, os.O_RDWR)
-            try:
-                if _try_lock(handle):
-                    path.unlink()
-            finally:
-                os.close(handle)
+        # an error: of others, gone meanwhile, or on a file system that only reads
+        with contextlib.suppress(OSError), path.open("rb+", buffering=0) as file:
+            if _try_lock(file.fileno()):
+                path.unlink()
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -169,20 +166,17 @@ def append_text(path: str | Path, text: str, *, header: str = "", durable: bool 
     path = Path(path)
     with explain_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        try:
-            size = os.fstat(handle).st_size
+        with path.open("ab", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
             try:
                 rest = memoryview(((header if size == 0 else "") + text).encode())
                 while rest:  # a nearly full disk takes a part, and says so at the next write
-                    rest = rest[os.write(handle, rest) :]
+                    rest = rest[os.write(file.fileno(), rest) :]
                 if durable:
-                    os.fsync(handle)
+                    os.fsync(file.fileno())
             except BaseException:
-                os.ftruncate(handle, size)
+                file.truncate(size)
                 raise
-        finally:
-            os.close(handle)
 
 
 def drop_cut_line(path: Path) -> None:
@@ -328,15 +322,12 @@ def _temporary(path: Path) -> tuple[int, Path]:
 def _require_file(path: Path) -> None:
     """Refuse to put a file in the place of a device, a pipe or a folder: as root that would succeed."""
     with explain_os_errors(path):
-        there = path.exists() and not path.is_file()
-    if there:
-        raise RunError(f"cannot write {path}: a folder or a device has that name; choose another.")
+        if path.exists() and not path.is_file():
+            raise RunError(f"cannot write {path}: a folder or a device has that name; choose another.")
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` durable, where the system can."""
-    if os.name != "posix":
-        return
+    """Make a rename in `folder` durable."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

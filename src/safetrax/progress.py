@@ -93,7 +93,7 @@ class Display(Reporter):
         """Move the bar; or a line, if the last one is old enough or the work is done. `total`, if it has changed."""
         (task,) = self._bar.tasks
         self._bar.update(task.id, completed=done, total=total)
-        count, pace = self._count(done, task.total), ", ".join(self._pace(task))
+        count, pace = self._count(done, task.total), self._pace(task)
         self._stage = stage
         self._bar.update(task.id, count=count, pace=pace, words=self._words())
         now = time.monotonic()
@@ -127,13 +127,13 @@ class Display(Reporter):
             return size_text(done) + (f" of {size_text(total)}" if total else "")
         return f"{done:.0f}" if total is None else f"{done:.0f}/{total:.0f}"
 
-    def _pace(self, task: Task) -> list[str]:
+    def _pace(self, task: Task) -> str:
         """Speed of all runs together and time left, as far as rich knows them."""
         if self._unit == "jobs" or not task.speed:
-            return []
-        left = [f"{duration(task.time_remaining)} left"] if task.time_remaining else []
+            return ""
         speed = task.speed * self._runs
-        return [f"{size_text(speed) if self._unit == 'bytes' else f'{speed:.3g} {self._unit}'}/s", *left]
+        rate = size_text(speed) if self._unit == "bytes" else f"{speed:.3g} {self._unit}"
+        return f"{rate}/s" + (f", {duration(task.time_remaining)} left" if task.time_remaining else "")
 
 
 def make_reporter(

@@ -87,14 +87,9 @@ def require_types(owner: type, values: Mapping[str, Any]) -> None:
         ConfigError: one is of another type.
     """
     hints = _hints(owner)
-    every = typeguard.CollectionCheckStrategy.ALL_ITEMS
     for name, value in values.items():
-        if name in hints:
-            try:
-                typeguard.check_type(value, hints[name], collection_check_strategy=every)
-            except typeguard.TypeCheckError:
-                kind = inspect.formatannotation(hints[name])
-                raise ConfigError(f"{name} is {value!r:.200}, but must be of type {kind}.") from None
+        if name in hints and (rule := _broken_type(value, hints[name])):
+            require(False, name, repr(value), rule)
 
 
 def _plain(value: Any) -> Any:
@@ -168,6 +163,10 @@ def _broken_rule(value: Any, kind: Any) -> str | None:
         return "have less than 309 digits"
     if kind is NoneType:
         return None if value is None else "be none"
+    return _broken_type(value, kind)
+
+
+def _broken_type(value: Any, kind: Any) -> str | None:
     try:
         typeguard.check_type(value, kind, collection_check_strategy=typeguard.CollectionCheckStrategy.ALL_ITEMS)
     except typeguard.TypeCheckError:

@@ -107,7 +107,7 @@ def test_suites(words, count, folder, capsys):
         (["download", "--all", "--url", "ftp://host"], "'ftp://host' is no address of a folder on the web"),
         (["download", "BallRun", "--fodler", "x"], "did you mean --folder?"),
         (["tasks", "--suite", "bulet"], "there is no suite 'bulet'; choose one of bullet,"),
-        (["tasks", "BallRun"], "does not know what to do with 'BallRun'"),
+        (["tasks", "BallRun"], "unrecognized options: BallRun."),
     ],
 )
 def test_sentence(words, sentence, folder, capsys):

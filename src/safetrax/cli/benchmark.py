@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,91 +14,70 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from safetrax.cli.console import complain, plain_table, say, write
-from safetrax.cli.parsing import FILTERS_FLAG, parse
+from safetrax.cli.parsing import Filters, parse, shown
 from safetrax.errors import ConfigError
 from safetrax.files import exact
 from safetrax.progress import Display, duration
 
 if TYPE_CHECKING:
-    from safetrax.grid.benchmark_folder import BenchmarkFolder
+    from safetrax.grid.benchmark_folder import BenchmarkFolder, State
     from safetrax.grid.grid import Grid, Job
     from safetrax.grid.status import Status
 
 _PROG = "safetrax benchmark"
-_ABOUT = """Train and evaluate a grid: algorithms x tasks x cost limits x seeds.
-
-The same command goes on where it stopped. All limits and seeds of an algorithm on a task are one job, trained in one
-compiled program; a job that fails is recorded, and the others go on.
-
-safetrax benchmark status FOLDER              what is done, running and failed, and the time left
-safetrax benchmark export FOLDER --out FILE   all episodes in one Parquet file
-safetrax benchmark names                      protocols, ablations and suites
-
-example:
-  safetrax benchmark --algorithms trac bc-safe --tasks bullet --data DATA --out runs/first"""
 _LINES_SECONDS = 30.0  # between two lines where there is no terminal
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkOptions:
-    """What to compare, and where."""
+    """Train and evaluate a grid: algorithms x tasks x cost limits x seeds.
 
-    grid: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="[GRID.toml]")] = ()
+    The same command goes on where it stopped. All limits and seeds of an algorithm on a task are one job, trained in
+    one compiled program; a job that fails is recorded, and the others go on.
+
+    safetrax benchmark status FOLDER              what is done, running and failed, and the time left
+    safetrax benchmark export FOLDER --out FILE   all episodes in one Parquet file
+    safetrax benchmark names                      protocols, ablations and suites
+
+    example:
+      safetrax benchmark --algorithms trac bc-safe --tasks bullet --data DATA --out runs/first
+    """
+
+    grid: Annotated[tyro.conf.Positional[tuple[str, ...]], shown("[GRID.toml]")] = ()
     """A file with the same settings: algorithms, tasks, data, protocol, ...; it stands first, flags overrule it."""
-    out: Annotated[str, tyro.conf.arg(metavar="FOLDER")]
+    out: Annotated[str, shown("FOLDER")]
     """Where results, runs and the state of each job are kept."""
-    algorithms: Annotated[
-        tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="(default: none)")
-    ] = ()
+    algorithms: Annotated[tuple[str, ...], shown("NAME ...", "none")] = ()
     """As in safetrax train, such as trac and bc-safe."""
-    tasks: Annotated[
-        tuple[str, ...], tyro.conf.arg(metavar="NAME|SUITE ...", help_behavior_hint="(default: none)")
-    ] = ()
+    tasks: Annotated[tuple[str, ...], shown("NAME|SUITE ...", "none")] = ()
     """Tasks, or suites for all of theirs: bullet, safety_gymnasium, metadrive."""
-    ablations: Annotated[
-        tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="(default: none)")
-    ] = ()
+    ablations: Annotated[tuple[str, ...], shown("NAME ...", "none")] = ()
     """Such as trac-eta; safetrax benchmark names lists them."""
-    data: Annotated[
-        str | None, tyro.conf.arg(metavar="FOLDER|demo", help_behavior_hint="(default: where download puts them)")
-    ] = None
+    data: Annotated[str | None, shown("FOLDER|demo", "where download puts them")] = None
     """Folder of the data sets, each named after its task as DSRL's are."""
-    filters: Annotated[tuple[str, ...], FILTERS_FLAG] = ()
+    filters: Filters = ()
     """Applied to all data first, in this order; safetrax inspect --help lists them."""
-    protocol: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: dsrl)")] = None
+    protocol: Annotated[str | None, shown("NAME", "dsrl")] = None
     """Limits, seeds and episodes."""
-    cost_limits: Annotated[
-        tuple[float, ...], tyro.conf.arg(metavar="COST ...", help_behavior_hint="(default: the protocol's)")
-    ] = ()
+    cost_limits: Annotated[tuple[float, ...], shown("COST ...", "the protocol's")] = ()
     """Instead of the protocol's."""
-    seeds: Annotated[
-        tuple[int, ...], tyro.conf.arg(metavar="INT ...", help_behavior_hint="(default: the protocol's)")
-    ] = ()
+    seeds: Annotated[tuple[int, ...], shown("INT ...", "the protocol's")] = ()
     """Instead of the protocol's."""
-    episodes: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the protocol's)")] = (
-        None
-    )
+    episodes: Annotated[int | None, shown("INT", "the protocol's")] = None
     """Instead of the protocol's, per policy."""
-    evaluate_every: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: 0)")] = None
+    evaluate_every: Annotated[int | None, shown("INT", "0")] = None
     """Updates between evaluations while training, for learning curves; 0: none."""
-    set: Annotated[
-        tuple[str, ...],
-        tyro.conf.arg(metavar="ALGORITHM[@TASK].SETTING=VALUE ...", help_behavior_hint="(default: the presets)"),
-    ] = ()
+    set: Annotated[tuple[str, ...], shown("ALGORITHM[@TASK].SETTING=VALUE ...", "the presets")] = ()
     """Settings that differ from the published ones, such as trac.updates=2000."""
     retry: bool = False
     """Run failed jobs again."""
-    workers: Annotated[
-        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: one per processor, or per card)")
-    ] = None
+    workers: Annotated[int | None, shown("INT", "one per processor, or per card")] = None
     """Jobs side by side on this computer."""
     gpus: int = 0
     """Graphics cards of this computer to use; with Ray, cards per job."""
     executor: Literal["local", "ray"] = "local"
     """Where jobs run."""
-    ray_address: Annotated[
-        str | None, tyro.conf.arg(metavar="ADDRESS", help_behavior_hint="(default: a cluster on this computer)")
-    ] = None
+    ray_address: Annotated[str | None, shown("ADDRESS", "a cluster on this computer")] = None
     """Join this Ray cluster: host:port, or auto for the one of this computer."""
     job_cpus: int = 1
     """Processors per job. Results are the same, to the last bit, for the same number of them."""
@@ -108,9 +87,9 @@ class BenchmarkOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class StatusOptions:
-    """Which benchmark."""
+    """How far a benchmark is."""
 
-    folder: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FOLDER")]
+    folder: Annotated[tyro.conf.Positional[str], shown("FOLDER")]
     """Its folder."""
     json: bool = False
     """Print JSON instead of a table."""
@@ -118,11 +97,11 @@ class StatusOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """What, and where to."""
+    """All episodes in one Parquet file."""
 
-    folder: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FOLDER")]
+    folder: Annotated[tyro.conf.Positional[str], shown("FOLDER")]
     """Folder of the benchmark."""
-    out: Annotated[str, tyro.conf.arg(metavar="FILE.parquet")]
+    out: Annotated[str, shown("FILE.parquet")]
     """One row per episode, of all evaluations of the jobs that are done."""
 
 
@@ -134,8 +113,7 @@ def run(argv: list[str]) -> int:
         return _export(argv[1:])
     if argv[:1] == ["names"]:
         return _names()
-    options = parse(BenchmarkOptions, argv, prog=_PROG, description=_ABOUT)
-    return _run(options)
+    return _run(parse(BenchmarkOptions, argv, prog=_PROG))
 
 
 def parse_settings(words: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -161,12 +139,13 @@ def parse_settings(words: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _run(options: BenchmarkOptions) -> int:
+    from safetrax.envs.make import require_simulator
     from safetrax.grid.benchmark_folder import BenchmarkFolder
-    from safetrax.grid.local import lanes
+    from safetrax.grid.local import lanes, run_locally
 
     jobs = _grid(options).jobs()
     if options.executor == "ray":
-        from safetrax.grid.ray import Needs, host_and_port, require_ray
+        from safetrax.grid.ray import Needs, host_and_port, require_ray, run_on_ray
 
         if options.ray_address not in (None, "auto"):
             host_and_port(options.ray_address)
@@ -176,21 +155,18 @@ def _run(options: BenchmarkOptions) -> int:
         raise ConfigError("--ray-address belongs to --executor ray.")
     gpus = options.gpus if options.executor == "local" else 0
     places = lanes(options.workers, gpus, len(jobs), options.job_cpus)
-    _require_simulators(jobs)
+    for task in dict.fromkeys(job.task for job in jobs):
+        require_simulator(task)
     with BenchmarkFolder(Path(options.out)).locked():
         folder = BenchmarkFolder.make(options.out, jobs)
         todo = _todo(folder, jobs, options.retry)
         if todo:
             with _shown(folder, len(places), len(jobs)) as refresh:
                 if options.executor == "ray":
-                    from safetrax.grid.ray import run_on_ray
-
                     run_on_ray(
                         folder, todo, needs, address=options.ray_address, workers=options.workers, report=refresh
                     )
                 else:
-                    from safetrax.grid.local import run_locally
-
                     run_locally(folder, todo, places, report=refresh)
     return _close(folder, jobs)
 
@@ -202,25 +178,12 @@ def _grid(options: BenchmarkOptions) -> Grid:
     if len(options.grid) > 1:
         raise ConfigError(f"{_PROG} takes one grid file, not {len(options.grid)}.")
     grid = Grid.read(options.grid[0]) if options.grid else Grid()
-    over = {
-        name: value
-        for name in (entry.name for entry in dataclasses.fields(Grid))
-        if name not in ("settings", "evaluate_every") and (value := getattr(options, name)) not in ((), None)
-    }
-    if options.evaluate_every is not None:
-        over["evaluate_every"] = options.evaluate_every
+    given = {name: value for name, value in vars(options).items() if value not in ((), None)}
+    over = {entry.name: given[entry.name] for entry in dataclasses.fields(Grid) if entry.name in given}
     settings = {key: dict(value) for key, value in grid.settings.items()}
     for key, value in parse_settings(options.set).items():
         settings.setdefault(key, {}).update(value)
     return dataclasses.replace(grid, **over, settings=settings)
-
-
-def _require_simulators(jobs: Sequence[Job]) -> None:
-    """All of them before the first job begins."""
-    from safetrax.envs.make import require_simulator
-
-    for task in dict.fromkeys(job.task for job in jobs):
-        require_simulator(task)
 
 
 def _todo(folder: BenchmarkFolder, jobs: Sequence[Job], retry: bool) -> list[Job]:
@@ -252,7 +215,8 @@ def _shown(folder: BenchmarkFolder, lanes: int, jobs: int) -> Iterator[Callable[
         if time.monotonic() - last >= seconds:
             last = time.monotonic()
             found = status(folder.states(), lanes=lanes)
-            reporter.advance(_line(found), found.count().get("done", 0))
+            running = "; ".join(_share_done(state) for state in found.states if state.name == "running")
+            reporter.advance(", ".join(filter(None, [*_summary(found), running])), found.count().get("done", 0))
 
     reporter.start(jobs)
     try:
@@ -261,22 +225,16 @@ def _shown(folder: BenchmarkFolder, lanes: int, jobs: int) -> Iterator[Callable[
         reporter.stop()
 
 
-def _line(status: Status) -> str:
-    counts = ", ".join(f"{count} {name}" for name, count in status.count().items())
-    running = "; ".join(
-        f"{state.job.name} {state.details.updates / state.details.total:.0%}"
-        if state.details.total
-        else state.job.name
-        for state in status.states
-        if state.name == "running"
-    )
-    return ", ".join(filter(None, [counts, _left(status), running]))
+def _share_done(state: State) -> str:
+    updates, total = state.details.updates, state.details.total
+    return f"{state.job.name} {updates / total:.0%}" if total else state.job.name
 
 
-def _left(status: Status) -> str:
+def _summary(status: Status) -> list[str]:
+    counts = [f"{count} {name}" for name, count in status.count().items()]
     if status.seconds_left is None:
-        return "time left unknown"
-    return f"{duration(status.seconds_left)} left" if status.seconds_left else ""
+        return [*counts, "time left unknown"]
+    return [*counts, f"{duration(status.seconds_left)} left"] if status.seconds_left else counts
 
 
 def _close(folder: BenchmarkFolder, jobs: Sequence[Job]) -> int:
@@ -301,7 +259,7 @@ def _close(folder: BenchmarkFolder, jobs: Sequence[Job]) -> int:
 
 
 def _status(argv: list[str]) -> int:
-    options = parse(StatusOptions, argv, prog=f"{_PROG} status", description="How far a benchmark is.")
+    options = parse(StatusOptions, argv, prog=f"{_PROG} status")
     from safetrax.grid.benchmark_folder import BenchmarkFolder
     from safetrax.grid.status import status
     from safetrax.runs import job_states
@@ -314,16 +272,14 @@ def _status(argv: list[str]) -> int:
         import json
 
         jobs = [{"job": state.job.name, **dataclasses.asdict(state.details)} for state in found.states]
-        values: Mapping[str, Any] = {
+        values = {
             "jobs": [{**job, "state": job.pop("name")} for job in jobs],
             "counts": found.count(),
             "seconds_left": found.seconds_left,
         }
         write(json.dumps(values, indent=2, allow_nan=False) + "\n")
         return 2 if damaged else 0
-    table = plain_table()
-    for name in ("job", "state", "updates", "since", "where"):
-        table.add_column(name)
+    table = plain_table("", "job", "state", "updates", "since", "where")
     now = time.time()
     for state in found.states:
         at, alive = state.details, state.name in ("running", "stopped")
@@ -334,12 +290,12 @@ def _status(argv: list[str]) -> int:
     for state in found.states:
         if state.name == "failed":
             say(f"{state.job.name} failed: {state.details.error}")
-    say(", ".join(filter(None, [*(f"{count} {name}" for name, count in found.count().items()), _left(found)])))
+    say(", ".join(_summary(found)))
     return 2 if damaged else 0
 
 
 def _export(argv: list[str]) -> int:
-    options = parse(ExportOptions, argv, prog=f"{_PROG} export", description="All episodes in one Parquet file.")
+    options = parse(ExportOptions, argv, prog=f"{_PROG} export")
     from safetrax.runs import export_episodes
 
     say(f"{export_episodes(options.folder, options.out):,} episodes in {options.out}")
@@ -353,15 +309,11 @@ def _names() -> int:
     from safetrax.grid.ablations import ABLATIONS
     from safetrax.grid.protocols import PROTOCOLS
 
-    table = plain_table("ablations")
-    for column in ("name", "compares", "as in", "on"):
-        table.add_column(column)
+    table = plain_table("ablations", "name", "compares", "as in", "on")
     for name, ablation in ABLATIONS.items():
         table.add_row(name, ", ".join(ablation.variants), ablation.source, ", ".join(ablation.tasks))
     say(table)
-    table = plain_table("protocols")
-    for column in ("name", "limits", "seeds", "episodes", "of"):
-        table.add_column(column)
+    table = plain_table("protocols", "name", "limits", "seeds", "episodes", "of")
     for name, protocol in PROTOCOLS.items():
         limits = {suite: "/".join(map(exact, protocol.limits(tasks(suite)[0]))) for suite in SUITES}
         text = ", ".join(f"{suite} {each}" for suite, each in limits.items())

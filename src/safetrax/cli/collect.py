@@ -10,40 +10,36 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 import tyro
 
+from safetrax.catalogue import get_task
 from safetrax.cli.console import complain, say
-from safetrax.cli.parsing import parse
+from safetrax.cli.parsing import parse, shown
 from safetrax.envs.pool import STEP_TIMEOUT
-from safetrax.errors import ConfigError
+from safetrax.errors import ConfigError, TaskError
 from safetrax.progress import Display
 
 if TYPE_CHECKING:
     from safetrax.collection.collecting import Collection, CollectionProgress
-    from safetrax.policies.policy import Policies
 
 _PROG = "safetrax collect"
-_ABOUT = """Make a data set in DSRL's format: run episodes, keep whole ones, write HDF5.
-
-Who acts: agents that learn by PPO-Lagrangian while their cost limits sweep (everywhere but in MetaDrive), MetaDrive's
-rule-based driver, or trained policies (--policy)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CollectOptions:
-    """Where to collect, who acts, and what to keep."""
+    """Make a data set in DSRL's format: run episodes, keep whole ones, write HDF5.
 
-    environment: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TASK|ENVIRONMENT")]
+    Who acts: agents that learn by PPO-Lagrangian while their cost limits sweep (everywhere but in MetaDrive),
+    MetaDrive's rule-based driver, or trained policies (--policy).
+    """
+
+    environment: Annotated[tyro.conf.Positional[str], shown("TASK|ENVIRONMENT")]
     """A benchmark task such as BallCircle, or a Gymnasium environment with a cost in info: its id, or module:id."""
-    out: Annotated[
-        str | None, tyro.conf.arg(metavar="FILE.hdf5", help_behavior_hint="(default: ./<task>-collected)")
-    ] = None
+    out: Annotated[str | None, shown("FILE.hdf5", "./<task>-collected")] = None
     """The data set to write; it must not exist."""
     method: Annotated[
         Literal["agents", "driver", "policies"] | None, tyro.conf.arg(help_behavior_hint="(default: as above)")
     ] = None
     """Who acts."""
-    policy: Annotated[
-        tuple[str, ...], tyro.conf.arg(metavar="FOLDER|POLICY ...", help_behavior_hint="(default: none)")
-    ] = ()
+    policy: Annotated[tuple[str, ...], shown("FOLDER|POLICY ...", "none")] = ()
     """Run folders or policy files of trained policies; each runs its share of the episodes."""
     episodes: int = 1000
     """Episodes to keep of those that agents make, spread evenly over cost and return; others make just so many."""
@@ -51,32 +47,23 @@ class CollectOptions:
     """Environment steps of all agents together, in whole episodes."""
     agents: int = 2
     """Agents that learn side by side; the limit of every other one falls, that of those between rises."""
-    cost_limits: Annotated[
-        tuple[float, float] | None,
-        tyro.conf.arg(metavar="LOW HIGH", help_behavior_hint="(default: 5 and the largest cost in DSRL's file)"),
-    ] = None
+    cost_limits: Annotated[tuple[float, float] | None, shown("LOW HIGH", "5 and the largest in DSRL's file")] = None
     """Limits on the cost of an episode between which the agents' limit moves."""
-    max_cost: Annotated[
-        float | None, tyro.conf.arg(metavar="COST", help_behavior_hint="(default: the largest in DSRL's file)")
-    ] = None
+    max_cost: Annotated[float | None, shown("COST", "the largest in DSRL's file")] = None
     """Agents' episodes of a higher cost are not kept."""
-    min_return: Annotated[float | None, tyro.conf.arg(metavar="RETURN", help_behavior_hint="(default: none)")] = None
+    min_return: Annotated[float | None, shown("RETURN", "none")] = None
     """Agents' episodes of a lower return are not kept."""
     noise: float = 0.0
     """Standard deviation of Gaussian noise on policies' actions, which lie in [-1, 1]."""
     seed: int = 0
     """Of everything; 0 to 199."""
-    horizon: Annotated[int | None, tyro.conf.arg(metavar="STEPS", help_behavior_hint="(default: as registered)")] = (
-        None
-    )
+    horizon: Annotated[int | None, shown("STEPS", "as registered")] = None
     """Steps of an episode, for an environment that is registered without."""
     next_observations: bool = True
     """Write them: within an episode they are the next row's observations, so that they double the file."""
-    workers: Annotated[
-        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: one per processor core)")
-    ] = None
+    workers: Annotated[int | None, shown("INT", "one per processor core")] = None
     """Processes that step environments. The data do not depend on it."""
-    step_timeout: Annotated[float, tyro.conf.arg(metavar="SECONDS")] = STEP_TIMEOUT
+    step_timeout: Annotated[float, shown("SECONDS")] = STEP_TIMEOUT
     """How long an environment may take for a step or a reset. Its process is then ended, and replaced twice."""
     resume: bool = False
     """Go on with the collection into the same file that was stopped; all other flags as they were."""
@@ -84,61 +71,38 @@ class CollectOptions:
 
 def run(argv: list[str]) -> int:
     """Collect; the exit code."""
-    options = parse(CollectOptions, argv, prog=_PROG, description=_ABOUT)
+    options = parse(CollectOptions, argv, prog=_PROG)
     if options.noise and not options.policy:
         raise ConfigError("--noise is for trained policies; pass them with --policy.")
     out = Path(_default_out(options.environment) if options.out is None else options.out)
+    from safetrax.cli.policy_sources import load_policies
     from safetrax.collection.collecting import CollectionInterruptedError, collect
 
-    shown = Display(options.environment, "iterations", seconds=10.0)
-    shown.start(None)
+    display = Display(options.environment, "iterations", seconds=10.0)
+    display.start(None)
     try:
         made = collect(
             options.environment,
             out,
-            method=options.method,
-            policies=_policies(options.policy),
-            episodes=options.episodes,
-            steps=options.steps,
-            agents=options.agents,
-            cost_limits=options.cost_limits,
-            max_cost=options.max_cost,
-            min_return=options.min_return,
-            noise=options.noise,
-            seed=options.seed,
-            horizon=options.horizon,
-            next_observations=options.next_observations,
-            workers=options.workers,
-            step_timeout=options.step_timeout,
-            resume=options.resume,
-            report=lambda progress: shown.advance(_words(progress), progress.iteration, progress.iterations),
+            policies=load_policies(options.policy) if options.policy else None,
+            report=lambda progress: display.advance(_words(progress), progress.iteration, progress.iterations),
+            **{name: value for name, value in vars(options).items() if name not in ("environment", "out", "policy")},
         )
     except CollectionInterruptedError as stop:
         complain(str(stop))
         return 130
     finally:
-        shown.stop()
+        display.stop()
     _sum_up(made)
     return 0
 
 
 def _default_out(environment: str) -> str:
     """In the working directory, and named so that the file tells its task."""
-    from safetrax.data import get_task
-    from safetrax.errors import TaskError
-
     try:
         return f"{get_task(environment).dataset_prefix}-collected.hdf5"
     except TaskError:
         return f"{environment.rpartition(':')[2].replace('/', '-')}-collected.hdf5"
-
-
-def _policies(paths: tuple[str, ...]) -> Policies | None:
-    if not paths:
-        return None
-    from safetrax.cli.policy_sources import load_policies
-
-    return load_policies(paths)
 
 
 def _sum_up(made: Collection) -> None:

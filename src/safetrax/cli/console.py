@@ -13,13 +13,13 @@ import textwrap
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from safetrax.errors import SafeTraXWarning, printable
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-    from rich.table import Table
+    from rich.table import Column, Table
 
 _WIDTH_OF_PIPES = 110  # columns of a table that goes to a file or a pipe, which have no width of their own
 
@@ -37,20 +37,19 @@ def say(*things: RenderableType) -> None:
             console.print(shown, soft_wrap=isinstance(thing, str), markup=False)
 
 
-def plain_table(title: str = "") -> Table:
+def plain_table(title: str, *columns: Column | str) -> Table:
     """An empty table: no borders, so that plain text stays readable in a log."""
     from rich import box
     from rich.table import Table
 
     return Table(
+        *columns,
         title=title or None,
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         collapse_padding=True,
         title_justify="left",
         title_style="bold",
-        caption_justify="left",
-        caption_style="dim",
     )
 
 
@@ -154,18 +153,11 @@ def one_line_warnings() -> Iterator[None]:
         warnings.simplefilter("always", SafeTraXWarning)
         usual = warnings.showwarning
 
-        def show(
-            message: Warning | str,
-            category: type[Warning],
-            filename: str,
-            lineno: int,
-            file: TextIO | None = None,
-            line: str | None = None,
-        ) -> None:
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
             if issubclass(category, SafeTraXWarning):
                 complain(str(message), kind="warning: ")
             else:
-                usual(message, category, filename, lineno, file, line)
+                usual(message, category, *place, **more)
 
         warnings.showwarning = show
         yield

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, NamedTuple
 
+from rich.table import Column
 from rich.text import Text
 
 from safetrax._version import __version__
@@ -22,7 +23,6 @@ from safetrax.envs.suites import SUITES
 from safetrax.errors import SafeTraXError
 
 _PROG = "safetrax doctor"
-_ABOUT = "Check what is installed, and say how to install what is not. The exit code is 0 if the core works, else 1."
 _PACKAGES = ("jaxlib", "equinox", "optax", "numpy", "h5py", "safetensors", "altair")
 _OPTIONAL = {"minari": "minari", "pandas": "pandas", "tensorboardX": "tensorboard", "wandb": "wandb"}
 
@@ -45,19 +45,11 @@ print(json.dumps([jax.__version__, devices[0].platform, kinds, time.perf_counter
 
 @dataclass(frozen=True)
 class DoctorOptions:
-    """None."""
+    """Check what is installed, and say how to install what is not. The exit code is 0 if the core works, else 1."""
 
 
-@dataclass(frozen=True)
-class Check:
-    """One line of the report.
-
-    Attributes:
-        name: what was checked.
-        ok: whether it works.
-        detail: versions, or the remedy.
-        core: whether the library cannot do without it.
-    """
+class Check(NamedTuple):
+    """A line of the report: `detail` is versions or the remedy; the library cannot do without what is `core`."""
 
     name: str
     ok: bool
@@ -67,11 +59,9 @@ class Check:
 
 def run(argv: list[str]) -> int:
     """Examine; the exit code."""
-    parse(DoctorOptions, argv, prog=_PROG, description=_ABOUT)
-    checks = [*_core(), *_suites(), *_optional()]
-    table = plain_table(f"safetrax {__version__}")
-    for heading in ("", "", ""):
-        table.add_column(heading, overflow="fold")
+    parse(DoctorOptions, argv, prog=_PROG)
+    checks = [*_core(), *(Check(*status) for status in ask_suites(SUITES, probe=True)), *_optional()]
+    table = plain_table(f"safetrax {__version__}", *(Column(overflow="fold") for _ in range(3)))
     for check in checks:
         fault = Text("broken", style="bold red") if check.core else Text("missing", style="yellow")
         table.add_row(check.name, Text("ok", style="green") if check.ok else fault, check.detail)
@@ -116,10 +106,6 @@ def _demo() -> Check:
     except (SafeTraXError, OSError) as error:
         return Check("demo data", False, f"{error} pip install --force-reinstall safetrax", core=True)
     return Check("demo data", True, f"{data.num_episodes} episodes of {data.info.get('task')}", core=True)
-
-
-def _suites() -> list[Check]:
-    return [Check(suite, usable, detail) for suite, usable, detail in ask_suites(SUITES, probe=True)]
 
 
 def _optional() -> list[Check]:

@@ -12,36 +12,31 @@ import tyro
 
 from safetrax.catalogue import Task, get_task, tasks
 from safetrax.cli.console import complain, say
-from safetrax.cli.parsing import parse
+from safetrax.cli.parsing import parse, shown
 from safetrax.data.download import dataset_path, download
 from safetrax.errors import ConfigError, SafeTraXError
 from safetrax.progress import make_reporter
 
 _PROG = "safetrax download"
-_ABOUT = (
-    "Get DSRL's data sets, or check those that are there. An interrupted download from the Hugging Face hub goes on "
-    "where it stopped when the command is given again. The exit code is 2 if a data set is missing in the end."
-)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadOptions:
-    """What to get, and from where to where."""
+    """Get DSRL's data sets, or check those that are there. An interrupted download from the Hugging Face hub goes on
+    where it stopped when the command is given again. The exit code is 2 if a data set is missing in the end.
+    """
 
     tasks: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="TASK ...", help_behavior_hint="")]
     """Benchmark tasks; safetrax tasks lists them."""
-    suite: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: none)")] = None
+    suite: Annotated[str | None, shown("NAME", "none")] = None
     """All tasks of bullet, safety_gymnasium or metadrive."""
     all: bool = False
     """All 38 tasks."""
-    folder: Annotated[
-        str | None,
-        tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: $DSRL_DATASET_DIR, else ~/.dsrl/datasets)"),
-    ] = None
+    folder: Annotated[str | None, shown("FOLDER", "$DSRL_DATASET_DIR, else ~/.dsrl/datasets")] = None
     """Where the data sets are and go."""
     offline: bool = False
     """Only check what is there."""
-    url: Annotated[str | None, tyro.conf.arg(metavar="URL", help_behavior_hint="(default: the known mirrors)")] = None
+    url: Annotated[str | None, shown("URL", "the known mirrors")] = None
     """A folder on the web that holds DSRL's files under their names, in place of the known mirrors."""
     accept_changed: bool = False
     """Record a file that is not the one that was recorded, instead of refusing it."""
@@ -49,7 +44,7 @@ class DownloadOptions:
 
 def run(argv: list[str]) -> int:
     """Download; the exit code."""
-    options = parse(DownloadOptions, argv, prog=_PROG, description=_ABOUT)
+    options = parse(DownloadOptions, argv, prog=_PROG)
     wanted = _wanted(options)
     try:
         done = [task for task in wanted if _download(task, options)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +13,7 @@ import tyro
 
 from safetrax.catalogue import get_task
 from safetrax.cli.console import say
-from safetrax.cli.parsing import parse
+from safetrax.cli.parsing import parse, shown
 from safetrax.data.segments import check_cost_limits
 from safetrax.envs.pool import STEP_TIMEOUT
 from safetrax.errors import ConfigError
@@ -24,49 +24,37 @@ if TYPE_CHECKING:
     from safetrax.cli.policy_sources import Source
 
 _PROG = "safetrax evaluate"
-_ABOUT = "Roll trained policies out in their simulator, and tabulate reward and cost."
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
-    """What to evaluate, and how."""
+    """Roll trained policies out in their simulator, and tabulate reward and cost."""
 
-    policies: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="FOLDER|POLICY ...")]
+    policies: Annotated[tyro.conf.Positional[tuple[str, ...]], shown("FOLDER|POLICY ...")]
     """Folders that safetrax train made, or single policy files (*.safetensors)."""
-    task: Annotated[
-        str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: the one they were trained for)")
-    ] = None
+    task: Annotated[str | None, shown("NAME", "the one they were trained for")] = None
     """Benchmark task to evaluate in."""
     episodes: int = 20
     """Episodes per policy."""
     seed: int = 0
     """Seed of the evaluation: of the environments' resets and the policies' random numbers."""
-    workers: Annotated[
-        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: one per processor core)")
-    ] = None
+    workers: Annotated[int | None, shown("INT", "one per processor core")] = None
     """Processes that step environments. The results do not depend on it."""
-    step_timeout: Annotated[float, tyro.conf.arg(metavar="SECONDS")] = STEP_TIMEOUT
+    step_timeout: Annotated[float, shown("SECONDS")] = STEP_TIMEOUT
     """How long an environment may take for a step or a reset. Its process is then ended, and replaced twice."""
-    cost_limits: Annotated[
-        tuple[float, ...], tyro.conf.arg(metavar="COST [COST ...]", help_behavior_hint="(default: the task's)")
-    ] = ()
+    cost_limits: Annotated[tuple[float, ...], shown("COST [COST ...]", "the task's")] = ()
     """Limits at which to score algorithms that ignore the limit; others are scored at their own."""
-    adjust: Annotated[
-        tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...", help_behavior_hint="(default: as they were saved)")
-    ] = ()
+    adjust: Annotated[tuple[str, ...], shown("NAME=VALUE ...", "as they were saved")] = ()
     """Change what the algorithm lets one change after training, such as restriction=0.1 or cost-limit=30."""
-    out: Annotated[
-        str | None,
-        tyro.conf.arg(metavar="FILE.csv", help_behavior_hint="(default: the run folder's episodes.csv, added to)"),
-    ] = None
+    out: Annotated[str | None, shown("FILE.csv", "the run folder's episodes.csv, added to")] = None
     """Write one row per episode to this file."""
-    video: Annotated[str | None, tyro.conf.arg(metavar="FILE.gif", help_behavior_hint="(default: none)")] = None
+    video: Annotated[str | None, shown("FILE.gif", "none")] = None
     """Record one episode of the first policy."""
 
 
 def run(argv: list[str]) -> int:
     """Evaluate; the exit code."""
-    options = parse(EvaluateOptions, argv, prog=_PROG, description=_ABOUT)
+    options = parse(EvaluateOptions, argv, prog=_PROG)
     if not options.policies:
         raise ConfigError(f"{_PROG} needs a run folder or policy files, for instance: {_PROG} runs/BallRun-trac")
     if options.video is not None and Path(options.video).suffix.lower() != ".gif":
@@ -92,7 +80,11 @@ def run(argv: list[str]) -> int:
     if options.out is None and any(source.folder is None for source in sources):
         say("The episodes of single policy files are not saved; pass --out FILE.csv to keep them.")
     if options.video is not None:
-        _record(sources, options.video, options.seed)
+        from safetrax.evaluation.video import record_gif
+
+        policy = sources[0].policies[0]
+        record_gif(policy, sources[0].task, options.video, seed=options.seed)
+        say(f"video     {options.video} ({policy.id})")
     return 0
 
 
@@ -148,11 +140,3 @@ def _evaluate(source: Source, options: EvaluateOptions, rows: list[EpisodeRow]) 
     say(results_table(result.rows, limits, title=f"{source.title}: {source.task}"), NOTE)
     rate = result.environment_steps / max(result.seconds, 1e-9)
     say(f"{len(result.rows)} episodes, {result.environment_steps:,} steps in {result.seconds:.1f} s ({rate:,.0f}/s)")
-
-
-def _record(sources: Sequence[Source], path: str, seed: int) -> None:
-    from safetrax.evaluation.video import record_gif
-
-    policy = sources[0].policies[0]
-    record_gif(policy, sources[0].task, path, seed=seed)
-    say(f"video     {path} ({policy.id})")

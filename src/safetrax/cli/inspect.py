@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import tyro
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from safetrax.cli.console import plain_table, say
-from safetrax.cli.filters import FilterRow, filter_tables
-from safetrax.cli.parsing import FILTERS_FLAG, parse
+from safetrax.cli.parsing import Filters, parse, shown
 from safetrax.data import Trajectories, get_task, load, validate, write_hdf5
 from safetrax.data.filters import Filter, filter_lines, filter_steps, parse_filters
 from safetrax.data.segments import Ratio, check_cost_limits, within_limit
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from safetrax.algorithms.trac import TraC
 
 _PROG = "safetrax inspect"
-_PRESET = tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: TraC's for the task)")
+_right = partial(Column, justify="right")
+_PRESET = shown("FLOAT", "TraC's for the task")
 _ABOUT = f"""Look at a data set before training on it. The exit code is 2 if it has errors that forbid training.
 
 filters:
@@ -41,29 +43,23 @@ cost limit takes that of --cost-limits if it is one. docs/filters.md tells all."
 class InspectOptions:
     """What to look at, and how to label it."""
 
-    data: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PATH|TASK|demo")]
+    data: Annotated[tyro.conf.Positional[str], shown("PATH|TASK|demo")]
     """A data set (HDF5, NPZ, Parquet, CSV, Minari), a task whose file was downloaded, or demo, which ships along."""
-    task: Annotated[
-        str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: as the data's file name says)")
-    ] = None
+    task: Annotated[str | None, shown("NAME", "as the data's file name says")] = None
     """Benchmark task to check the data against."""
-    cost_limits: Annotated[
-        tuple[float, ...], tyro.conf.arg(metavar="COST [COST ...]", help_behavior_hint="(default: the task's)")
-    ] = ()
+    cost_limits: Annotated[tuple[float, ...], shown("COST [COST ...]", "the task's")] = ()
     """Limits on the cost of an episode."""
-    filters: Annotated[tuple[str, ...], FILTERS_FLAG] = ()
+    filters: Filters = ()
     """Apply these first, in this order, and show the data before and after each; as in safetrax train."""
     top: Annotated[float | None, _PRESET] = None
     """Share of the safe segments that is desirable, as in safetrax train trac."""
     bottom: Annotated[float | None, _PRESET] = None
     """Share of the safe segments that is undesirable."""
-    segment_ratio: Annotated[
-        Ratio | None, tyro.conf.arg(metavar="FLOAT|whole", help_behavior_hint="(default: TraC's for the task)")
-    ] = None
+    segment_ratio: Annotated[Ratio | None, shown("FLOAT|whole", "TraC's for the task")] = None
     """Segment length over the longest episode's; whole: every episode as it is."""
-    figure: Annotated[str | None, tyro.conf.arg(metavar="FILE.png", help_behavior_hint="(default: none)")] = None
+    figure: Annotated[str | None, shown("FILE.png", "none")] = None
     """Draw the segments by cost and return, labelled, one panel per limit; before the filters in a faint grey."""
-    save: Annotated[str | None, tyro.conf.arg(metavar="FILE.hdf5", help_behavior_hint="(default: none)")] = None
+    save: Annotated[str | None, shown("FILE.hdf5", "none")] = None
     """Write the filtered data set, in DSRL's format."""
 
 
@@ -136,11 +132,18 @@ def _say_findings(data: Trajectories, prefix: str = "") -> bool:
 
 def _filtered(raw: Trajectories, filters: Sequence[Filter], limits: Sequence[float]) -> Trajectories:
     """The data set after the filters; a table tells what each did."""
-    data, steps = raw, [FilterRow.of("as read", raw)]
-    for entry, data in zip(filters, filter_steps(raw, filters), strict=True):
-        steps.append(FilterRow.of(str(entry), data))
-    if filters:
-        say("", *filter_tables(steps, limits))
+    if not filters:
+        return raw
+    headings = ["episodes", "transitions", *(f"safe at {exact(limit)}" for limit in limits)]
+    counts = plain_table("filters, one after the other", Column(overflow="fold"), *map(_right, headings))
+    spreads = plain_table("min, median, max", Column(overflow="fold"), *map(_right, _per_episode(raw)))
+    labels = ["as read", *map(str, filters)]
+    for label, data in zip(labels, itertools.chain([raw], filter_steps(raw, filters)), strict=True):
+        safe = [f"{within_limit(data.cost_returns, limit).sum():,}" for limit in limits]
+        counts.add_row(label, f"{data.num_episodes:,}", f"{data.num_transitions:,}", *safe)
+        ends = [(values.min(), np.median(values), values.max()) for values in _per_episode(data).values()]
+        spreads.add_row(label, *(", ".join(f"{x:.5g}" for x in numbers) for numbers in ends))
+    say("", counts, spreads)
     return data
 
 
@@ -165,17 +168,15 @@ def _rule(options: InspectOptions, task: str | None) -> TraC:
 def _sizes(data: Trajectories) -> Table:
     info = data.info
     name = info.get("source") or "data set"
-    table = plain_table(f"{name} ({info['task']})" if info.get("task") else str(name))
-    table.add_column("")
-    for heading in ("min", "median", "max"):
-        table.add_column(heading, justify="right")
-    for heading, values in (
-        ("episode length", data.lengths),
-        ("episode return", data.returns),
-        ("episode cost", data.cost_returns),
-    ):
+    title = f"{name} ({info['task']})" if info.get("task") else str(name)
+    table = plain_table(title, "", *map(_right, ("min", "median", "max")))
+    for heading, values in _per_episode(data).items():
         table.add_row(heading, *(f"{x:.6g}" for x in (values.min(), np.median(values), values.max())))
     return table
+
+
+def _per_episode(data: Trajectories) -> dict[str, np.ndarray]:
+    return {"episode length": data.lengths, "episode return": data.returns, "episode cost": data.cost_returns}
 
 
 def _counts(data: Trajectories) -> str:
@@ -189,10 +190,9 @@ def _counts(data: Trajectories) -> str:
 
 def _say_labels(data: Trajectories, limits: tuple[float, ...], rule: TraC) -> None:
     found = [rule.usage(data, limit) for limit in limits]
-    table = plain_table(f"labels (top {rule.top:g}, bottom {rule.bottom:g}, {found[0].unit})")
-    table.add_column("limit", justify="right")
-    for heading in ("safe episodes", "best safe return", "desirable", "undesirable", "unused segments"):
-        table.add_column(heading, justify="right")
+    headings = ("limit", "safe episodes", "best safe return", "desirable", "undesirable", "unused segments")
+    title = f"labels (top {rule.top:g}, bottom {rule.bottom:g}, {found[0].unit})"
+    table = plain_table(title, *map(_right, headings))
     for usage in found:
         safe = within_limit(data.cost_returns, usage.cost_limit)
         best = f"{data.returns[safe].max():.6g}" if safe.any() else "-"

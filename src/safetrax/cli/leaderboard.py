@@ -9,23 +9,19 @@ from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console, Group
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from safetrax.cli.console import plain_table, say, write
-from safetrax.cli.parsing import parse
+from safetrax.cli.parsing import parse, shown
 from safetrax.errors import ConfigError
-from safetrax.files import atomic_path, check_writable
-from safetrax.leaderboard.leaderboard import Entry, Leaderboard, leaderboard
+from safetrax.files import check_writable, write_text
+from safetrax.leaderboard.leaderboard import Leaderboard, leaderboard
 from safetrax.leaderboard.rendering import HEADINGS, LEGEND, Notes, cells, source_lines, to_json, to_markdown
 
 Format = Literal["table", "markdown", "json"]
 
 _PROG = "safetrax leaderboard"
-_ABOUT = (
-    "Compare trained policies with published results, task by task, and say what makes a comparison unfair. Without "
-    "runs, show what is published."
-)
 _FORMATS: dict[str, Format] = {".md": "markdown", ".json": "json"}
 _RIGHT = ("reward", "cost")
 _WIDTH_OF_FILES = 118
@@ -33,41 +29,29 @@ _WIDTH_OF_FILES = 118
 
 @dataclass(frozen=True, kw_only=True)
 class LeaderboardOptions:
-    """What to compare."""
+    """Compare trained policies with published results, task by task, and say what makes a comparison unfair. Without
+    runs, show what is published.
+    """
 
-    runs: Annotated[
-        tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN ...", help_behavior_hint="(default: none)")
-    ] = ()
+    runs: Annotated[tyro.conf.Positional[tuple[str, ...]], shown("RUN ...", "none")] = ()
     """Run folders with evaluation episodes, or CSV files that safetrax evaluate --out wrote."""
-    task: Annotated[
-        tuple[str, ...],
-        tyro.conf.arg(metavar="NAME [NAME ...]", help_behavior_hint="(default: the runs' tasks, else all)"),
-    ] = ()
+    task: Annotated[tuple[str, ...], shown("NAME [NAME ...]", "the runs' tasks, else all")] = ()
     """Only these benchmark tasks."""
-    suite: Annotated[
-        tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]", help_behavior_hint="(default: as --task says)")
-    ] = ()
+    suite: Annotated[tuple[str, ...], shown("NAME [NAME ...]", "as --task says")] = ()
     """All tasks of bullet, safety_gymnasium or metadrive."""
-    algorithms: Annotated[
-        tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]", help_behavior_hint="(default: all)")
-    ] = ()
+    algorithms: Annotated[tuple[str, ...], shown("NAME [NAME ...]", "all")] = ()
     """Only these algorithms, such as TraC BC-Safe LSPC-O."""
-    sources: Annotated[
-        tuple[str, ...], tyro.conf.arg(metavar="NAME [NAME ...]", help_behavior_hint="(default: all)")
-    ] = ()
+    sources: Annotated[tuple[str, ...], shown("NAME [NAME ...]", "all")] = ()
     """Only these of trac, trac-repository, lspc, fisor, bars and b2r."""
-    format: Annotated[
-        Format | None,
-        tyro.conf.arg(metavar="{table,markdown,json}", help_behavior_hint="(default: by --out's ending, else table)"),
-    ] = None
+    format: Annotated[Format | None, shown("{table,markdown,json}", "by --out's ending, else table")] = None
     """How to write it."""
-    out: Annotated[str | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="(default: standard output)")] = None
+    out: Annotated[str | None, shown("FILE", "standard output")] = None
     """Write it to this file."""
 
 
 def run(argv: list[str]) -> int:
     """Compare; the exit code."""
-    options = parse(LeaderboardOptions, argv, prog=_PROG, description=_ABOUT)
+    options = parse(LeaderboardOptions, argv, prog=_PROG)
     board = leaderboard(
         options.runs,
         task_names=options.task,
@@ -80,22 +64,16 @@ def run(argv: list[str]) -> int:
             f"no source has results of these algorithms on these tasks; {_PROG} without flags shows all."
         )
     if options.out is None:
-        _print(board, options.format or "table")
+        if options.format in (None, "table"):
+            say(_tables(board))
+        else:
+            write(_text(board, options.format))
         return 0
     path = Path(options.out)
     check_writable(path)
-    text = _text(board, options.format or _FORMATS.get(path.suffix.lower(), "table"))
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, _text(board, options.format or _FORMATS.get(path.suffix.lower(), "table")))
     say(f"written   {path}")
     return 0
-
-
-def _print(board: Leaderboard, form: Format) -> None:
-    if form == "table":
-        say(_tables(board))
-    else:
-        write(_text(board, form))
 
 
 def _text(board: Leaderboard, form: Format) -> str:
@@ -113,11 +91,11 @@ def _tables(board: Leaderboard) -> Group:
     notes = Notes()
     shown: list[Table | Text] = []
     for task in board.boards:
-        table = plain_table(f"{task.task} ({task.suite})")
-        for name in HEADINGS:
-            table.add_column(name, justify="right" if name in _RIGHT else "left", overflow="fold")
+        columns = (Column(n, justify="right" if n in _RIGHT else "left", overflow="fold") for n in HEADINGS)
+        table = plain_table(f"{task.task} ({task.suite})", *columns)
         for entry in task.entries:
-            table.add_row(*map(Text, cells(entry, notes)), style=_style(entry))
+            style = "bold green" if entry.best else "bold" if entry.safe else ""  # safe is bold, as in papers
+            table.add_row(*map(Text, cells(entry, notes)), style=style)
         shown.append(table)
     shown.append(Text(f"{LEGEND}\n"))
     for lines in ([(str(number), sentence) for number, sentence in notes.lines()], source_lines(board)):
@@ -126,8 +104,3 @@ def _tables(board: Leaderboard) -> Group:
             grid.add_row(Text(name), Text(sentence))
         shown += [grid, Text()] if grid.row_count else []
     return Group(*shown[:-1])
-
-
-def _style(entry: Entry) -> str:
-    """Safe is bold, as in papers; the best is green."""
-    return "bold green" if entry.best else "bold" if entry.safe else ""

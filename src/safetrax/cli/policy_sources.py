@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -74,9 +73,11 @@ def adjusted(source: Source, values: Mapping[str, float]) -> Source:
         policies = source.policies.adjusted(**values)
     except ConfigError as error:
         raise ConfigError(f"{source.title} cannot be adjusted: {error}") from error
+    leaves = jax.tree.leaves(policies.actor)
     first: dict[RunId, int] = {}
     for place, run in enumerate(policies.ids):
-        if not _equal(policies, first.setdefault(run, place), place):
+        before = first.setdefault(run, place)
+        if before != place and not all(np.array_equal(leaf[before], leaf[place]) for leaf in leaves):
             raise ConfigError(
                 f"two policies of {source.title} would both be called {run}; evaluate them with two commands."
             )
@@ -107,38 +108,28 @@ def _of_folder(path: str, task: str | None) -> Source:
     policies = folder.load_policies()
     limits = tuple(float(limit) for limit in folder.config().get("cost_limits", ()))
     name = _task(path, task, policies.ids[0].task)
-    return Source(path, policies, name, _step(policies.metadata), folder, limits)
+    return Source(path, policies, name, policies.metadata.get("updates"), folder, limits)
 
 
 def _of_files(group: Sequence[tuple[str, Policy]], task: str | None) -> Source:
     path, first = group[0]
     title = path if len(group) == 1 else f"{path} and {len(group) - 1} more"
-    _check_distinct(group)
+    seen: dict[RunId, str] = {}
+    for other, policy in group:  # two policies of the same run would be averaged as one
+        if policy.id in seen:
+            raise ConfigError(
+                f"{other} and {seen[policy.id]} are both called {policy.id}; evaluate them with two commands."
+            )
+        seen[policy.id] = other
     policies = Policies.stack([policy for _, policy in group])
-    return Source(title, policies, _task(path, task, first.id.task), _step(first.metadata), None, ())
+    return Source(title, policies, _task(path, task, first.id.task), first.metadata.get("updates"), None, ())
 
 
 def _kind(policy: Policy) -> object:
     """Equal for policies that can be stacked and belong into one table."""
     leaves, structure = jax.tree.flatten(policy.actor)
     shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
-    return policy.id.task, structure, shapes, _step(policy.metadata)
-
-
-def _equal(policies: Policies, a: int, b: int) -> bool:
-    """Whether two of the policies are one."""
-    return a == b or all(np.array_equal(leaf[a], leaf[b]) for leaf in jax.tree.leaves(policies.actor))
-
-
-def _check_distinct(group: Iterable[tuple[str, Policy]]) -> None:
-    """Two policies of the same run would be averaged as one."""
-    seen: dict[object, str] = {}
-    for path, policy in group:
-        if policy.id in seen:
-            raise ConfigError(
-                f"{path} and {seen[policy.id]} are both called {policy.id}; evaluate them with two commands."
-            )
-        seen[policy.id] = path
+    return policy.id.task, structure, shapes, policy.metadata.get("updates")
 
 
 def _task(path: str, asked: str | None, trained: str | None) -> str:
@@ -149,8 +140,3 @@ def _task(path: str, asked: str | None, trained: str | None) -> str:
             "call the policies from the simulator of your own (Policy.act)."
         )
     return get_task(name).name
-
-
-def _step(metadata: Mapping[str, Any]) -> int | None:
-    """Updates of the training that a policy's metadata describe."""
-    return metadata.get("updates")

@@ -9,28 +9,26 @@ from typing import Annotated
 import tyro
 
 from safetrax.cli.console import say
-from safetrax.cli.parsing import parse
+from safetrax.cli.parsing import parse, shown
 from safetrax.errors import ConfigError
 
 _PROG = "safetrax report"
-_ABOUT = """Write the results of benchmarks and runs as one HTML page: tables, figures, learning curves, data sets,
-configurations, and what weakens the numbers. It opens from disk and loads nothing from anywhere.
-
-example:
-  safetrax report runs/first runs/second --out report.html"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions:
-    """What to show, and where."""
+    """Write the results of benchmarks and runs as one HTML page: tables, figures, learning curves, data sets,
+    configurations, and what weakens the numbers. It opens from disk and loads nothing from anywhere.
 
-    runs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="FOLDER ...")]
+    example:
+      safetrax report runs/first runs/second --out report.html
+    """
+
+    runs: Annotated[tyro.conf.Positional[tuple[str, ...]], shown("FOLDER ...")]
     """Folders that safetrax benchmark or safetrax train made; runs need evaluation episodes."""
-    out: Annotated[str, tyro.conf.arg(metavar="FILE.html")] = "report.html"
+    out: Annotated[str, shown("FILE.html")] = "report.html"
     """The page; -o for short."""
-    title: Annotated[
-        str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="(default: how many algorithms and tasks)")
-    ] = None
+    title: Annotated[str | None, shown("TEXT", "how many algorithms and tasks")] = None
     """Of the page."""
     figures: bool = True
     """Also write every figure as PNG and SVG, into the folder NAME_figures beside the page."""
@@ -39,7 +37,7 @@ class ReportOptions:
 def run(argv: list[str]) -> int:
     """Write the page; the exit code."""
     words = [f"--out{word[2:]}" if word == "-o" or word.startswith("-o=") else word for word in argv]
-    options = parse(ReportOptions, words, prog=_PROG, description=_ABOUT)
+    options = parse(ReportOptions, words, prog=_PROG)
     if not options.runs:
         raise ConfigError(f"{_PROG} needs a benchmark folder or run folders, for instance: {_PROG} runs/first")
     from safetrax.report.page import report_page

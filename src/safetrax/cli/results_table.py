@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from safetrax.cli.console import plain_table
@@ -25,10 +26,9 @@ def results_table(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] = (),
         TaskError: a row names an unknown task.
     """
     kept = list(rows)
-    table = plain_table(title)
-    table.add_column("algorithm")
-    for name in ("limit", "seeds", "reward", "cost", "safe", "raw return", "raw cost"):  # fit into 80 columns
-        table.add_column(name, justify="left" if name == "safe" else "right")
+    right = partial(Column, justify="right")
+    before, after = map(right, ("limit", "seeds", "reward", "cost")), map(right, ("raw return", "raw cost"))
+    table = plain_table(title, "algorithm", *before, "safe", *after)  # fits into 80 columns
     limits = list(cost_limits) or None
     for summary in summarise(kept, limits):
         table.add_row(*_cells(summary, exact(summary.cost_limits[0])))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 import time
 from collections.abc import Sequence
@@ -11,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safetrax.algorithms.base import Algorithm
+from safetrax.charts.drawing import save
 from safetrax.cli.console import complain, say
 from safetrax.cli.results_table import NOTE, results_table
 from safetrax.data import Trajectories, load
 from safetrax.data.filters import Filter, filter_steps, parse_filters
 from safetrax.data.loading import absolute_source
+from safetrax.envs.make import require_simulator
 from safetrax.errors import SafeTraXError, SimulatorError
 from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.files import place_of_this_process
@@ -24,6 +25,17 @@ from safetrax.training.train import Run, TrainingInterruptedError, train
 
 if TYPE_CHECKING:
     from safetrax.cli.train import TrainOptions
+
+# Flags that are settings of `train`; the run folder keeps them, so that `--resume` needs no other flag.
+_LOOP = (
+    "start_from",
+    "evaluation_episodes",
+    "evaluate_every",
+    "log_every",
+    "checkpoint_seconds",
+    "precision",
+    "log_to",
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,8 @@ class Session:
     def run(self) -> int:
         """Train, evaluate and say where everything is; the exit code."""
         options = self.options
+        loop = {name: getattr(options, name) for name in _LOOP}
+        kept = {"filters": list(options.filters), **loop, "log_to": list(options.log_to)}
         earlier = RunFolder(Path(options.out)).state() if self.resume and options.out else None
         filters = parse_filters(options.filters, options.cost_limits)
         following = "next_observations" in self.algorithm.fields
@@ -63,15 +77,9 @@ class Session:
                 task=options.task,
                 out=options.out,
                 resume=self.resume,
-                start_from=options.start_from,
-                log_every=options.log_every,
-                evaluate_every=options.evaluate_every,
-                evaluation_episodes=options.evaluation_episodes,
-                checkpoint_seconds=options.checkpoint_seconds,
-                log_to=options.log_to,
-                precision=options.precision,
                 progress=True,
-                record=self._record(),
+                record={"data_path": absolute_source(options.data), "options": kept},
+                **loop,
             )
         except TrainingInterruptedError as stop:
             complain(str(stop))
@@ -82,7 +90,10 @@ class Session:
         assert run.folder is not None
         evaluated = bool(options.evaluate and not obstacle) and self._evaluate(run, run.folder)
         self._note(run.folder, began, seconds, earlier)
-        self._draw_curves(run, run.folder)
+        try:
+            save(run.chart(), run.folder.path / "curves.png")
+        except SafeTraXError as error:
+            complain(f"the learning curves could not be drawn: {error}", kind="warning: ")
         _say_where(run, run.folder, evaluated)
         return 0
 
@@ -90,36 +101,17 @@ class Session:
         """How the job ended, as jobs of a grid say it."""
         now, total = time.time(), self.algorithm.total_updates
         spent = time.monotonic() - began
-        folder.write_state(
-            JobState(
-                "done",
-                started=now - spent,
-                beat=now,
-                place=place_of_this_process(),
-                updates=total,
-                total=total,
-                attempts=earlier.attempts + 1 if earlier else 1 + self.resume,
-                seconds={"training": training, "evaluation": spent - training},
-            )
+        state = JobState(
+            "done",
+            started=now - spent,
+            beat=now,
+            place=place_of_this_process(),
+            updates=total,
+            total=total,
+            attempts=earlier.attempts + 1 if earlier else 1 + self.resume,
+            seconds={"training": training, "evaluation": spent - training},
         )
-
-    def _record(self) -> dict[str, object]:
-        """For the run folder: what `--resume` needs to need no other flag."""
-        options = self.options
-        kept = (
-            "filters",
-            "start_from",
-            "evaluation_episodes",
-            "evaluate_every",
-            "log_every",
-            "checkpoint_seconds",
-            "precision",
-        )
-        values = dataclasses.asdict(options)
-        return {
-            "data_path": absolute_source(options.data),
-            "options": {name: list(v) if isinstance(v := values[name], tuple) else v for name in (*kept, "log_to")},
-        }
+        folder.write_state(state)
 
     def _evaluate(self, run: Run, folder: RunFolder) -> bool:
         """Roll out and tabulate the policies; a failure is only a warning, for they are trained and saved."""
@@ -149,14 +141,6 @@ class Session:
             folder.add_episodes(rows)
         return True
 
-    def _draw_curves(self, run: Run, folder: RunFolder) -> None:
-        from safetrax.charts.drawing import save
-
-        try:
-            save(run.chart(), folder.path / "curves.png")
-        except SafeTraXError as error:
-            complain(f"the learning curves could not be drawn: {error}", kind="warning: ")
-
 
 def _filtered(data: Trajectories, filters: Sequence[Filter]) -> Trajectories:
     """The data set that is trained on; each filter is said."""
@@ -170,8 +154,6 @@ def _obstacle(task: str | None) -> str | None:
     """Why policies cannot be evaluated; None: they can."""
     if task is None:
         return "the data set names no task; pass --task if it comes from one."
-    from safetrax.envs.make import require_simulator
-
     try:
         require_simulator(task)
     except SimulatorError as error:
@@ -180,20 +162,17 @@ def _obstacle(task: str | None) -> str | None:
 
 
 def _say_where(run: Run, folder: RunFolder, evaluated: bool) -> None:
-    places = [
-        ("policies", folder.policies_folder),
-        ("metrics", folder.metrics_file),
-        ("episodes", folder.episodes_file),
-        ("curves", folder.path / "curves.png"),
-    ]
-    for name, path in places:
+    places = {
+        "policies": folder.policies_folder,
+        "metrics": folder.metrics_file,
+        "episodes": folder.episodes_file,
+        "curves": folder.path / "curves.png",
+    }
+    for name, path in places.items():
         if path.exists():
             say(f"{name:<10}{path}")
-    quoted = shlex.quote(str(folder.path))
-    if not run.ids[0].task:
-        say(
-            "next      safetrax tasks lists what the policies can be evaluated in, if the log comes from one of these"
-        )
-        return
     more = f" --episodes 100 --video {shlex.quote(str(folder.path / 'episode.gif'))}" if evaluated else ""
-    say(f"next      safetrax evaluate {quoted}{more}")
+    following = f"safetrax evaluate {shlex.quote(str(folder.path))}{more}"
+    if not run.ids[0].task:
+        following = "safetrax tasks lists what the policies can be evaluated in, if the log comes from one of these"
+    say(f"next      {following}")

@@ -4,34 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
-import tyro
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from safetrax.catalogue import Task, tasks
 from safetrax.cli.console import plain_table, say
 from safetrax.cli.doctor import ask_suites
-from safetrax.cli.parsing import parse
+from safetrax.cli.parsing import parse, shown
 from safetrax.data.download import FOLDER_VARIABLE, dataset_folder, dataset_path, fault_of, find_dataset, unfinished
 from safetrax.progress import size_text
 
 _PROG = "safetrax tasks"
-_ABOUT = "List the tasks of the DSRL benchmark: sizes, cost limits, and what of them is on this machine."
 
 
 @dataclass(frozen=True, kw_only=True)
 class TasksOptions:
-    """Which tasks."""
+    """List the tasks of the DSRL benchmark: sizes, cost limits, and what of them is on this machine."""
 
-    suite: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: all)")] = None
+    suite: Annotated[str | None, shown("NAME", "all")] = None
     """Only those of bullet, safety_gymnasium or metadrive."""
 
 
 def run(argv: list[str]) -> int:
     """List; the exit code."""
-    options = parse(TasksOptions, argv, prog=_PROG, description=_ABOUT)
+    options = parse(TasksOptions, argv, prog=_PROG)
     listed = tasks(options.suite)
     status = ask_suites(dict.fromkeys(task.suite for task in listed))
     say(_table(listed, {suite: works for suite, works, _ in status}))
@@ -46,18 +45,15 @@ def run(argv: list[str]) -> int:
 
 def _table(listed: Iterable[Task], usable: Mapping[str, bool]) -> Table:
     """One line per task, 80 columns wide."""
-    table = plain_table()
-    for name in ("task", "suite", "O", "A", "horizon", "limits", "sim", "data"):
-        table.add_column(name, justify="right" if name in ("O", "A", "horizon", "limits") else "left", no_wrap=True)
+    left, right = partial(Column, no_wrap=True), partial(Column, no_wrap=True, justify="right")
+    numbers = map(right, ("O", "A", "horizon", "limits"))
+    table = plain_table("", left("task"), left("suite"), *numbers, left("sim"), left("data"))
     for task in listed:
         limits = " ".join(f"{limit:g}" for limit in task.cost_limits)
         sizes = str(task.observation_size), str(task.action_size), str(task.horizon)
-        table.add_row(task.name, task.suite, *sizes, limits, _simulator(usable[task.suite]), _data(task))
+        simulator = Text("yes", style="green") if usable[task.suite] else Text("no", style="yellow")
+        table.add_row(task.name, task.suite, *sizes, limits, simulator, _data(task))
     return table
-
-
-def _simulator(usable: bool) -> Text:
-    return Text("yes", style="green") if usable else Text("no", style="yellow")
 
 
 def _data(task: Task) -> Text:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import typing
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,7 +14,7 @@ import tyro
 
 from safetrax.algorithms import registry
 from safetrax.catalogue import Task, get_task, task_of_file
-from safetrax.cli.parsing import FILTERS_FLAG, parse, value_of
+from safetrax.cli.parsing import Filters, parse, shown, value_of
 from safetrax.data.demo_data import DEMO, DEMO_FILE
 from safetrax.data.filters import filters_of, parse_filters
 from safetrax.errors import ConfigError, DataError, RunError, TaskError
@@ -23,12 +24,10 @@ if TYPE_CHECKING:
     from safetrax.algorithms.base import Algorithm
     from safetrax.cli.session import Session
 
-
-def _about() -> str:
-    return f"""Train one policy per cost limit and seed.
+_ABOUT = """Train one policy per cost limit and seed.
 
 algorithms:
-{registry.lines()}
+{algorithms}
 
 safetrax train ALGORITHM --help also shows the algorithm's own flags;
 safetrax train --resume FOLDER goes on with a run that was stopped."""
@@ -38,27 +37,19 @@ safetrax train --resume FOLDER goes on with a run that was stopped."""
 class TrainOptions:
     """The same for every algorithm."""
 
-    data: Annotated[str, tyro.conf.arg(metavar="PATH|TASK|demo")]
+    data: Annotated[str, shown("PATH|TASK|demo")]
     """A data set (HDF5, NPZ, Parquet, CSV, Minari), a task whose file was downloaded, or demo, which ships along."""
-    task: Annotated[
-        str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: as the data's file name says)")
-    ] = None
+    task: Annotated[str | None, shown("NAME", "as the data's file name says")] = None
     """Benchmark task: gives the presets, the cost limits, and the simulator to evaluate in."""
-    cost_limits: Annotated[
-        tuple[float, ...], tyro.conf.arg(metavar="COST [COST ...]", help_behavior_hint="(default: the task's)")
-    ] = ()
+    cost_limits: Annotated[tuple[float, ...], shown("COST [COST ...]", "the task's")] = ()
     """Limits on the cost of an episode; one policy is trained for each, and for each seed."""
-    filters: Annotated[tuple[str, ...], FILTERS_FLAG] = ()
+    filters: Filters = ()
     """Applied to the data first, in this order; safetrax inspect lists them (--help) and shows their effect."""
-    seeds: Annotated[tuple[int, ...], tyro.conf.arg(metavar="INT [INT ...]")] = (0,)
+    seeds: Annotated[tuple[int, ...], shown("INT [INT ...]")] = (0,)
     """Training seeds."""
-    out: Annotated[
-        str | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: runs/<task>-<algorithm>)")
-    ] = None
+    out: Annotated[str | None, shown("FOLDER", "runs/<task>-<algorithm>")] = None
     """New folder for settings, checkpoints, metrics, policies and evaluation episodes."""
-    start_from: Annotated[
-        str | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: fresh networks)")
-    ] = None
+    start_from: Annotated[str | None, shown("FOLDER", "fresh networks")] = None
     """Begin with the networks of this finished run of the same algorithm, sizes, limits and seeds."""
     evaluate: bool = True
     """Evaluate the trained policies in the simulator, if it is installed."""
@@ -73,21 +64,18 @@ class TrainOptions:
     precision: Literal["float32", "tensorfloat32"] = "float32"
     """Of matrix products on a GPU; tensorfloat32 is faster there and coarser."""
     log_to: Annotated[
-        tuple[Literal["tensorboard", "wandb"], ...],
-        tyro.conf.arg(metavar="{tensorboard,wandb} ...", help_behavior_hint="(default: nowhere else)"),
+        tuple[Literal["tensorboard", "wandb"], ...], shown("{tensorboard,wandb} ...", "nowhere else")
     ] = ()
     """Further places for the metrics."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResumeOptions:
-    """Everything else is as it was when the run was started."""
+    """Go on with a run that was stopped."""
 
-    resume: Annotated[str, tyro.conf.arg(metavar="FOLDER")]
+    resume: Annotated[str, shown("FOLDER")]
     """Folder of the run to go on with."""
-    data: Annotated[
-        str | None, tyro.conf.arg(metavar="PATH|TASK|demo", help_behavior_hint="(default: where it was)")
-    ] = None
+    data: Annotated[str | None, shown("PATH|TASK|demo", "where it was")] = None
     """Where the data set is now, if it was moved."""
     evaluate: bool = True
     """Evaluate the trained policies in the simulator, if it is installed."""
@@ -101,7 +89,12 @@ def run(argv: list[str]) -> int:
 
 def _new(argv: list[str]) -> Session:
     if not argv or argv[0] in ("-h", "--help"):
-        parse(TrainOptions, ["--help"], prog="safetrax train ALGORITHM", description=_about())
+        parse(
+            TrainOptions,
+            ["--help"],
+            prog="safetrax train ALGORITHM",
+            description=_ABOUT.format(algorithms=registry.lines()),
+        )
     word, rest = argv[0], argv[1:]
     if word.startswith("-"):
         order = f"safetrax train ALGORITHM {' '.join(argv)}"
@@ -117,8 +110,7 @@ def _new(argv: list[str]) -> Session:
         description=f"{word}: {entry.summary()}.",
     )
     shared: TrainOptions = options.shared
-    chosen = {f.name: getattr(options.settings, f.name) for f in dataclasses.fields(options.settings)}
-    algorithm = kind(**chosen, **entry.fixed)
+    algorithm = kind(**vars(options.settings), **entry.fixed)
     words = tuple(map(str, parse_filters(shared.filters, shared.cost_limits)))
     shared = dataclasses.replace(shared, filters=words)
     if shared.out is None:
@@ -134,32 +126,32 @@ def _resumed(argv: list[str]) -> Session:
         raise ConfigError(f"--resume takes the algorithm and its settings from the folder; leave out {argv[0]!r}.")
     if {"-h", "--help"} & set(argv):
         argv = ["--help"]
-    options = parse(ResumeOptions, argv, prog="safetrax train", description="Go on with a run that was stopped.")
+    options = parse(ResumeOptions, argv, prog="safetrax train")
     from safetrax.cli.session import Session
     from safetrax.training.run_folder import RunFolder
 
     folder = RunFolder.open(options.resume)
-    saved = _Saved(folder.config_file, folder.config())
-    settings = saved.algorithm
+    file, config = folder.config_file, folder.config()
+    settings = dict(_saved(file, config, "algorithm", dict))
     name = str(settings.pop("class", None))
     kind = registry.class_named(name)
     if kind is None:
         raise RunError(
-            f"{folder.config_file} names the algorithm {name!r}, which neither this version nor a package that is "
-            "installed has."
+            f"{file} names the algorithm {name!r}, which neither this version nor a package that is installed has."
         )
-    data = options.data or saved.data
+    known = config.get("record", {}).get("data_path")
+    data = options.data or known
     if data is None:
-        raise RunError(f"{folder.config_file} does not say where the data set is; pass --data.")
-    if data == saved.data and Path(data).is_absolute() and not Path(data).exists():
+        raise RunError(f"{file} does not say where the data set is; pass --data.")
+    if data == known and Path(data).is_absolute() and not Path(data).exists():
         raise DataError(f"the data set of {folder.path} is no longer at {data}; pass its new place with --data.")
     shared = TrainOptions(
         **{
-            **saved.loop,
+            **_loop(file, config),
             "data": data,
-            "task": saved.task,
-            "cost_limits": saved.cost_limits,
-            "seeds": saved.seeds,
+            "task": config.get("task"),
+            "cost_limits": tuple(map(float, _saved(file, config, "cost_limits", list))),
+            "seeds": tuple(map(int, _saved(file, config, "seeds", list))),
             "out": options.resume,
             "evaluate": options.evaluate,
         }
@@ -167,8 +159,28 @@ def _resumed(argv: list[str]) -> Session:
     try:
         algorithm = kind.from_config(settings)
     except ConfigError as error:
-        raise ConfigError(f"{folder.config_file}: {error}") from error
+        raise ConfigError(f"{file}: {error}") from error
     return Session(algorithm, shared, resume=True)
+
+
+def _saved(file: Path, config: Mapping[str, Any], key: str, kind: type) -> Any:
+    if not isinstance(config.get(key), kind):
+        raise RunError(f"{file} is damaged: it has no {key}; start again in a new folder.")
+    return config[key]
+
+
+def _loop(file: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """How to filter the data, and how often to log, evaluate and save, as far as the run folder says."""
+    options = dict(config.get("record", {}).get("options", {}))
+    try:
+        if "filters" not in options:  # the run was not started on the command line
+            options["filters"] = list(map(str, filters_of(config.get("data", {}).get("filters", ()))))
+        known = {f.name for f in dataclasses.fields(TrainOptions)}
+        found = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items() if k in known}
+        require_types(TrainOptions, found)
+    except ConfigError as error:
+        raise RunError(f"{file} is damaged ({str(error).rstrip('.')}).") from error
+    return found
 
 
 def task_of(task: str | None, data: str | None) -> Task | None:
@@ -187,74 +199,19 @@ def task_of(task: str | None, data: str | None) -> Task | None:
     return task_of_file(Path(data).name)
 
 
-def settings_class(algorithm: type[Algorithm], task: Task | None, fixed: typing.Collection[str] = ()) -> type:
+def settings_class(algorithm: type[Algorithm], task: Task | None, fixed: Collection[str] = ()) -> type:
     """A dataclass of the algorithm's settings without the fixed ones; its defaults are the preset of the suite.
 
     It checks nothing: faults are found by the algorithm's own class.
     """
     preset = algorithm() if task is None else algorithm.preset(task.suite, task.name)
     hints, docs = typing.get_type_hints(algorithm), attribute_docs(algorithm)
-    names = [f.name for f in dataclasses.fields(algorithm) if f.name not in fixed]
     members = [
         (name, Annotated[hints[name], tyro.conf.arg(help=docs.get(name))], field(default=getattr(preset, name)))
-        for name in names
+        for name in (entry.name for entry in dataclasses.fields(algorithm))
+        if name not in fixed
     ]
     about = (algorithm.__doc__ or "").partition("\n")[0].partition(". ")[0].rstrip(".")
     suite = "no suite in particular; name a task or its data" if task is None else f"{task.suite}, as in {task.name}"
     namespace = {"__doc__": f"{about}. The defaults are the published settings for {suite}."}
     return dataclasses.make_dataclass(f"{algorithm.__name__}Settings", members, frozen=True, namespace=namespace)
-
-
-@dataclass(frozen=True)
-class _Saved:
-    """What a run folder's configuration says about how it was started."""
-
-    path: Path
-    config: dict[str, Any]
-
-    @property
-    def algorithm(self) -> dict[str, Any]:
-        """Class and settings, as a copy."""
-        return dict(self._get("algorithm", dict))
-
-    @property
-    def task(self) -> str | None:
-        """The task's name, if it was known."""
-        task: str | None = self.config.get("task")
-        return task
-
-    @property
-    def cost_limits(self) -> tuple[float, ...]:
-        """In their order."""
-        return tuple(float(limit) for limit in self._get("cost_limits", list))
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """In their order."""
-        return tuple(int(seed) for seed in self._get("seeds", list))
-
-    @property
-    def data(self) -> str | None:
-        """Where the data set was, or "demo"."""
-        path: str | None = self.config.get("record", {}).get("data_path")
-        return path
-
-    @property
-    def loop(self) -> dict[str, Any]:
-        """How to filter the data, and how often to log, evaluate and save, as far as the folder says."""
-        known = {f.name for f in dataclasses.fields(TrainOptions)}
-        options = dict(self.config.get("record", {}).get("options", {}))
-        try:
-            if "filters" not in options:  # the run was not started on the command line
-                options["filters"] = list(map(str, filters_of(self.config.get("data", {}).get("filters", ()))))
-            found = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items() if k in known}
-            require_types(TrainOptions, found)
-        except ConfigError as error:
-            raise RunError(f"{self.path} is damaged ({str(error).rstrip('.')}).") from error
-        return found
-
-    def _get(self, key: str, kind: type) -> Any:
-        value = self.config.get(key)
-        if not isinstance(value, kind):
-            raise RunError(f"{self.path} is damaged: it has no {key}; start again in a new folder.")
-        return value
