@@ -178,17 +178,14 @@ def _read(dataset: Any, lengths: list[int], *, next_observations: bool, file_siz
                     )
                 columns[name][first : first + steps] = values
         meter.advance(total * steps // rows)
-    low, high = (
-        np.concatenate([np.ravel(getattr(box, side)).astype(np.float32) for _, box in boxes["actions"]])
+    sides = {
+        f"action_{side}": np.concatenate(
+            [np.ravel(getattr(box, side)).astype(np.float32) for _, box in boxes["actions"]]
+        )
         for side in ("low", "high")
-    )
-    return Found(
-        columns=columns,
-        offsets=np.unique(offsets),  # without empty episodes
-        action_low=low,
-        action_high=high,
-        task=_task(dataset),
-    )
+    }
+    offsets = np.unique(offsets)  # without empty episodes
+    return Found(columns=columns, offsets=offsets, box=sides, task=_task(dataset))
 
 
 def _episode(episode: Any, boxes: Mapping[str, Any], steps: int) -> dict[str, np.ndarray]:

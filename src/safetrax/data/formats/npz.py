@@ -69,11 +69,10 @@ def read_npz(path: Path, fields: Collection[str], *, meter: Meter) -> Found:
         sizes = (max(header.nbytes, 4 * math.prod(header.shape)) for header in headers.values())
         check_unpacked(sum(sizes), path.stat().st_size)
         columns = {field: _column(archive, key, field, meter) for field, key in keys.items()}
-        low, high = (_small(archive, name) if name in members else None for name in BOX)
-        names = {name: _small(archive, name) for name in NAMES if name in members}
+        facts = {name: _small(archive, name) for name in (*BOX, *NAMES) if name in members}
         with parsing():  # texts of impossible letters
-            texts = {name: list(map(plain_text, np.ravel(entries))) for name, entries in names.items()}
-        return Found(columns=columns, action_low=low, action_high=high, names=texts)
+            names = {name: list(map(plain_text, np.ravel(facts.pop(name)))) for name in NAMES if name in facts}
+        return Found(columns=columns, box=facts, names=names)
 
 
 def write_npz(path: str | os.PathLike[str], trajectories: Trajectories, *, compress: bool = True) -> None:

@@ -109,7 +109,7 @@ class Rows:
         for name, label in labels.items():
             self._mark(name, slice(first, first + rows), np.zeros(rows, np.int32), [label])
 
-    def found(self, action_low: Values = None, action_high: Values = None) -> Found:
+    def found(self, box: Mapping[str, Values]) -> Found:
         """What the table holds, its rows in order.
 
         Raises:
@@ -128,13 +128,7 @@ class Rows:
                 "no column says which episode a row belongs to, or where episodes end; add a column episode (or "
                 "terminated and truncated), or name the column or the level of the index that does."
             )
-        return Found(
-            columns=self._arrays,
-            offsets=offsets,
-            action_low=action_low,
-            action_high=action_high,
-            names=self.layout.names(self._widths),
-        )
+        return Found(columns=self._arrays, offsets=offsets, box=box, names=self.layout.names(self._widths))
 
     def _mark(self, name: str, rows: slice, codes: np.ndarray, entries: Sequence[Hashable]) -> None:
         known = self._labels.setdefault(name, {})
