@@ -150,8 +150,7 @@ def _kind(path: Path) -> str:
     except (OSError, ValueError) as error:  # the latter where the name holds a zero byte
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path} cannot be read ({reason}); check the path and the disk.") from error
-    words = what_is_it(start)
-    if words and not (named == "CSV" and start.startswith(b"\x1f\x8b")):
+    if words := what_is_it(start, gzip=named == "CSV"):
         raise DataError(f"{path} {words}.")
     if named == "CSV":
         return named

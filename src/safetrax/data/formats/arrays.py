@@ -106,10 +106,7 @@ def find_keys(present: Iterable[str], fields: Iterable[str]) -> dict[str, str]:
 def check_arrays(keys: Mapping[str, str], arrays: Mapping[str, Any], meter: Meter) -> None:
     """Find what is malformed before a byte is read, and tell the meter how much is to come.
 
-    Args:
-        keys: key by field, from `find_keys`.
-        arrays: by field, anything with a dtype and a shape: they are not read yet.
-        meter: is told how far it is.
+    Keys, and anything with a dtype and a shape, are by field.
 
     Raises:
         DataError: a dtype, a shape or a length is wrong.

@@ -85,24 +85,23 @@ def plain_text(value: object) -> str:
 
 
 def first_bytes(path: Path) -> bytes:
-    """Enough of a file to tell what it is.
-
-    Raises:
-        OSError: it cannot be read.
-    """
+    """Enough of a file to tell what it is; raises OSError."""
     with path.open("rb") as file:
         return file.read(_FIRST)
 
 
-def what_is_it(start: bytes) -> str:
-    """What a file is that begins like this, and what to do, in words that follow its name; empty if unknown."""
+def what_is_it(start: bytes, *, gzip: bool = False) -> str:
+    """What a file is that begins like this, and what to do, in words that follow its name; empty if unknown.
+
+    With `gzip`, it may be packed so.
+    """
     text = start.lstrip().lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<error")):
         return "is a web page, not a data set; download it again from an address that gives the file itself"
     if text.startswith(b"version https://git-lfs"):
         return "is a pointer of Git LFS, not the data set; git lfs pull puts the file in its place"
     packed = next((name for magic, name in _PACKED.items() if start.startswith(magic)), None)
-    if packed is not None:
+    if packed and not (gzip and packed == "gzip"):
         return f"is packed with {packed}; unpack it, and pass the file that comes out"
     return "" if start else "is empty; download or write it again"
 

@@ -178,14 +178,12 @@ def _read(dataset: Any, lengths: list[int], *, next_observations: bool, file_siz
                     )
                 columns[name][first : first + steps] = values
         meter.advance(total * steps // rows)
-    sides = {
-        f"action_{side}": np.concatenate(
-            [np.ravel(getattr(box, side)).astype(np.float32) for _, box in boxes["actions"]]
-        )
-        for side in ("low", "high")
+    box = {
+        f"action_{end}": np.concatenate([np.ravel(getattr(part, end)) for _, part in boxes["actions"]])
+        for end in ("low", "high")
     }
     offsets = np.unique(offsets)  # without empty episodes
-    return Found(columns=columns, offsets=offsets, box=sides, task=_task(dataset))
+    return Found(columns=columns, offsets=offsets, box=box, task=_task(dataset))
 
 
 def _episode(episode: Any, boxes: Mapping[str, Any], steps: int) -> dict[str, np.ndarray]:

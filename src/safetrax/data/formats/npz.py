@@ -146,9 +146,8 @@ def _small(archive: zipfile.ZipFile, key: str) -> np.ndarray:
     with _member(archive, key) as (header, stream):
         if header.nbytes > _SMALL:
             raise DataError(f"{key} has {header.nbytes} bytes; write one entry per feature.")
-        shape = header.shape[::-1] if header.by_columns else header.shape
-        values = _exactly(stream, header.dtype, shape)
-        return values.T if header.by_columns else values
+        values = _exactly(stream, header.dtype, (math.prod(header.shape),))
+        return values.reshape(header.shape, order="F" if header.by_columns else "C")
 
 
 def _column(archive: zipfile.ZipFile, key: str, field: str, meter: Meter) -> np.ndarray:

@@ -61,10 +61,8 @@ class Layout:
 
     def names(self, widths: Mapping[str, int]) -> dict[str, list[str]]:
         """What the features are called, if they have more than numbers; `widths` has the size of every column."""
-        found = {
-            entry: _feature_names(self.columns[role], _FEATURES[role], widths)
-            for entry, role in zip(NAMES, ("observations", "actions"), strict=True)
-        }
+        roles = zip(NAMES, ("observations", "actions"), strict=True)
+        found = {entry: _feature_names(self.columns[role], _FEATURES[role], widths) for entry, role in roles}
         return {entry: names for entry, names in found.items() if names}
 
     @property
@@ -78,14 +76,9 @@ class Layout:
         return tuple(name for role, columns in self.columns.items() if role != "episode" for name in columns)
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """The columns whose entries are told apart."""
-        return (*self.episode, *self.runs)
-
-    @property
     def used(self) -> tuple[str, ...]:
         """Every column that is read."""
-        return (*self.numbers, *self.labels)
+        return (*self.numbers, *self.episode, *self.runs)
 
 
 def clean_name(name: object) -> str:

@@ -101,7 +101,7 @@ def from_pandas(
     named = {role: columns for role, columns in given.items() if columns is not None}
     layout = find_layout(source.names, named, next_observations=next_observations is not False)
     rows = Rows(layout, source.rows, source.widths(layout.used))
-    for first, part in source.parts(layout.numbers, layout.labels):
+    for first, part in source.parts(layout):
         rows.put(first, part)
     return rows.found({"action_low": action_low, "action_high": action_high}).trajectories(info)
 
@@ -221,7 +221,7 @@ def read_tables(path: Path, given: Mapping[str, Any], *, next_observations: bool
                 rows.mark(before, source.rows, {f"{key}=": folders[key] for key in layout.folders})
             elif len(files) > 1 or layout.folders:
                 rows.mark(before, source.rows, {PLACE: str(file.parent if layout.folders else file)})
-            for first, part in source.parts(layout.numbers, layout.labels):
+            for first, part in source.parts(layout):
                 meter.advance(rows.put(first, part, before=before, text=source.text))
             before += source.rows
     assert rows is not None  # there is a file
@@ -259,10 +259,10 @@ def _kind(path: Path) -> str:
 def _open(path: Path) -> CsvSource | ParquetSource:
     from safetrax.data.formats.table_sources import CsvSource, ParquetSource
 
-    words = what_is_it(start := first_bytes(path))
-    if words and not (_kind(path) == "CSV" and start.startswith(b"\x1f\x8b")):
+    csv_file = _kind(path) == "CSV"
+    if words := what_is_it(first_bytes(path), gzip=csv_file):
         raise DataError(f"the file {words}.")
-    return CsvSource(path) if _kind(path) == "CSV" else ParquetSource(path)
+    return CsvSource(path) if csv_file else ParquetSource(path)
 
 
 @contextlib.contextmanager
