@@ -1,8 +1,4 @@
-"""Turning what a person passes into the checked columns of a data set.
-
-Every function returns numpy arrays of the one agreed dtype, or raises a `DataError` whose sentence names the
-field, the value and the remedy.
-"""
+"""Turning what a person passes into the checked columns of a data set, numpy arrays of the one agreed dtype."""
 
 from __future__ import annotations
 

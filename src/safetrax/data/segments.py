@@ -1,8 +1,4 @@
-"""Segments: windows of episodes as start indices, labelled desirable or undesirable and weighted (TraC, Eqs. 2-3).
-
-Overlapping windows are never copied. Prefix sums give every window's return and cost in O(1), so *all* windows are
-labelled exactly; what is kept is one start index, one weight and one label per window.
-"""
+"""Segments: windows of episodes as start indices, labelled desirable or undesirable and weighted (TraC, Eqs. 2-3)."""
 
 from __future__ import annotations
 

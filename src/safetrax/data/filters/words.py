@@ -74,18 +74,19 @@ def _parse(word: str, cost_limits: Sequence[float]) -> Filter:
 
 
 def _key_and_text(word: str, kind: type[Filter], place: int, part: str) -> tuple[str, str]:
-    names = [entry.name for entry in dataclasses.fields(kind)]
+    names = {_dashed(entry.name): entry.name for entry in dataclasses.fields(kind)}
     key, equals, text = part.partition("=")
-    if not equals:
-        if place > 0:
-            raise ConfigError(
-                f"the filter {word} has {part!r} without a key; only the first value needs none, so write "
-                f"{_dashed(names[1]) if len(names) > 1 else 'key'}={part}, or another of its keys."
-            )
-        return names[0], part
-    if _dashed(key) not in map(_dashed, names):
-        raise ConfigError(f"the filter {word} has no key {key!r}; {nearest(_dashed(key), map(_dashed, names))}")
-    return _dashed(key).replace("-", "_"), text
+    if equals:
+        if _dashed(key) not in names:
+            raise ConfigError(f"the filter {word} has no key {key!r}; {nearest(_dashed(key), names)}")
+        return names[_dashed(key)], text
+    first, *others = names
+    if place > 0:
+        raise ConfigError(
+            f"the filter {word} has {part!r} without a key; only the first value needs none, so write "
+            f"{others[0] if others else 'key'}={part}, or another of its keys."
+        )
+    return names[first], part
 
 
 def _fill(word: str, kind: type[Filter], values: dict[str, Any], cost_limits: Sequence[float]) -> None:

@@ -106,7 +106,7 @@ def find_keys(present: Iterable[str], fields: Iterable[str]) -> dict[str, str]:
 def check_arrays(keys: Mapping[str, str], arrays: Mapping[str, Any], meter: Meter) -> None:
     """Find what is malformed before a byte is read, and tell the meter how much is to come.
 
-    Keys, and anything with a dtype and a shape, are by field.
+    Both are by field. Of an array only the dtype and the shape are looked at: it is not read yet.
 
     Raises:
         DataError: a dtype, a shape or a length is wrong.

@@ -1,9 +1,7 @@
 """Which columns of a table hold what, by name.
 
-The names that are written, and the first that are looked for when reading: `episode`, `step`, `observation_0` or
-`observation.NAME`, `action_0` or `action.NAME`, `reward`, `cost`, `terminated`, `truncated`, `next_observation_0`.
-Capitals, blanks and signs around a name do not matter. A column that looks like one of these and cannot be placed is
-refused, never left out in silence.
+Capitals, blanks and signs around a name do not matter. A column that looks like one of the usual ones and cannot be
+placed is refused, never left out in silence.
 """
 
 from __future__ import annotations

@@ -65,8 +65,8 @@ class Rows:
     def put(self, first: int, part: Mapping[str, Any], *, before: int = 0, text: bool = False) -> int:
         """Take in the cells of some columns, Arrow arrays; the size of what has been filled, in bytes.
 
-        They begin at row `first` of their file, `before` which other files have so many rows. With `text`, numbers
-        are written as texts.
+        They begin at row `first` of their file; the files before it have `before` rows. With `text`, numbers are
+        written as texts.
 
         Raises:
             DataError: a cell is missing, or is not what the column should hold.
