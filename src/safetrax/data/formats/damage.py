@@ -107,12 +107,7 @@ def what_is_it(start: bytes, *, gzip: bool = False) -> str:
 
 
 def check_unpacked(size: int, file_size: int) -> None:
-    """Raise DataError where a small file asks for much memory: its sizes are declared, and may not be true.
-
-    Args:
-        size: bytes of all arrays, unpacked.
-        file_size: bytes of the file.
-    """
+    """Raise DataError where a file of few bytes asks for arrays of many: sizes are declared, and may not be true."""
     if size > max(_FREE, _DENSEST * file_size):
         raise DataError(
             f"its arrays would take {size / 1e6:,.0f} MB, {size // max(1, file_size):,} times the file, which a log "
@@ -121,11 +116,7 @@ def check_unpacked(size: int, file_size: int) -> None:
 
 
 def package(name: str, *, extra: str, purpose: str) -> Any:
-    """Import an optional package.
-
-    Raises:
-        DataError: it is not installed; the sentence says how to install it.
-    """
+    """Import an optional package; where it is not installed, a DataError says how to install it."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
