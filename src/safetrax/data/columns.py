@@ -1,8 +1,4 @@
-"""Turning what a person passes into the checked columns of a data set.
-
-Every function returns numpy arrays of the one agreed dtype, or raises a `DataError` whose sentence names the
-field, the value and the remedy.
-"""
+"""Turning what a person passes into the checked columns of a data set, numpy arrays of the one agreed dtype."""
 
 from __future__ import annotations
 
@@ -138,11 +134,7 @@ def as_offsets(offsets: Values, rows: int) -> Int64[np.ndarray, " boundaries"]:
 def find_offsets(
     terminated: Bool[np.ndarray, " N"], truncated: Bool[np.ndarray, " N"]
 ) -> Int64[np.ndarray, " boundaries"]:
-    """Episode offsets out of the end flags; a row with both flags ends one episode.
-
-    Raises:
-        DataError: no row is flagged.
-    """
+    """Episode offsets out of the end flags, of which one must be set; a row with both flags ends one episode."""
     ends = np.flatnonzero(terminated | truncated)
     if len(ends) == 0:
         raise DataError(
@@ -158,17 +150,16 @@ def check_ends(
     offsets: Int64[np.ndarray, " boundaries"],
 ) -> None:
     """Raise DataError unless exactly the last row of every episode is flagged."""
-    flagged = np.flatnonzero(terminated | truncated)
-    if np.array_equal(flagged, offsets[1:] - 1):
-        return
-    inside = np.setdiff1d(flagged, offsets[1:] - 1)
-    if len(inside):
+    flagged, last = np.flatnonzero(terminated | truncated), offsets[1:] - 1
+    if len(inside := np.setdiff1d(flagged, last)):
         raise DataError(
             f"terminated or truncated is set in row {inside[0]}, inside an episode; "
             "set them on last rows only, or split there."
         )
-    row = np.setdiff1d(offsets[1:] - 1, flagged)[0]
-    raise DataError(f"row {row} ends an episode, but neither terminated nor truncated is set; set truncated there.")
+    if len(open_ends := np.setdiff1d(last, flagged)):
+        raise DataError(
+            f"row {open_ends[0]} ends an episode, but neither terminated nor truncated is set; set truncated there."
+        )
 
 
 def mark_ends(

@@ -22,7 +22,7 @@ from safetrax.data.formats.damage import first_bytes, naming, what_is_it
 from safetrax.data.formats.hdf5 import read_hdf5
 from safetrax.data.formats.minari import PREFIX, is_minari, minari_files, minari_folder, read_minari
 from safetrax.data.formats.npz import read_npz
-from safetrax.data.formats.tables import CSV_SUFFIXES, read_sidecar, read_tables, table_files
+from safetrax.data.formats.tables import CSV_SUFFIXES, read_tables, table_files
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError, TaskError
 from safetrax.progress import Meter
@@ -82,15 +82,14 @@ def load(
         files = minari_files(path) if kind == "Minari" else table_files(path) or [path]
         with Meter(name, progress) as meter:
             meter.expect(sum(file.stat().st_size for file in files))
-            found, box = _read(path, kind, columns or {}, next_observations, meter)
+            found = _read(path, kind, columns or {}, next_observations, meter)
             digest = _sha256(files, meter)
         known = known or _task_named(found.task or "") or task_of_file(name)
-        low = _first(action_low, box.get("action_low"), found.action_low)
-        high = _first(action_high, box.get("action_high"), found.action_high)
+        given = {"action_low": action_low, "action_high": action_high}
+        box = {**found.box, **{end: value for end, value in given.items() if value is not None}}
+        info = {"source": name, "sha256": digest, "task": known.name if known else None}
         with naming(path):
-            return replace(found, action_low=low, action_high=high).trajectories(
-                {"source": name, "sha256": digest, "task": known.name if known else None}
-            )
+            return replace(found, box=box).trajectories(info)
 
 
 @contextlib.contextmanager
@@ -113,21 +112,13 @@ def _located(source: str | os.PathLike[str]) -> Iterator[tuple[Path, str, str | 
         yield downloaded, downloaded.name, task.name
 
 
-def _read(
-    path: Path, kind: str, columns: Mapping[str, Any], next_observations: bool, meter: Meter
-) -> tuple[Found, Mapping[str, Any]]:
-    """What a file holds, and the action box that is written beside it."""
+def _read(path: Path, kind: str, columns: Mapping[str, Any], next_observations: bool, meter: Meter) -> Found:
     if kind == "Minari":
-        return read_minari(path, next_observations=next_observations, meter=meter), {}
+        return read_minari(path, next_observations=next_observations, meter=meter)
     if kind in _TABLES:
-        told, box = read_sidecar(path)
-        return read_tables(path, {**told, **columns}, next_observations=next_observations, meter=meter), box
+        return read_tables(path, columns, next_observations=next_observations, meter=meter)
     read = read_npz if kind == "NPZ" else read_hdf5
-    return read(path, wanted_fields(next_observations=next_observations), meter=meter), {}
-
-
-def _first(*values: Values) -> Values:
-    return next((value for value in values if value is not None), None)
+    return read(path, wanted_fields(next_observations=next_observations), meter=meter)
 
 
 def absolute_source(source: str | os.PathLike[str]) -> str:
@@ -159,8 +150,7 @@ def _kind(path: Path) -> str:
     except (OSError, ValueError) as error:  # the latter where the name holds a zero byte
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path} cannot be read ({reason}); check the path and the disk.") from error
-    words = what_is_it(start)
-    if words and not (named == "CSV" and start.startswith(b"\x1f\x8b")):
+    if words := what_is_it(start, gzip=named == "CSV"):
         raise DataError(f"{path} {words}.")
     if named == "CSV":
         return named

@@ -1,8 +1,4 @@
-"""Segments: windows of episodes as start indices, labelled desirable or undesirable and weighted (TraC, Eqs. 2-3).
-
-Overlapping windows are never copied. Prefix sums give every window's return and cost in O(1), so *all* windows are
-labelled exactly; what is kept is one start index, one weight and one label per window.
-"""
+"""Segments: windows of episodes as start indices, labelled desirable or undesirable and weighted (TraC, Eqs. 2-3)."""
 
 from __future__ import annotations
 
@@ -57,7 +53,7 @@ class Segments:
         starts: first row of each labelled window.
         weight: w of each labelled window.
         desirable: y of each labelled window.
-        episode_labelled: labelled windows of each eligible episode; the windows of an episode are neighbours.
+        episode: which eligible episode each labelled window is of; the windows of an episode are neighbours.
         episode_windows: all windows of each eligible episode.
         episode_steps: valid steps of that episode's windows: S, or less for an episode shorter than S.
         num_safe: windows whose cost is within the prorated limit, labelled or not.
@@ -67,7 +63,7 @@ class Segments:
     starts: Int32[np.ndarray, " M"]
     weight: Float32[np.ndarray, " M"]
     desirable: Bool[np.ndarray, " M"]
-    episode_labelled: Int[np.ndarray, " K"]
+    episode: Int[np.ndarray, " M"]
     episode_windows: Int[np.ndarray, " K"]
     episode_steps: Int[np.ndarray, " K"]
     num_safe: int
@@ -77,22 +73,21 @@ class Segments:
         """W, the number of all windows, labelled or not; the same for every cost limit."""
         return int(self.episode_windows.sum())
 
+    @property
+    def episode_labelled(self) -> Int[np.ndarray, " K"]:
+        """How many windows of each eligible episode are labelled."""
+        return np.bincount(self.episode, minlength=self.episode_windows.size)
+
     def window_probability(self) -> Float[np.ndarray, " M"]:
         """Probability of drawing each labelled window: episode-uniform, then uniform within the episode."""
-        mass = np.repeat(1.0 / self.episode_windows, self.episode_labelled)
+        mass = (1.0 / self.episode_windows)[self.episode]
         return np.asarray(mass / mass.sum())
 
     def only(self, *, desirable: bool) -> Segments:
         """The windows of one class."""
         kept = self.desirable == desirable
-        episode = np.repeat(np.arange(self.episode_labelled.size), self.episode_labelled)[kept]
-        return replace(
-            self,
-            starts=self.starts[kept],
-            weight=self.weight[kept],
-            desirable=self.desirable[kept],
-            episode_labelled=np.bincount(episode, minlength=self.episode_labelled.size),
-        )
+        names = ("starts", "weight", "desirable", "episode")
+        return replace(self, **{name: getattr(self, name)[kept] for name in names})
 
 
 def segment_length(ratio: float, max_length: int) -> int:
@@ -143,15 +138,15 @@ def label_items(
         among = values[rows] if value_range == "safe" else values
         low, high = among.min(), among.max()
         g = (values[rows] - low) / (high - low) if high > low else np.ones(rows.size)
+        masses = np.ones(rows.size) if mass is None else mass[rows]
         order = np.argsort(-g, kind="stable")
-        cumulative = np.cumsum(np.ones(rows.size) if mass is None else mass[rows][order])
-        best = order[: _share(cumulative, top)]
-        label[rows[best]] = DESIRABLE
-        weight[rows[best]] = (1 - floor) * g[best] + floor
-        cumulative = np.cumsum(np.ones(rows.size) if mass is None else mass[rows][order[::-1]])
-        worst = order[::-1][: _share(cumulative, bottom)]
-        label[rows[worst]] = UNDESIRABLE
-        weight[rows[worst]] = (1 - floor) * (1 - g[worst]) + floor
+        for kind, share, leading, quality in (
+            (DESIRABLE, top, order, g),
+            (UNDESIRABLE, bottom, order[::-1], 1 - g),
+        ):
+            chosen = leading[: _share(np.cumsum(masses[leading]), share)]
+            label[rows[chosen]] = kind
+            weight[rows[chosen]] = (1 - floor) * quality[chosen] + floor
     return Labels(label, weight.astype(np.float32), safe)
 
 
@@ -209,7 +204,7 @@ class Windows:
             starts=self.starts[kept],
             weight=labels.weight[kept],
             desirable=labels.label[kept] == DESIRABLE,
-            episode_labelled=np.bincount(self.episode[kept], minlength=self.episode_windows.size),
+            episode=self.episode[kept],
             episode_windows=self.episode_windows,
             episode_steps=self.episode_steps,
             num_safe=int(np.count_nonzero(labels.safe)),

@@ -358,11 +358,7 @@ def _check_alike(number: int, part: Mapping[str, np.ndarray], first: Mapping[str
 
 
 def _episode_numbers(selection: np.ndarray, num_episodes: int) -> Int64[np.ndarray, " selected"]:
-    """Episode numbers, not negative, out of a boolean mask or of integers.
-
-    Raises:
-        DataError: nothing is selected, a mask has the wrong length, or an episode does not exist.
-    """
+    """Episode numbers, not negative, out of a boolean mask or of integers."""
     if selection.ndim != 1 or (selection.size and selection.dtype.kind not in "biu"):
         raise DataError(
             f"the selection has dtype {selection.dtype} and shape {selection.shape}; "

@@ -69,7 +69,8 @@ def validate(trajectories: Trajectories, task: str | Task | None = None) -> list
     Raises:
         TaskError: there is no such task.
     """
-    known = _resolve(trajectories, task)
+    named = task or trajectories.info.get("task") or None
+    known = get_task(named) if isinstance(named, str) else named
     every = [_Array(name, array) for name in _VALUES if (array := getattr(trajectories, name)) is not None]
     errors = [*_non_finite(trajectories, every), *_negative_costs(trajectories), *_empty_box(trajectories)]
     arrays, odd = [array for array in every if not array.not_finite], _Odd()
@@ -113,13 +114,6 @@ def check(trajectories: Trajectories, task: str | Task | None = None) -> list[Fi
         rest = f" ({more} more error{'s' * (more > 1)}: safetrax.data.validate lists all.)" if more else ""
         raise DataError(errors[0] + rest)
     return findings
-
-
-def _resolve(trajectories: Trajectories, task: str | Task | None) -> Task | None:
-    if isinstance(task, Task):
-        return task
-    name = task or trajectories.info.get("task")
-    return get_task(name) if name else None
 
 
 def _rows_where(array: np.ndarray, is_bad: _IsBad) -> tuple[int, int]:
@@ -225,17 +219,15 @@ def _dropped_tail(trajectories: Trajectories) -> Iterator[str]:
 
 
 def _wrong_sizes(trajectories: Trajectories, task: Task) -> Iterator[str]:
-    sizes = task.observation_sizes
-    if trajectories.observation_size not in sizes:
-        yield (
-            f"observations has {trajectories.observation_size} columns but {task.name} has "
-            f"{' or '.join(map(str, sizes))}; choose the task that the data was recorded in."
-        )
-    if trajectories.action_size != task.action_size:
-        yield (
-            f"actions has {trajectories.action_size} columns but {task.name} has {task.action_size}; "
-            "choose the task that the data was recorded in."
-        )
+    for name, found, sizes in (
+        ("observations", trajectories.observation_size, task.observation_sizes),
+        ("actions", trajectories.action_size, (task.action_size,)),
+    ):
+        if found not in sizes:
+            yield (
+                f"{name} has {found} columns but {task.name} has {' or '.join(map(str, sizes))}; "
+                "choose the task that the data was recorded in."
+            )
 
 
 def _too_long(trajectories: Trajectories, task: Task) -> Iterator[str]:
@@ -362,11 +354,8 @@ def _unequal_scales(
             f"observations never vary{feature}, {value:g} in all rows{_so_in(constant)}; a policy will ignore it; "
             "check its unit and that the right column was logged."
         )
-    spreads = {
-        n: float(np.std(_sample(trajectories.observations[:, n]), dtype=np.float64))
-        for n in numbers
-        if n not in constant
-    }
+    sample = _sample(found.values)
+    spreads = {n: float(np.std(sample[:, n], dtype=np.float64)) for n in numbers if n not in constant}
     if len(spreads) < 2:
         return
     ordered = sorted(spreads, key=spreads.__getitem__)

@@ -43,12 +43,7 @@ class Filter:
     """On the command line and in records."""
 
     def __call__(self, data: Trajectories) -> Trajectories:
-        """The filtered data set, a new one; its `info["filters"]` says what was done.
-
-        Raises:
-            DataError: no episode would be left, or the filter needs something that the data do not have.
-            TaskError: the data name an unknown task.
-        """
+        """The filtered data set, as `apply_filters` returns it; it raises alike."""
         return apply_filters(data, (self,))
 
     def step(self, state: FilterState) -> FilterState:
@@ -119,34 +114,24 @@ def apply_filters(data: Trajectories, filters: Iterable[Filter]) -> Trajectories
 
 
 def filter_steps(data: Trajectories, filters: Iterable[Filter]) -> Iterator[Trajectories]:
-    """The data set after each filter, in turn; the last one is what `apply_filters` returns.
-
-    Raises:
-        DataError: a filter would leave no episode, or needs something that the data do not have.
-        TaskError: the data name an unknown task.
-    """
+    """The data set after each filter, in turn; the last one is what `apply_filters` returns. It raises alike."""
     state = FilterState(data, np.zeros(data.num_episodes, np.bool_))
     for entry in filters:
         before, state = state.data, entry.step(state)
+        data = state.data
         record = {
             "name": entry.name,
             "settings": settings_of(entry),
-            "episodes": [before.num_episodes, state.data.num_episodes],
-            "transitions": [before.num_transitions, state.data.num_transitions],
+            "episodes": [before.num_episodes, data.num_episodes],
+            "transitions": [before.num_transitions, data.num_transitions],
         }
-        info = {**state.data.info, "filters": [*state.data.info.get("filters", ()), record]}
-        state = dataclasses.replace(state, data=dataclasses.replace(state.data, info=info))
-        yield state.data
+        data = dataclasses.replace(data, info={**data.info, "filters": [*data.info.get("filters", ()), record]})
+        state = FilterState(data, state.outliers)
+        yield data
 
 
 def require_task(entry: Filter, data: Trajectories, need: str, instead: str) -> Task:
-    """The benchmark task that the data are from.
-
-    Args:
-        entry: the filter that asks.
-        data: its `info["task"]` tells.
-        need: what the filter needs of the task.
-        instead: what to do if there is no task.
+    """The benchmark task that the data are from, of which the filter `entry` has a `need`; `instead` is the remedy.
 
     Raises:
         DataError: the data name no task.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -95,8 +95,7 @@ class Noise(Filter):
     *all* numbers in the data set's observations together. Next observations get noise of their own, relative to their
     own standard deviation, so that the successor of a step and the observation of the next one differ.
 
-    Deviations: none by itself; after `Outliers`, DSRL goes on with that
-    one's generator, here each has its `seed`.
+    Deviations: none by itself; after `Outliers`, DSRL goes on with that one's generator, here each has its `seed`.
     """
 
     name: ClassVar[str] = "noise"
@@ -112,13 +111,10 @@ class Noise(Filter):
     def step(self, state: FilterState) -> FilterState:
         """Replace the observations."""
         rng, data = np.random.default_rng(self.seed), state.data
-        observations, after = self._noisy(data.observations, rng), data.next_observations
-        noisy = replace(
-            data,
-            observations=observations,
-            next_observations=None if after is None else self._noisy(after, rng),
-        )
-        return FilterState(noisy, state.outliers)
+        noisy: dict[str, Any] = {"observations": self._noisy(data.observations, rng)}
+        if data.next_observations is not None:
+            noisy["next_observations"] = self._noisy(data.next_observations, rng)
+        return FilterState(replace(data, **noisy), state.outliers)
 
     def _noisy(self, array: Float32[np.ndarray, "N O"], rng: np.random.Generator) -> Float32[np.ndarray, "N O"]:
         deviation, noisy = _deviation(array), array.copy()

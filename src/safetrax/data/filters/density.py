@@ -98,15 +98,12 @@ class Density(Selection):
     def _cells(self, data: Trajectories, grid: DensitySetting) -> list[Int64[np.ndarray, " members"]]:
         """The episodes of every cell that has any."""
         costs, returns = data.cost_returns, data.returns
-        cost_range, return_range = self._ranges(data)
-        low_cost, high_cost = max(costs.min(), cost_range[0]), min(costs.max(), cost_range[1])
-        low_return, high_return = max(returns.min(), return_range[0]), min(returns.max(), return_range[1])
-        inside = between(costs, low_cost, high_cost) & between(returns, low_return, high_return)
-        numbers = np.flatnonzero(inside)
+        cost_span, return_span = map(_common, (costs, returns), self._ranges(data))
+        numbers = np.flatnonzero(between(costs, *cost_span) & between(returns, *return_span))
         if len(numbers) == 0:
             return []
-        row = grid_cells(costs[numbers], float(low_cost), float(high_cost), grid.cost_bins)
-        column = grid_cells(returns[numbers], float(low_return), float(high_return), grid.return_bins)
+        row = grid_cells(costs[numbers], *cost_span, grid.cost_bins)
+        column = grid_cells(returns[numbers], *return_span, grid.return_bins)
         cell = row * (grid.return_bins + 1) + column
         order = np.argsort(cell, kind="stable")
         return np.split(numbers[order], np.flatnonzero(np.diff(cell[order])) + 1)
@@ -125,8 +122,7 @@ class Density(Selection):
 class Thin(Selection):
     """Keep so many episodes, spread evenly over the plane of cost and return.
 
-    The rule by which DSRL's data sets were thinned while they were recorded; see `thin`, which also says how it
-    deviates.
+    The rule by which DSRL's data sets were thinned while they were recorded; `thin` says how it deviates.
     """
 
     name: ClassVar[str] = "thin"
@@ -214,6 +210,11 @@ def thin(
             left[chosen] = left[-1]
             left.pop()
     return np.sort(np.asarray(kept, dtype=np.int64))
+
+
+def _common(values: Float[np.ndarray, " E"], reference: Range) -> Range:
+    """The part of a reference range that the values span."""
+    return max(float(values.min()), reference[0]), min(float(values.max()), reference[1])
 
 
 def _shuffled_cells(cell: Int64[np.ndarray, " E"], rng: np.random.Generator) -> list[list[int]]:

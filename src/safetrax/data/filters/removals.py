@@ -50,7 +50,12 @@ class Inpaint(Selection):
 
     def episodes(self, data: Trajectories) -> Int64[np.ndarray, " kept"]:
         """Those outside of the rectangles."""
-        low, high = self._costs(data)
+        if self.cost_range is None:
+            instead = "load it with its task, or set cost_range"
+            task = require_task(self, data, "the task's range of costs", instead)
+            low, high = task.cost_min, task.cost_max
+        else:
+            low, high = self.cost_range
         kept = np.arange(data.num_episodes)
         for p, q, u, v in self.ranges:
             costs, returns = data.cost_returns[kept], data.returns[kept]
@@ -69,12 +74,6 @@ class Inpaint(Selection):
         kept = state.outliers.copy()
         kept[self.episodes(state.data)] = True
         return self._keep(state, np.flatnonzero(kept))
-
-    def _costs(self, data: Trajectories) -> Range:
-        if self.cost_range is not None:
-            return self.cost_range
-        task = require_task(self, data, "the task's range of costs", "load it with its task, or set cost_range")
-        return task.cost_min, task.cost_max
 
 
 @dataclass(frozen=True)
@@ -127,11 +126,7 @@ def _fraction_between(
 
 
 def require_range(name: str, value: Range | None) -> None:
-    """Check a setting that is a range, or None.
-
-    Raises:
-        ConfigError: it does not go from a lower to a higher finite number.
-    """
+    """Raise ConfigError unless a setting is None, or goes from a lower to a higher finite number."""
     if value is not None:
         low, high = value
-        require(math.isfinite(low) and math.isfinite(high) and low < high, name, value, "go from low to high")
+        require(-math.inf < low < high < math.inf, name, value, "go from low to high")

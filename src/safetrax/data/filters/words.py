@@ -13,12 +13,15 @@ from safetrax.data.filters.registry import FILTERS
 from safetrax.errors import ConfigError, nearest
 from safetrax.settings import attribute_docs
 
+_EXAMPLES = {"inpaint": "0.25:0.5:0.5:1", "quality-mix": "8:1", "density": "0.5", "noise": "0.1", "outliers": "0.05"}
 _HINTS = {int: "a whole number", float: "a number"}
 
 
 def filter_lines() -> str:
     """One line per filter for the help: how it is written, and what it does."""
-    words = {name: f"{name}:{_fields(kind)[0].name.upper().replace('_', '-')}" for name, kind in FILTERS.items()}
+    words = {
+        name: f"{name}:{dataclasses.fields(kind)[0].name.upper().replace('_', '-')}" for name, kind in FILTERS.items()
+    }
     width = max(map(len, words.values())) + 2
     return "\n".join(
         f"  {words[name]:<{width}}{(kind.__doc__ or '').partition(chr(10))[0].rstrip('.')}"
@@ -47,14 +50,22 @@ def _parse(word: str, cost_limits: Sequence[float]) -> Filter:
     if name not in FILTERS:
         raise ConfigError(f"there is no filter {name!r}; {nearest(name, FILTERS)}")
     if colon and not rest:
-        raise ConfigError(f"the filter {word!r} ends after its colon; write a value, such as {_example(name)}.")
+        raise ConfigError(
+            f"the filter {word!r} ends after its colon; write a value, such as {name}:{_EXAMPLES.get(name, '20')}."
+        )
     kind = FILTERS[name]
     values = {}
     for place, part in enumerate(rest.split(",") if rest else ()):
         key, text = _key_and_text(word, kind, place, part)
         if key in values:
             raise ConfigError(f"the filter {word} sets {_dashed(key)} twice; give it once.")
-        values[key] = _value(word, key, typing.get_type_hints(kind)[key], text)
+        hint = typing.get_type_hints(kind)[key]
+        try:
+            values[key] = _convert(hint, text)
+        except ValueError:
+            raise ConfigError(
+                f"the filter {word} has {text!r} for {_dashed(key)}, which must be {_description(hint)}."
+            ) from None
     _fill(word, kind, values, cost_limits)
     try:
         return kind(**values)
@@ -63,23 +74,24 @@ def _parse(word: str, cost_limits: Sequence[float]) -> Filter:
 
 
 def _key_and_text(word: str, kind: type[Filter], place: int, part: str) -> tuple[str, str]:
-    names = [entry.name for entry in _fields(kind)]
+    names = {_dashed(entry.name): entry.name for entry in dataclasses.fields(kind)}
     key, equals, text = part.partition("=")
-    if not equals:
-        if place > 0:
-            raise ConfigError(
-                f"the filter {word} has {part!r} without a key; only the first value needs none, so write "
-                f"{_dashed(names[1]) if len(names) > 1 else 'key'}={part}, or another of its keys."
-            )
-        return names[0], part
-    if _dashed(key) not in map(_dashed, names):
-        raise ConfigError(f"the filter {word} has no key {key!r}; {nearest(_dashed(key), map(_dashed, names))}")
-    return _dashed(key).replace("-", "_"), text
+    if equals:
+        if _dashed(key) not in names:
+            raise ConfigError(f"the filter {word} has no key {key!r}; {nearest(_dashed(key), names)}")
+        return names[_dashed(key)], text
+    first, *others = names
+    if place > 0:
+        raise ConfigError(
+            f"the filter {word} has {part!r} without a key; only the first value needs none, so write "
+            f"{others[0] if others else 'key'}={part}, or another of its keys."
+        )
+    return names[first], part
 
 
 def _fill(word: str, kind: type[Filter], values: dict[str, Any], cost_limits: Sequence[float]) -> None:
     """Add the one cost limit of the command, and find what is still missing."""
-    missing = [f.name for f in _fields(kind) if f.default is dataclasses.MISSING and f.name not in values]
+    missing = [f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING and f.name not in values]
     for name in missing:
         if name != "cost_limit":
             raise ConfigError(f"the filter {word} needs {_dashed(name)}: {attribute_docs(kind)[name]}")
@@ -91,15 +103,6 @@ def _fill(word: str, kind: type[Filter], values: dict[str, Any], cost_limits: Se
                 f"{len(cost_limits) or 'none'}; write, for instance, {given}."
             )
         values["cost_limit"] = float(cost_limits[0])
-
-
-def _value(word: str, key: str, hint: Any, text: str) -> Any:
-    try:
-        return _convert(hint, text)
-    except ValueError:
-        raise ConfigError(
-            f"the filter {word} has {text!r} for {_dashed(key)}, which must be {_description(hint)}."
-        ) from None
 
 
 def _convert(hint: Any, text: str) -> Any:
@@ -133,21 +136,6 @@ def _present(hint: Any) -> Any:
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         return next(each for each in typing.get_args(hint) if each is not types.NoneType)
     return hint
-
-
-def _example(name: str) -> str:
-    examples = {
-        "inpaint": "0.25:0.5:0.5:1",
-        "quality-mix": "8:1",
-        "density": "0.5",
-        "noise": "0.1",
-        "outliers": "0.05",
-    }
-    return f"{name}:{examples.get(name, '20')}"
-
-
-def _fields(kind: type[Filter]) -> tuple[dataclasses.Field[Any], ...]:
-    return dataclasses.fields(kind)
 
 
 def _dashed(name: str) -> str:

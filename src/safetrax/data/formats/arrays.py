@@ -55,36 +55,26 @@ class Found:
     Attributes:
         columns: as `Trajectories.from_arrays` takes them, by field name; a flag that is left out was never met.
         offsets: first row of every episode and the end of the last; None: the flags tell.
-        action_low: lower end of the action box, if the source knows it.
-        action_high: upper end, alike.
+        box: entries of `BOX` that the source knows; None: not known.
         task: name of the environment or task, if the source knows it.
         names: entries of `NAMES` that the source knows.
     """
 
     columns: Mapping[str, np.ndarray]
     offsets: np.ndarray | None = None
-    action_low: Values = None
-    action_high: Values = None
+    box: Mapping[str, Values] = dataclasses.field(default_factory=dict)
     task: str | None = None
     names: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        none = np.zeros(len(self.columns["rewards"]), np.bool_)
-        object.__setattr__(self, "columns", {**dict.fromkeys(FLAGS, none), **self.columns})
-
-    def trajectories(self, info: Mapping[str, Any] | None = None) -> Trajectories:
+    def trajectories(self, info: Mapping[str, Any] | None) -> Trajectories:
         """The data set; `info` is added to what is known of the names.
 
         Raises:
             DataError: the arrays do not fit together, or there is no complete episode.
         """
-        return Trajectories.from_arrays(
-            **self.columns,
-            offsets=self.offsets,
-            action_low=self.action_low,
-            action_high=self.action_high,
-            info={**(info or {}), **self.names},
-        )
+        flags = dict.fromkeys(FLAGS, np.zeros(len(self.columns["rewards"]), np.bool_))
+        info = {**(info or {}), **self.names}
+        return Trajectories.from_arrays(**{**flags, **self.columns}, offsets=self.offsets, **self.box, info=info)
 
 
 def wanted_fields(*, next_observations: bool) -> tuple[str, ...]:
@@ -116,10 +106,7 @@ def find_keys(present: Iterable[str], fields: Iterable[str]) -> dict[str, str]:
 def check_arrays(keys: Mapping[str, str], arrays: Mapping[str, Any], meter: Meter) -> None:
     """Find what is malformed before a byte is read, and tell the meter how much is to come.
 
-    Args:
-        keys: key by field, from `find_keys`.
-        arrays: by field, anything with a dtype and a shape: they are not read yet.
-        meter: is told how far it is.
+    Both are by field. Of an array only the dtype and the shape are looked at: it is not read yet.
 
     Raises:
         DataError: a dtype, a shape or a length is wrong.

@@ -85,35 +85,29 @@ def plain_text(value: object) -> str:
 
 
 def first_bytes(path: Path) -> bytes:
-    """Enough of a file to tell what it is.
-
-    Raises:
-        OSError: it cannot be read.
-    """
+    """Enough of a file to tell what it is; raises OSError."""
     with path.open("rb") as file:
         return file.read(_FIRST)
 
 
-def what_is_it(start: bytes) -> str:
-    """What a file is that begins like this, and what to do, in words that follow its name; empty if unknown."""
+def what_is_it(start: bytes, *, gzip: bool = False) -> str:
+    """What a file is that begins like this, and what to do, in words that follow its name; empty if unknown.
+
+    With `gzip`, it may be packed so.
+    """
     text = start.lstrip().lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<error")):
         return "is a web page, not a data set; download it again from an address that gives the file itself"
     if text.startswith(b"version https://git-lfs"):
         return "is a pointer of Git LFS, not the data set; git lfs pull puts the file in its place"
     packed = next((name for magic, name in _PACKED.items() if start.startswith(magic)), None)
-    if packed is not None:
+    if packed and not (gzip and packed == "gzip"):
         return f"is packed with {packed}; unpack it, and pass the file that comes out"
     return "" if start else "is empty; download or write it again"
 
 
 def check_unpacked(size: int, file_size: int) -> None:
-    """Raise DataError where a small file asks for much memory: its sizes are declared, and may not be true.
-
-    Args:
-        size: bytes of all arrays, unpacked.
-        file_size: bytes of the file.
-    """
+    """Raise DataError where a file of few bytes asks for arrays of many: sizes are declared, and may not be true."""
     if size > max(_FREE, _DENSEST * file_size):
         raise DataError(
             f"its arrays would take {size / 1e6:,.0f} MB, {size // max(1, file_size):,} times the file, which a log "
@@ -122,11 +116,7 @@ def check_unpacked(size: int, file_size: int) -> None:
 
 
 def package(name: str, *, extra: str, purpose: str) -> Any:
-    """Import an optional package.
-
-    Raises:
-        DataError: it is not installed; the sentence says how to install it.
-    """
+    """Import an optional package; where it is not installed, a DataError says how to install it."""
     try:
         return importlib.import_module(name)
     except ImportError as error:

@@ -61,7 +61,7 @@ def read_hdf5(path: Path, fields: Collection[str], *, meter: Meter) -> Found:
         facts = {name: _attribute(file, name) for name in (*BOX, "task", *NAMES)}
         return Found(
             columns=columns,
-            **{name: facts[name] for name in BOX},
+            box={name: facts[name] for name in BOX},
             task=None if facts["task"] is None else plain_text(facts["task"]),
             names={name: list(map(plain_text, np.ravel(facts[name]))) for name in NAMES if facts[name] is not None},
         )
@@ -87,7 +87,7 @@ def write_hdf5(
     Raises:
         RunError: the file cannot be written.
     """
-    with atomic_path(Path(path)) as temporary, _Output(temporary) as output:
+    with atomic_path(Path(path)) as temporary, _Output(temporary, "r+") as output:
         with h5py.File(output, "w") as file:
             for key, array in {**keyed_arrays(trajectories), **(extra or {})}.items():
                 file.create_dataset(key, data=array, compression="gzip", compression_opts=compression, shuffle=True)
@@ -101,17 +101,13 @@ class _Output(io.FileIO):
     """A file that keeps its first error to itself until it is asked: HDF5 cannot close a file on a full disk, and
     says so again and again."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "r+")
-        self._error: OSError | None = None
+    _error: OSError | None = None
 
     def check(self) -> None:
-        """Raise what went wrong."""
         if self._error is not None:
             raise self._error
 
     def write(self, block: Buffer, /) -> int:
-        """All of it, if nothing has gone wrong."""
         whole = len(rest := memoryview(block))
         try:
             while rest and self._error is None:
@@ -121,7 +117,6 @@ class _Output(io.FileIO):
         return whole
 
     def truncate(self, size: int | None = None, /) -> int:
-        """To that size, if nothing has gone wrong."""
         try:
             return super().truncate(size) if self._error is None else 0
         except OSError as error:
@@ -170,13 +165,11 @@ def check_stored(path: Path, datasets: Iterable[h5py.Dataset]) -> None:
             name, chunks, stored = _name(dataset), dataset.chunks, dataset.id.get_storage_size()
             size = dataset.size * dataset.dtype.itemsize
             wanted, there = 1, int(stored > 0)
-            packed: list[tuple[int, str]] = []  # number and name of what has to be undone
             if chunks is not None:
                 blocks = (-(-length // chunk) for length, chunk in zip(dataset.shape, chunks, strict=True))
                 wanted, there = math.prod(blocks), dataset.id.get_num_chunks()
-                properties = dataset.id.get_create_plist()
-                filters = (properties.get_filter(i) for i in range(properties.get_nfilters()))
-                packed = [(code, plain_text(name)) for code, _, _, name in filters]
+            properties = dataset.id.get_create_plist()  # its filters are what has to be undone
+            filters = [properties.get_filter(i) for i in range(properties.get_nfilters())]
         if size and there < wanted:
             raise DataError(
                 f"{name} was never written as a whole ({there} of {wanted} blocks), and the rest would read as a "
@@ -184,11 +177,11 @@ def check_stored(path: Path, datasets: Iterable[h5py.Dataset]) -> None:
             )
         if chunks is None and size > stored:
             raise DamagedError(f"the file is damaged ({name} should have {size} bytes, but has {stored}).")
-        for code, filter_name in packed:
+        for code, _, _, filter_name in filters:
             if not h5py.h5z.filter_avail(code):
                 raise DataError(
-                    f"{name} is packed with the filter {filter_name or code}, which is not installed; import "
-                    "hdf5plugin before loading, or pack it anew (h5repack -f GZIP=4)."
+                    f"{name} is packed with the filter {plain_text(filter_name) or code}, which is not installed; "
+                    "import hdf5plugin before loading, or pack it anew (h5repack -f GZIP=4)."
                 )
         if chunks is not None:  # they are unpacked whole
             size = wanted * math.prod(chunks) * dataset.dtype.itemsize

@@ -178,17 +178,15 @@ def _read(dataset: Any, lengths: list[int], *, next_observations: bool, file_siz
                     )
                 columns[name][first : first + steps] = values
         meter.advance(total * steps // rows)
-    low, high = (
-        np.concatenate([np.ravel(getattr(box, side)).astype(np.float32) for _, box in boxes["actions"]])
-        for side in ("low", "high")
-    )
-    return Found(
-        columns=columns,
-        offsets=np.unique(offsets),  # without empty episodes
-        action_low=low,
-        action_high=high,
-        task=_task(dataset),
-    )
+    box = {
+        f"action_{end}": np.concatenate([np.ravel(getattr(part, end)) for _, part in boxes["actions"]])
+        for end in ("low", "high")
+    }
+    task = None
+    with contextlib.suppress(TaskError, AttributeError):  # an environment of no benchmark, or none at all
+        task = get_task(dataset.env_spec.id).name
+    offsets = np.unique(offsets)  # without empty episodes
+    return Found(columns=columns, offsets=offsets, box=box, task=task)
 
 
 def _episode(episode: Any, boxes: Mapping[str, Any], steps: int) -> dict[str, np.ndarray]:
@@ -258,12 +256,6 @@ def _minari() -> Iterator[None]:
         if "lock file" in str(error):  # Minari insists on locks
             remedy = "set the environment variable HDF5_USE_FILE_LOCKING to FALSE"
         raise DataError(f"Minari cannot read it ({one_line(error)}); {remedy}.") from error
-
-
-def _task(dataset: Any) -> str | None:
-    with contextlib.suppress(TaskError, AttributeError):
-        return get_task(dataset.env_spec.id).name
-    return None
 
 
 def _check_following(trajectories: Trajectories) -> None:

@@ -69,11 +69,10 @@ def read_npz(path: Path, fields: Collection[str], *, meter: Meter) -> Found:
         sizes = (max(header.nbytes, 4 * math.prod(header.shape)) for header in headers.values())
         check_unpacked(sum(sizes), path.stat().st_size)
         columns = {field: _column(archive, key, field, meter) for field, key in keys.items()}
-        low, high = (_small(archive, name) if name in members else None for name in BOX)
-        names = {name: _small(archive, name) for name in NAMES if name in members}
+        facts = {name: _small(archive, name) for name in (*BOX, *NAMES) if name in members}
         with parsing():  # texts of impossible letters
-            texts = {name: list(map(plain_text, np.ravel(entries))) for name, entries in names.items()}
-        return Found(columns=columns, action_low=low, action_high=high, names=texts)
+            names = {name: list(map(plain_text, np.ravel(facts.pop(name)))) for name in NAMES if name in facts}
+        return Found(columns=columns, box=facts, names=names)
 
 
 def write_npz(path: str | os.PathLike[str], trajectories: Trajectories, *, compress: bool = True) -> None:
@@ -147,9 +146,8 @@ def _small(archive: zipfile.ZipFile, key: str) -> np.ndarray:
     with _member(archive, key) as (header, stream):
         if header.nbytes > _SMALL:
             raise DataError(f"{key} has {header.nbytes} bytes; write one entry per feature.")
-        shape = header.shape[::-1] if header.by_columns else header.shape
-        values = _exactly(stream, header.dtype, shape)
-        return values.T if header.by_columns else values
+        values = _exactly(stream, header.dtype, (math.prod(header.shape),))
+        return values.reshape(header.shape, order="F" if header.by_columns else "C")
 
 
 def _column(archive: zipfile.ZipFile, key: str, field: str, meter: Meter) -> np.ndarray:

@@ -36,14 +36,9 @@ def width(first: Any) -> int:
 
 
 def numbers(values: Any, column: str, first: int, *, size: int = 1, text: bool = False) -> np.ndarray:
-    """Booleans, integers or floats, (rows, size).
+    """Booleans, integers or floats, (rows, size): a cell may be a list of `size` of them.
 
-    Args:
-        values: the cells; lists of `size` numbers each are taken as vectors.
-        column: its name.
-        first: number of the first row.
-        size: numbers per cell.
-        text: whether numbers and booleans are written as texts.
+    With `text`, they are written as texts. `first` is the number of the first row.
 
     Raises:
         DataError: an entry is missing, or is no number, or a list has another length.

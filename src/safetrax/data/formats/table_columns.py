@@ -1,9 +1,7 @@
 """Which columns of a table hold what, by name.
 
-The names that are written, and the first that are looked for when reading: `episode`, `step`, `observation_0` or
-`observation.NAME`, `action_0` or `action.NAME`, `reward`, `cost`, `terminated`, `truncated`, `next_observation_0`.
-Capitals, blanks and signs around a name do not matter. A column that looks like one of these and cannot be placed is
-refused, never left out in silence.
+Capitals, blanks and signs around a name do not matter. A column that looks like one of the usual ones and cannot be
+placed is refused, never left out in silence.
 """
 
 from __future__ import annotations
@@ -61,10 +59,8 @@ class Layout:
 
     def names(self, widths: Mapping[str, int]) -> dict[str, list[str]]:
         """What the features are called, if they have more than numbers; `widths` has the size of every column."""
-        found = {
-            entry: _feature_names(self.columns[role], _FEATURES[role], widths)
-            for entry, role in zip(NAMES, ("observations", "actions"), strict=True)
-        }
+        roles = zip(NAMES, ("observations", "actions"), strict=True)
+        found = {entry: _feature_names(self.columns[role], _FEATURES[role], widths) for entry, role in roles}
         return {entry: names for entry, names in found.items() if names}
 
     @property
@@ -78,14 +74,9 @@ class Layout:
         return tuple(name for role, columns in self.columns.items() if role != "episode" for name in columns)
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """The columns whose entries are told apart."""
-        return (*self.episode, *self.runs)
-
-    @property
     def used(self) -> tuple[str, ...]:
         """Every column that is read."""
-        return (*self.numbers, *self.labels)
+        return (*self.numbers, *self.episode, *self.runs)
 
 
 def clean_name(name: object) -> str:

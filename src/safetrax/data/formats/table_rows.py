@@ -27,13 +27,7 @@ _APART = 'put the files of each run into a folder run=NAME, and name both: colum
 
 
 class Rows:
-    """A known number of rows.
-
-    Args:
-        layout: which columns hold what.
-        rows: how many there are.
-        widths: how many numbers a cell of every column holds.
-    """
+    """So many rows of a table; `widths` says how many numbers a cell of every column holds."""
 
     def __init__(self, layout: Layout, rows: int, widths: Mapping[str, int]) -> None:
         self.layout, self._rows, self._widths = layout, rows, widths
@@ -42,11 +36,9 @@ class Rows:
         self._step = next(iter(layout.columns.get("step", ())), None)
         for role, columns in layout.columns.items():
             if role in MATRICES:
-                ends = np.cumsum([widths[name] for name in columns], dtype=int).tolist()
-                matrix = self._arrays[role] = empty_matrix(rows, ends[-1])
-                self._at |= {
-                    name: matrix[:, end - widths[name] : end] for name, end in zip(columns, ends, strict=True)
-                }
+                ends = np.cumsum([widths[name] for name in columns], dtype=int)
+                matrix = self._arrays[role] = empty_matrix(rows, int(ends[-1]))
+                self._at |= zip(columns, np.split(matrix, ends[:-1], axis=1), strict=True)
             elif role in _VECTORS:
                 if (size := widths[columns[0]]) != 1:
                     raise DataError(
@@ -71,13 +63,10 @@ class Rows:
         return next(iter(sorted(mine ^ other)), next(wide, None))
 
     def put(self, first: int, part: Mapping[str, Any], *, before: int = 0, text: bool = False) -> int:
-        """Take in the cells of some columns; the size of what has been filled, in bytes.
+        """Take in the cells of some columns, Arrow arrays; the size of what has been filled, in bytes.
 
-        Args:
-            first: their first row, in their file.
-            part: Arrow arrays by column.
-            before: rows of the files before.
-            text: whether numbers are written as texts.
+        They begin at row `first` of their file; the files before it have `before` rows. With `text`, numbers are
+        written as texts.
 
         Raises:
             DataError: a cell is missing, or is not what the column should hold.
@@ -109,7 +98,7 @@ class Rows:
         for name, label in labels.items():
             self._mark(name, slice(first, first + rows), np.zeros(rows, np.int32), [label])
 
-    def found(self, action_low: Values = None, action_high: Values = None) -> Found:
+    def found(self, box: Mapping[str, Values]) -> Found:
         """What the table holds, its rows in order.
 
         Raises:
@@ -128,13 +117,7 @@ class Rows:
                 "no column says which episode a row belongs to, or where episodes end; add a column episode (or "
                 "terminated and truncated), or name the column or the level of the index that does."
             )
-        return Found(
-            columns=self._arrays,
-            offsets=offsets,
-            action_low=action_low,
-            action_high=action_high,
-            names=self.layout.names(self._widths),
-        )
+        return Found(columns=self._arrays, offsets=offsets, box=box, names=self.layout.names(self._widths))
 
     def _mark(self, name: str, rows: slice, codes: np.ndarray, entries: Sequence[Hashable]) -> None:
         known = self._labels.setdefault(name, {})
@@ -231,9 +214,7 @@ class Rows:
     def _check_files(self, first: Int[np.ndarray, " E"], begin: np.ndarray | None) -> None:
         """Refuse an episode that may go on in another file, or may be another one of the same name.
 
-        Args:
-            first: the first row of every episode.
-            begin: its first moment.
+        Episodes have these first rows and moments.
         """
         places = self._codes.get(PLACE)
         if places is None or self.layout.folders or not self.layout.episode:

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from safetrax.data.columns import CHUNK_ROWS, chunks
 from safetrax.data.formats.table_cells import is_list, width
-from safetrax.data.formats.table_columns import METADATA, clean_name
+from safetrax.data.formats.table_columns import METADATA, Layout, clean_name
 from safetrax.errors import DataError
 
 Part: TypeAlias = tuple[int, dict[str, Any]]  # first row, and the arrays of some columns
@@ -67,10 +67,10 @@ class ParquetSource:
                 found[name] = next(map(width, self._column(file, name, 1)), 1)
         return found
 
-    def parts(self, numbers: Sequence[str], labels: Sequence[str]) -> Iterator[Part]:
-        """The cells of these columns, one column after the other."""
+    def parts(self, layout: Layout) -> Iterator[Part]:
+        """The cells of the columns that are used, one column after the other."""
         with self._open() as file:
-            for name in (*numbers, *labels):
+            for name in layout.used:
                 row = 0
                 for cells in self._column(file, name, CHUNK_ROWS):
                     yield row, {name: cells}
@@ -103,10 +103,10 @@ class FrameSource:
         """How many numbers a cell of each column holds, in the first row."""
         return {name: width(self._array(name, slice(0, 1))) for name in names}
 
-    def parts(self, numbers: Sequence[str], labels: Sequence[str]) -> Iterator[Part]:
-        """The cells of these columns, some rows after the other."""
+    def parts(self, layout: Layout) -> Iterator[Part]:
+        """The cells of the columns that are used, some rows after the other."""
         for rows in chunks(self.rows):
-            yield rows.start, {name: self._array(name, rows) for name in (*numbers, *labels)}
+            yield rows.start, {name: self._array(name, rows) for name in layout.used}
 
     def _array(self, name: str, rows: slice) -> Any:
         cells = self._columns[name].iloc[rows]
@@ -155,8 +155,8 @@ class CsvSource:
         """One number per cell."""
         return dict.fromkeys(names, 1)
 
-    def parts(self, numbers: Sequence[str], labels: Sequence[str]) -> Iterator[Part]:
-        """The cells of these columns, some rows after the other, as texts."""
+    def parts(self, layout: Layout) -> Iterator[Part]:
+        """The cells of the columns that are used, some rows after the other, as texts."""
         if not self.rows:
             return
         decimals = _Decimals()
@@ -164,12 +164,12 @@ class CsvSource:
         try:
             with self._open() as file:
                 file.seek(self._begin)
-                for batch in self._reader(file, (*numbers, *labels)):
+                for batch in self._reader(file, layout.used):
                     if row + batch.num_rows > self.rows:
                         break
-                    part = dict(zip((*numbers, *labels), batch.columns, strict=True))
+                    part = dict(zip(layout.used, batch.columns, strict=True))
                     if self._separator != ",":
-                        part |= {name: decimals.pointed(name, part[name], row) for name in numbers}
+                        part |= {name: decimals.pointed(name, part[name], row) for name in layout.numbers}
                     yield row, part
                     row += batch.num_rows
         except pa.ArrowInvalid as error:
@@ -191,8 +191,8 @@ class CsvSource:
         """Of the columns, as texts; called by their places, for names may come twice."""
         places = {name: str(i) for i, name in enumerate(self.names)}
         used = [places[name] for name in columns]
-        block = max(_BLOCK, 2 * self._longest)
         names = list(map(str, range(len(self.names))))
+        block = max(_BLOCK, 2 * self._longest)
         return arrow_csv.open_csv(
             file,
             arrow_csv.ReadOptions(column_names=names, block_size=block, use_threads=False),
@@ -219,7 +219,6 @@ class _Decimals:
         self._sure = False  # that commas are no signs between thousands
 
     def pointed(self, column: str, cells: Any, first: int) -> Any:
-        """Cells with decimal points."""
         has = {sign: pc.match_substring_regex(cells, rf"^\s*[+-]?\d*[{sign}]") for sign in ",."}
         for sign, found in has.items():
             if (row := pc.index(found, True).as_py()) >= 0:

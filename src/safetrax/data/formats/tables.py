@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from safetrax.data.columns import Values
-from safetrax.data.formats.arrays import BOX, NAMES, Found, feature_names
+from safetrax.data.formats.arrays import BOX, Found, feature_names
 from safetrax.data.formats.damage import check_unpacked, first_bytes, naming, one_line, package, parsing, what_is_it
 from safetrax.data.formats.table_columns import METADATA, find_layout, numbered
 from safetrax.data.formats.table_rows import PLACE, Rows
@@ -101,9 +101,9 @@ def from_pandas(
     named = {role: columns for role, columns in given.items() if columns is not None}
     layout = find_layout(source.names, named, next_observations=next_observations is not False)
     rows = Rows(layout, source.rows, source.widths(layout.used))
-    for first, part in source.parts(layout.numbers, layout.labels):
+    for first, part in source.parts(layout):
         rows.put(first, part)
-    return rows.found(action_low, action_high).trajectories(info)
+    return rows.found({"action_low": action_low, "action_high": action_high}).trajectories(info)
 
 
 def to_pandas(
@@ -126,7 +126,7 @@ def to_pandas(
         DataError: pandas is not installed, or names do not fit.
     """
     frames = package("pandas", extra="pandas", purpose="a data frame")
-    names = _column_names(trajectories, observation_names, action_names)
+    names = _column_names(trajectories, observation=observation_names, action=action_names)
     return frames.DataFrame(_block(trajectories, names, 0, trajectories.num_transitions), copy=False)
 
 
@@ -153,7 +153,7 @@ def write_parquet(
     """
     arrow = package("pyarrow", extra="pandas", purpose="writing Parquet files")
     parquet = package("pyarrow.parquet", extra="pandas", purpose="writing Parquet files")
-    names = _column_names(trajectories, observation_names, action_names)
+    names = _column_names(trajectories, observation=observation_names, action=action_names)
     box = json.dumps({name: [float(bound) for bound in getattr(trajectories, name)] for name in BOX})
     schema = arrow.table(_block(trajectories, names, 0, 1)).schema.with_metadata({METADATA: box.encode()})
     with (
@@ -180,11 +180,13 @@ def read_tables(path: Path, given: Mapping[str, Any], *, next_observations: bool
     """Read the columns that are needed of a CSV or Parquet file, or of a folder of either: one log in many files.
 
     Episodes of different files are different, whatever their numbers; where a folder is called `episode=3`, all
-    files in it are that episode.
+    files in it are that episode. What a file of columns beside it says holds where nothing else is `given`.
 
     Raises:
         DataError: a column is missing, ambiguous, or holds an empty cell or a text; a file cannot be parsed.
     """
+    told, box = _read_sidecar(path)
+    given = {**told, **given}
     package("pyarrow", extra="pandas", purpose=f"reading {_kind(path)} files")
     files = table_files(path) if path.is_dir() else [path]
     if len(kinds := sorted(set(map(_kind, files)))) > 1:
@@ -219,12 +221,13 @@ def read_tables(path: Path, given: Mapping[str, Any], *, next_observations: bool
                 rows.mark(before, source.rows, {f"{key}=": folders[key] for key in layout.folders})
             elif len(files) > 1 or layout.folders:
                 rows.mark(before, source.rows, {PLACE: str(file.parent if layout.folders else file)})
-            for first, part in source.parts(layout.numbers, layout.labels):
+            for first, part in source.parts(layout):
                 meter.advance(rows.put(first, part, before=before, text=source.text))
             before += source.rows
     assert rows is not None  # there is a file
+    own = sources[files[0]].box
     with _reading(path):
-        return rows.found(*(sources[files[0]].box.get(name) for name in BOX))
+        return rows.found({name: own.get(name) if box.get(name) is None else box[name] for name in BOX})
 
 
 def sidecar_path(path: Path) -> Path:
@@ -233,15 +236,8 @@ def sidecar_path(path: Path) -> Path:
     return path.with_name(name + ".columns.json")
 
 
-def read_sidecar(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The columns by role, as `load(..., columns=)` takes them, and the action box; both empty without such a file.
-
-    Args:
-        path: the table.
-
-    Raises:
-        DataError: the file beside it is no JSON object.
-    """
+def _read_sidecar(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The columns by role, as `load(..., columns=)` takes them, and the action box; both may be empty."""
     place = sidecar_path(path)
     if not place.is_file():
         return {}, {}
@@ -263,10 +259,10 @@ def _kind(path: Path) -> str:
 def _open(path: Path) -> CsvSource | ParquetSource:
     from safetrax.data.formats.table_sources import CsvSource, ParquetSource
 
-    words = what_is_it(start := first_bytes(path))
-    if words and not (_kind(path) == "CSV" and start.startswith(b"\x1f\x8b")):
+    csv_file = _kind(path) == "CSV"
+    if words := what_is_it(first_bytes(path), gzip=csv_file):
         raise DataError(f"the file {words}.")
-    return CsvSource(path) if _kind(path) == "CSV" else ParquetSource(path)
+    return CsvSource(path) if csv_file else ParquetSource(path)
 
 
 @contextlib.contextmanager
@@ -297,40 +293,36 @@ def _folders(file: Path, within: Path) -> dict[str, str]:
     return dict(part.split("=", 1) for part in parents if re.fullmatch(r"[^=]+=[^=]+", part))
 
 
-def _column_names(
-    trajectories: Trajectories, observation_names: Sequence[str] | None, action_names: Sequence[str] | None
-) -> tuple[list[str], list[str]]:
-    """The columns of observations and of actions."""
-    known = feature_names(trajectories)
-    given = zip(NAMES, ("observation", "action"), (observation_names, action_names), strict=True)
-    sizes = (trajectories.observation_size, trajectories.action_size)
-    observations, actions = (
-        [f"{prefix}{name}" for name in _checked(entry, known.get(entry) if names is None else names, size)]
-        for (entry, prefix, names), size in zip(given, sizes, strict=True)
-    )
-    return observations, actions
-
-
-def _block(data: Trajectories, names: tuple[list[str], list[str]], first: int, last: int) -> dict[str, np.ndarray]:
+def _block(data: Trajectories, names: Mapping[str, list[str]], first: int, last: int) -> dict[str, np.ndarray]:
     """Rows first to last - 1, by column."""
     rows = slice(first, last)
     numbers = np.arange(first, min(last, data.num_transitions))
     episode = np.searchsorted(data.offsets, numbers, side="right") - 1
     columns = {"episode": episode, "step": numbers - data.offsets[episode]}
-    columns |= zip(names[0], data.observations[rows].T.copy(), strict=True)
-    columns |= zip(names[1], data.actions[rows].T.copy(), strict=True)
+    columns |= zip(names["observation"], data.observations[rows].T.copy(), strict=True)
+    columns |= zip(names["action"], data.actions[rows].T.copy(), strict=True)
     columns |= {"reward": data.rewards[rows], "cost": data.costs[rows]}
     columns |= {"terminated": data.terminated[rows], "truncated": data.truncated[rows]}
     if data.next_observations is not None:
-        after = [f"next_{name}" for name in names[0]]
+        after = [f"next_{name}" for name in names["observation"]]
         columns |= zip(after, data.next_observations[rows].T.copy(), strict=True)
     return columns
 
 
-def _checked(entry: str, names: Sequence[str] | None, size: int) -> list[str]:
-    """What follows `observation` or `action` in the name of each column."""
+def _column_names(data: Trajectories, **given: Sequence[str] | None) -> dict[str, list[str]]:
+    """The columns of each kind of feature: as given, else as the data know them, else numbered."""
+    sizes = {"observation": data.observation_size, "action": data.action_size}
+    known = feature_names(data)
+    return {
+        kind: _names_of(kind, known.get(f"{kind}_names") if names is None else names, sizes[kind])
+        for kind, names in given.items()
+    }
+
+
+def _names_of(kind: str, names: Sequence[str] | None, size: int) -> list[str]:
     if names is None:
-        return [f"_{i}" for i in range(size)]
+        return [f"{kind}_{i}" for i in range(size)]
+    entry = f"{kind}_names"
     if isinstance(names, str) or len(names) != size:
         raise DataError(f"{entry} is {names!r}, but there are {size} features; pass one name each.")
     names = [name.strip() for name in names]
@@ -339,4 +331,4 @@ def _checked(entry: str, names: Sequence[str] | None, size: int) -> list[str]:
             raise DataError(f"{entry} holds {name!r} twice or an empty name; pass different ones.")
     if numbered(names) and (order := [int(name) for name in names]) != sorted(order):
         raise DataError(f"{entry} holds only numbers, and not in order; pass words, or rising numbers.")
-    return [f".{name}" for name in names]
+    return [f"{kind}.{name}" for name in names]
