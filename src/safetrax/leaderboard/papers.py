@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -51,51 +51,42 @@ class PublishedSource:
 
 _DSRL = "DSRL's files"
 _THREE_LIMITS = "three per suite: 20, 40, 80 on Safety-Gymnasium, 10, 20, 40 on the others; a cell is their mean"
-_TRAC = "Offline Safe Reinforcement Learning Using Trajectory Classification"
-_TRAC_AUTHORS = "Z. Gong, A. Kumar, P. Varakantham"
 _TRAC_AVERAGE = (
     "TraC's average on Safety-Gymnasium is printed as 0.40 / 0.92, but its 21 cells give 0.382 / 0.897; without "
     "CarPush2 they give what is printed."
 )
 _COPIED = "The columns of the baselines equal LSPC's: both seem to be copied from DSRL's own paper."
 
-_ALL = (
-    PublishedSource(
-        key="trac",
-        title=_TRAC,
-        authors=_TRAC_AUTHORS,
-        venue="AAAI 2025",
-        arxiv="2412.15429",
-        place="Tables 2, 3, 5, 6",
-        algorithms=("TraC",),
-        limits=_THREE_LIMITS,
-        seeds=3,
-        episodes=20,
-        data=_DSRL,
-        checkpoint="the last",
-        checkpoint_stated=True,
-        faults=(
-            _TRAC_AVERAGE,
-            "TraC's column on MetaDrive (mean 0.35 / 0.05) has the cost of one crash nearly everywhere, probably "
-            "from an incompatible MetaDrive; the repository's later figures (trac-repository) replace it.",
-            "Some cells of Table 2 are printed twice, or differ from Table 5 at the same settings.",
-            _COPIED,
-        ),
+_TRAC = PublishedSource(
+    key="trac",
+    title="Offline Safe Reinforcement Learning Using Trajectory Classification",
+    authors="Z. Gong, A. Kumar, P. Varakantham",
+    venue="AAAI 2025",
+    arxiv="2412.15429",
+    place="Tables 2, 3, 5, 6",
+    algorithms=("TraC",),
+    limits=_THREE_LIMITS,
+    seeds=3,
+    episodes=20,
+    data=_DSRL,
+    checkpoint="the last",
+    checkpoint_stated=True,
+    faults=(
+        _TRAC_AVERAGE,
+        "TraC's column on MetaDrive (mean 0.35 / 0.05) has the cost of one crash nearly everywhere, probably "
+        "from an incompatible MetaDrive; the repository's later figures (trac-repository) replace it.",
+        "Some cells of Table 2 are printed twice, or differ from Table 5 at the same settings.",
+        _COPIED,
     ),
-    PublishedSource(
+)
+
+_ALL = (
+    _TRAC,
+    replace(
+        _TRAC,
         key="trac-repository",
-        title=_TRAC,
-        authors=_TRAC_AUTHORS,
         venue="picture in the code's repository",
-        arxiv="2412.15429",
         place="results.png in github.com/zgong11/TraC, read off by eye",
-        algorithms=("TraC",),
-        limits=_THREE_LIMITS,
-        seeds=3,
-        episodes=20,
-        data=_DSRL,
-        checkpoint="the last",
-        checkpoint_stated=True,
         faults=(
             _TRAC_AVERAGE,
             "TraC's average cost on MetaDrive is printed as 0.55, but its cells give 0.544.",

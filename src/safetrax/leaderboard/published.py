@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from typing import Literal, cast, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
 
 from safetrax.catalogue import SUITES, get_task
 from safetrax.errors import ConfigError, DataError, TaskError, nearest
@@ -114,6 +114,9 @@ class PublishedAverage:
     note: str
 
 
+_Row = TypeVar("_Row", PublishedRow, PublishedAverage)
+
+
 def published(
     source: str | None = None, task: str | None = None, algorithm: str | None = None
 ) -> tuple[PublishedRow, ...]:
@@ -123,14 +126,8 @@ def published(
         ConfigError: there is no such source or algorithm; the message names the nearest ones.
         TaskError: there is no such task.
     """
-    key = None if source is None else get_source(source).key
     name = None if task is None else get_task(task).name
-    column = None if algorithm is None else _algorithm(algorithm)
-    return tuple(
-        row
-        for row in _results()
-        if key in (None, row.source) and name in (None, row.task) and column in (None, row.algorithm)
-    )
+    return tuple(row for row in _selected(_results(), source, algorithm) if name in (None, row.task))
 
 
 def published_averages(
@@ -142,15 +139,19 @@ def published_averages(
         ConfigError: there is no such source or algorithm; the message names the nearest ones.
         TaskError: there is no such suite.
     """
-    if suite is not None and suite not in SUITES:
+    if suite is not None:
+        require_suite_name(suite)
+    return tuple(row for row in _selected(_averages(), source, algorithm) if suite in (None, row.suite))
+
+
+def require_suite_name(suite: str) -> None:
+    """Refuse what is no suite of the benchmark.
+
+    Raises:
+        TaskError: the message names the nearest one.
+    """
+    if suite not in SUITES:
         raise TaskError(f"there is no suite {suite!r}; {nearest(suite, SUITES)}")
-    key = None if source is None else get_source(source).key
-    column = None if algorithm is None else _algorithm(algorithm)
-    return tuple(
-        row
-        for row in _averages()
-        if key in (None, row.source) and suite in (None, row.suite) and column in (None, row.algorithm)
-    )
 
 
 def published_algorithms() -> tuple[str, ...]:
@@ -170,11 +171,15 @@ def get_source(name: str) -> PublishedSource:
     return found
 
 
-def _algorithm(name: str) -> str:
-    known = {algorithm.casefold(): algorithm for algorithm in published_algorithms()}
-    if name.casefold() not in known:
-        raise ConfigError(f"there is no published algorithm {name!r}; {nearest(name, known)}")
-    return known[name.casefold()]
+def _selected(rows: Iterable[_Row], source: str | None, algorithm: str | None) -> list[_Row]:
+    key = None if source is None else get_source(source).key
+    column = None
+    if algorithm is not None:
+        known = {name.casefold(): name for name in published_algorithms()}
+        if algorithm.casefold() not in known:
+            raise ConfigError(f"there is no published algorithm {algorithm!r}; {nearest(algorithm, known)}")
+        column = known[algorithm.casefold()]
+    return [row for row in rows if key in (None, row.source) and column in (None, row.algorithm)]
 
 
 @lru_cache(maxsize=1)
@@ -205,50 +210,32 @@ def _result(place: str, cells: Mapping[str, str]) -> PublishedRow:
     limit = cells["cost_limit"]
     limits = () if limit == _UNSTATED else task.cost_limits if not limit else (_number(place, limit),)
     return PublishedRow(
-        source=_source(place, cells),
-        table=cells["table"],
         kind=cast(Kind, kind),
         task=task.name,
-        algorithm=cells["algorithm"],
         variant=cells["variant"],
         cost_limits=limits,
-        reward=_number(place, cells["reward"]),
-        cost=_number(place, cells["cost"]),
         reward_std=_optional(place, cells["reward_std"]),
         cost_std=_optional(place, cells["cost_std"]),
-        reward_printed=_printed(place, cells, "reward"),
-        cost_printed=_printed(place, cells, "cost"),
-        note=cells["note"],
+        **_shared(place, cells),
     )
 
 
 def _average(place: str, cells: Mapping[str, str]) -> PublishedAverage:
     _require(cells["suite"] in SUITES, place, f"the suite {cells['suite']!r} is unknown")
-    return PublishedAverage(
-        source=_source(place, cells),
-        table=cells["table"],
-        suite=cells["suite"],
-        algorithm=cells["algorithm"],
-        reward=_number(place, cells["reward"]),
-        cost=_number(place, cells["cost"]),
-        reward_printed=_printed(place, cells, "reward"),
-        cost_printed=_printed(place, cells, "cost"),
-        note=cells["note"],
-    )
+    return PublishedAverage(suite=cells["suite"], **_shared(place, cells))
 
 
-def _source(place: str, cells: Mapping[str, str]) -> str:
+def _shared(place: str, cells: Mapping[str, str]) -> dict[str, Any]:
+    """What both files have."""
     _require(cells["source"] in SOURCES, place, f"the source {cells['source']!r} is unknown")
-    return cells["source"]
-
-
-def _printed(place: str, cells: Mapping[str, str], column: str) -> float | None:
-    """The wrong figure in print; a correction gives its reason."""
-    printed = _optional(place, cells[f"{column}_printed"])
-    if printed is not None:
-        _require(printed != _number(place, cells[column]), place, f"the {column} is no correction")
-        _require(bool(cells["note"]), place, f"the corrected {column} has no note")
-    return printed
+    found: dict[str, Any] = {name: cells[name] for name in ("source", "table", "algorithm", "note")}
+    for column in ("reward", "cost"):
+        found[column] = right = _number(place, cells[column])
+        found[f"{column}_printed"] = wrong = _optional(place, cells[f"{column}_printed"])
+        if wrong is not None:
+            _require(wrong != right, place, f"the {column} is no correction")
+            _require(bool(cells["note"]), place, f"the corrected {column} has no note")
+    return found
 
 
 def _optional(place: str, text: str) -> float | None:

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from safetrax.algorithms import registry
 from safetrax.catalogue import SUITES, Task, get_task
+from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.evaluation.statistics import Estimate
 from safetrax.files import exact
-from safetrax.leaderboard.own_results import (
-    EPISODES,
-    SEEDS,
-    is_downloaded,
-    limits_difference,
-    limits_text,
-)
-from safetrax.run_id import RunId
-from safetrax.runs import Caution, Training, changed, config_table
+from safetrax.leaderboard.own_results import EPISODES, SEEDS, fewest, limits_difference, limits_text
+from safetrax.runs import Caution, Training, changed
 
 if TYPE_CHECKING:
     from safetrax.report.logged import Logged
@@ -103,27 +97,18 @@ def _uncertain(cells: Sequence[Cell]) -> Iterator[Caution]:
 
 def _counts(trainings: Sequence[Training]) -> Iterator[Caution]:
     """Too few seeds or episodes for an error to mean much."""
-    seeds: dict[tuple[str, str], dict[float | None, set[int]]] = defaultdict(lambda: defaultdict(set))
-    episodes: dict[RunId, int] = defaultdict(int)
+    groups: dict[tuple[str, str], list[EpisodeRow]] = defaultdict(list)
     for training in trainings:
         for row in training.rows:
-            seeds[row.algorithm, row.task][row.cost_limit].add(row.seed)
-            episodes[row.run] += 1
-    fewest_seeds = {key: min(map(len, found.values())) for key, found in seeds.items()}
-    fewest_episodes: dict[tuple[str, str], int] = {}
-    for run, count in episodes.items():
-        key = run.algorithm, str(run.task)
-        fewest_episodes[key] = min(count, fewest_episodes.get(key, count))
-    for fewest, usual, what in (
-        (fewest_seeds, SEEDS, "training seeds per cost limit"),
-        (fewest_episodes, EPISODES, "evaluation episodes per policy"),
+            groups[row.algorithm, row.task].append(row)
+    found = {f"{algorithm} on {task}": fewest(rows) for (algorithm, task), rows in groups.items()}
+    for number, usual, what in (
+        (0, SEEDS, "training seeds per cost limit"),
+        (1, EPISODES, "evaluation episodes per policy"),
     ):
-        few = {key: count for key, count in fewest.items() if count < usual}
+        few = tuple(f"{place}: {counts[number]}" for place, counts in found.items() if counts[number] < usual)
         if few:
-            yield Caution(
-                f"Fewer than {usual} {what}, which DSRL's protocol has.",
-                tuple(f"{algorithm} on {task}: {count}" for (algorithm, task), count in few.items()),
-            )
+            yield Caution(f"Fewer than {usual} {what}, which DSRL's protocol has.", few)
 
 
 def _benchmark_limits(cells: Sequence[Cell]) -> Iterator[Caution]:
@@ -149,30 +134,21 @@ def _trainings(trainings: Sequence[Training]) -> Iterator[Caution]:
     ]
     if foreign:
         yield Caution("Evaluated on another task than trained for.", tuple(foreign))
-    warm = [training.name for training in trainings if "start_from" in config_table(training.config.get("signature"))]
+    warm = [training.name for training in trainings if training.warm]
     if warm:
         yield Caution("The training began with the networks of another run.", tuple(warm))
     differing: dict[str, list[str]] = defaultdict(list)
+    fixed = {name for entry in registry.known().values() for name in entry.fixed}
     for training in trainings:
-        preset = _preset(training)
+        preset = None if training.trained_for is None else training.preset(get_task(training.trained_for))
         if preset is not None:
-            fixed = {name for entry in registry.known().values() for name in entry.fixed}
-            ours = {name: training.settings.get(name, value) for name, value in preset.items() if name not in fixed}
-            text = changed({name: preset[name] for name in ours}, ours)
+            published = {name: value for name, value in preset.config().items() if name not in fixed}
+            text = changed(published, {name: training.settings.get(name, value) for name, value in published.items()})
             if text:
                 differing[text].append(training.name)
     if differing:
         items = tuple(f"{_listed(names)}: {text}" for text, names in differing.items())
         yield Caution("Settings other than the published ones.", items)
-
-
-def _preset(training: Training) -> dict[str, Any] | None:
-    """The published settings of a training's algorithm, if the package knows it."""
-    algorithm = registry.class_at_hand(str(training.settings.get("class")))
-    if algorithm is None or training.trained_for is None:
-        return None
-    found = get_task(training.trained_for)
-    return algorithm.preset(found.suite, found.name).config()
 
 
 def _mixed(trainings: Sequence[Training]) -> Iterator[Caution]:
@@ -229,7 +205,7 @@ def _foreign(training: Training, task: Task) -> tuple[str, str] | None:
         return _NO_DATA, f"DSRL's are {task.dataset_file}"
     if source != task.dataset_file:
         return _OTHER_DATA, f"{source} instead of {task.dataset_file}"
-    return None if is_downloaded(training.config, task) else (_UNCONFIRMED, source)
+    return None if training.is_of_download(task) else (_UNCONFIRMED, source)
 
 
 def _few_episodes(logged: Iterable[Logged]) -> Iterator[Caution]:

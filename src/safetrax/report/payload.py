@@ -19,7 +19,7 @@ from safetrax.evaluation.bootstrap import Bounded
 from safetrax.evaluation.statistics import Estimate, Summary
 from safetrax.leaderboard.rendering import figure
 from safetrax.report.summary import Cell, Group, Report, suite_name
-from safetrax.runs import Training, config_table
+from safetrax.runs import Training
 
 MOST_BYTES = 5_000_000  # of the whole page: a picture that would make it larger is left out
 _EVERY = 10  # thresholds of a profile between two that are told as numbers
@@ -184,9 +184,8 @@ def _runs(trainings: Sequence[Training]) -> dict[str, Any]:
     settings, versions = _Distinct(), _Distinct()
     runs = []
     for training in trainings:
-        made = dict(config_table(training.config.get("made_with")))
+        made = dict(training.config.get("made_with", {}))
         command = made.pop("command", None)
-        signature = config_table(training.config.get("signature"))
         runs.append(
             {
                 "name": training.name,
@@ -197,7 +196,7 @@ def _runs(trainings: Sequence[Training]) -> dict[str, Any]:
                 "limits": list(training.cost_limits),
                 "seeds": sorted({row.seed for row in training.rows}),
                 "updates": training.planned,
-                "precision": signature.get("precision"),
+                "precision": training.facts.get("precision"),
                 "source": training.data.get("source"),
                 "sha256": training.data.get("sha256"),
                 "dataPath": training.data_path,
