@@ -126,7 +126,7 @@ def leaderboard(
     listed = tasks()
     boards = []
     # tasks that are not of the benchmark come last
-    for task in sorted(set(wanted), key=lambda task: listed.index(task) if task in listed else len(listed)):
+    for task in sorted(dict.fromkeys(wanted), key=lambda task: listed.index(task) if task in listed else len(listed)):
         rows = [row for row in published(task=task.name) if row.kind == "result" and row.source in keys]
         entries = _merge(_published_entry(row, task) for row in rows)
         entries += [_own_entry(result) for result in own if result.summary.task == task.name]

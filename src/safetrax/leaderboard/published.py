@@ -40,22 +40,16 @@ Kind = Literal["result", "repeat", "ablation"]
 _UNSTATED = "unstated"  # in the column cost_limit
 
 
-@dataclass(frozen=True)
-class PublishedRow:
-    """One cell of a published table.
+@dataclass(frozen=True, kw_only=True)
+class Printed:
+    """What a source prints of an algorithm.
 
     Attributes:
         source: key in `SOURCES`.
         table: where in the source.
-        kind: "result"; "repeat" if another table of the source has the cell too; "ablation" if `variant` is set.
-        task: name in the catalogue.
         algorithm: its name.
-        variant: what was changed of the algorithm or the data; empty for nothing.
-        cost_limits: over which the cell is a mean; empty if the source does not state them.
         reward: normalised return.
         cost: normalised cost, each by its own limit.
-        reward_std: the source's spread of the reward; None if not given.
-        cost_std: the source's spread of the cost; None if not given.
         reward_printed: what is printed, where that is wrong; else None.
         cost_printed: what is printed, where that is wrong; else None.
         note: why it was corrected, or what else is odd about it.
@@ -63,18 +57,33 @@ class PublishedRow:
 
     source: str
     table: str
-    kind: Kind
-    task: str
     algorithm: str
-    variant: str
-    cost_limits: tuple[float, ...]
     reward: float
     cost: float
-    reward_std: float | None
-    cost_std: float | None
     reward_printed: float | None
     cost_printed: float | None
     note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedRow(Printed):
+    """One cell of a published table.
+
+    Attributes:
+        kind: "result"; "repeat" if another table of the source has the cell too; "ablation" if `variant` is set.
+        task: name in the catalogue.
+        variant: what was changed of the algorithm or the data; empty for nothing.
+        cost_limits: over which the cell is a mean; empty if the source does not state them.
+        reward_std: the source's spread of the reward; None if not given.
+        cost_std: the source's spread of the cost; None if not given.
+    """
+
+    kind: Kind
+    task: str
+    variant: str
+    cost_limits: tuple[float, ...]
+    reward_std: float | None
+    cost_std: float | None
 
     @property
     def safe(self) -> bool:
@@ -87,34 +96,18 @@ class PublishedRow:
         return self.reward_printed is not None or self.cost_printed is not None
 
 
-@dataclass(frozen=True)
-class PublishedAverage:
+@dataclass(frozen=True, kw_only=True)
+class PublishedAverage(Printed):
     """A mean over the tasks of a suite, as a source prints it.
 
     Attributes:
-        source: key in `SOURCES`.
-        table: where in the source.
         suite: whose tasks; of a table that has not all of them, those that it has.
-        algorithm: its name.
-        reward: normalised return.
-        cost: normalised cost.
-        reward_printed: what is printed, where that is wrong; else None.
-        cost_printed: what is printed, where that is wrong; else None.
-        note: why it was corrected, or what else is odd about it.
     """
 
-    source: str
-    table: str
     suite: str
-    algorithm: str
-    reward: float
-    cost: float
-    reward_printed: float | None
-    cost_printed: float | None
-    note: str
 
 
-_Row = TypeVar("_Row", PublishedRow, PublishedAverage)
+_Row = TypeVar("_Row", bound=Printed)
 
 
 def published(

@@ -181,11 +181,12 @@ def _bounded(value: Bounded) -> list[float | None]:
 
 def _runs(trainings: Sequence[Training]) -> dict[str, Any]:
     """The trainings; settings and versions that several have are written once."""
-    settings, versions = _Distinct(), _Distinct()
+    made = [dict(training.config.get("made_with", {})) for training in trainings]
+    commands = [facts.pop("command", None) for facts in made]
+    settings, settings_of = _each_once([training.settings for training in trainings])
+    versions, versions_of = _each_once(made)
     runs = []
-    for training in trainings:
-        made = dict(training.config.get("made_with", {}))
-        command = made.pop("command", None)
+    for number, training in enumerate(trainings):
         runs.append(
             {
                 "name": training.name,
@@ -206,28 +207,20 @@ def _runs(trainings: Sequence[Training]) -> dict[str, Any]:
                 "attempts": training.attempts,
                 "usage": list(training.usage),
                 "warnings": list(training.warnings),
-                "command": command,
-                "settings": settings.number(dict(training.settings)),
-                "versions": versions.number(made),
+                "command": commands[number],
+                "settings": settings_of[number],
+                "versions": versions_of[number],
             }
         )
-    return {"runs": _finite(runs), "settings": _finite(settings.values), "versions": _finite(versions.values)}
+    return {"runs": _finite(runs), "settings": _finite(settings), "versions": _finite(versions)}
 
 
-class _Distinct:
-    """Equal tables have one number."""
-
-    def __init__(self) -> None:
-        self.values: list[Mapping[str, Any]] = []
-        self._numbers: dict[str, int] = {}
-
-    def number(self, value: Mapping[str, Any]) -> int:
-        """Of a table."""
-        key = json.dumps(value, sort_keys=True, default=str)
-        if key not in self._numbers:
-            self._numbers[key] = len(self.values)
-            self.values.append(value)
-        return self._numbers[key]
+def _each_once(tables: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[int]]:
+    """The different ones of some tables, and of every table the number of its equal among them."""
+    keys = [json.dumps(table, sort_keys=True, default=str) for table in tables]
+    different = dict(zip(keys, tables, strict=True))
+    places = {key: place for place, key in enumerate(different)}
+    return list(different.values()), [places[key] for key in keys]
 
 
 def _finite(value: Any) -> Any:
