@@ -9,7 +9,6 @@ import base64
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,10 +67,12 @@ def add_gifs(values: dict[str, Any], trainings: Iterable[Training], size: int) -
         size: bytes of the page without pictures.
     """
     for training in trainings:
-        file = training.folder / "episode.gif"
-        content = _gif(file)
-        if content is None:
+        try:
+            content = (training.folder / "episode.gif").read_bytes()
+        except OSError:
             continue
+        if not content.startswith(_GIF_STARTS):
+            continue  # something else is called so
         needed = 4 * math.ceil(len(content) / 3) + 200
         if size + needed > MOST_BYTES:
             values["gifsLeftOut"].append(training.name)
@@ -85,15 +86,6 @@ def to_json(values: Mapping[str, Any]) -> str:
     """JSON that ends no script element early: no <, > or & is left in it, nor anything but ASCII."""
     text = json.dumps(values, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _gif(file: Path) -> bytes | None:
-    """The content of a GIF; None if there is none, or something else is called so."""
-    try:
-        content = file.read_bytes()
-    except OSError:
-        return None
-    return content if content.startswith(_GIF_STARTS) else None
 
 
 def _cell(cell: Cell, algorithm: int, task: int) -> dict[str, Any]:

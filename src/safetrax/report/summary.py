@@ -14,16 +14,10 @@ import numpy as np
 from safetrax._version import __version__
 from safetrax.catalogue import SUITES, get_task, tasks
 from safetrax.errors import RunError
-from safetrax.evaluation.aggregates import (
-    Aggregate,
-    Profile,
-    ProfileKind,
-    aggregates,
-    performance_profiles,
-)
+from safetrax.evaluation.aggregates import Aggregate, Profile, ProfileKind, aggregates, performance_profiles
 from safetrax.evaluation.bootstrap import Bounded, wilson_interval
 from safetrax.evaluation.episodes import EpisodeRow
-from safetrax.evaluation.run_scores import RunScore, on_common_tasks, run_scores
+from safetrax.evaluation.run_scores import RunScore, common_tasks, on_common_tasks, run_scores
 from safetrax.evaluation.run_table import RunTable
 from safetrax.evaluation.scores import SAFE_UP_TO
 from safetrax.evaluation.statistics import Estimate, Summary, benchmark_table, summarise
@@ -330,7 +324,7 @@ def _verdict(algorithm: str, cells: Sequence[Cell], algorithms: int) -> Verdict:
 def _groups(scores: Sequence[RunScore], names: Sequence[str]) -> list[Group]:
     """All tasks, those that all algorithms have, and each suite."""
     groups = [Group("All tasks" if len(names) > 1 else names[0], tuple(names), tuple(aggregates(scores)))]
-    common = _common(scores)
+    common = common_tasks(scores)
     if common and len(common) < len(names):
         kept = [score for score in scores if score.task in common]
         shared = tuple(name for name in names if name in common)
@@ -343,16 +337,8 @@ def _groups(scores: Sequence[RunScore], names: Sequence[str]) -> list[Group]:
     return groups
 
 
-def _common(scores: Sequence[RunScore]) -> set[str]:
-    """Tasks that every algorithm has."""
-    own: dict[str, set[str]] = defaultdict(set)
-    for score in scores:
-        own[score.algorithm].add(score.task)
-    return set.intersection(*own.values())
-
-
 def _profiles(scores: Sequence[RunScore]) -> Profiles:
-    common = bool(_common(scores))
+    common = bool(common_tasks(scores))
     kept = on_common_tasks(scores) if common else list(scores)
     found = {kind: tuple(performance_profiles(kept, kind, _THRESHOLDS)) for kind in _KINDS}
     return Profiles(tuple(dict.fromkeys(score.task for score in kept)), common, found)
