@@ -262,11 +262,8 @@ def read_run(path: str | Path, job: Job | None = None) -> Training:
     """
     folder = RunFolder.open(path)
     config, details = folder.config(), folder.state()
-    if job is None:
-        recorded = config.get("record", {}).get("job")
-        label = str(recorded.get("label", "")) if isinstance(recorded, dict) else ""
-    else:
-        label = job.label
+    recorded = config.get("record", {}).get("job") if job is None else job.to_json()
+    label = str(recorded.get("label", "")) if isinstance(recorded, dict) else ""
     return _training(folder.path, folder.episodes_file, config, _episodes(folder, label), label, details)
 
 
@@ -335,7 +332,8 @@ def _benchmark(path: Path) -> tuple[list[Training], list[Caution]]:
     done = [state for state in states if state.name == "done"]
     if not done:
         raise RunError(f"no job of {path} is done yet; {folder.advice()}.")
-    return [read_job(folder, state.job) for state in done], list(_unfinished(folder, states))
+    unfinished = [caution for caution in _unfinished(folder, states) if caution.items]
+    return [read_job(folder, state.job) for state in done], unfinished
 
 
 def _training(
@@ -396,18 +394,14 @@ def _unfinished(folder: BenchmarkFolder, states: Sequence[State]) -> Iterator[Ca
     """Jobs that are not done, and run folders without a job."""
     whole = f"of {len(states)} jobs of {folder.path}"
     failed = tuple(f"{state.job.name}: {state.details.error}" for state in states if state.name == "failed")
-    if failed:
-        yield Caution(f"{len(failed)} {whole} failed, and are missing here.", failed)
+    yield Caution(f"{len(failed)} {whole} failed, and are missing here.", failed)
     missing = tuple(f"{state.job.name}: {state.name}" for state in states if state.name not in ("done", "failed"))
-    if missing:
-        yield Caution(f"{len(missing)} {whole} are not done yet.", missing)
+    yield Caution(f"{len(missing)} {whole} are not done yet.", missing)
     names = {state.job.name for state in states}
     extra = tuple(
         path.name for path in sorted((folder.path / "runs").iterdir()) if path.is_dir() and path.name not in names
     )
-    if extra:
-        sentence = f"Run folders in {folder.path / 'runs'} of jobs that grid.json does not have are left out."
-        yield Caution(sentence, extra)
+    yield Caution(f"Run folders in {folder.path / 'runs'} of jobs that grid.json does not have are left out.", extra)
 
 
 def _named(rows: Iterable[EpisodeRow]) -> list[EpisodeRow]:

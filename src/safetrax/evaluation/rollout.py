@@ -93,7 +93,7 @@ def evaluate(
         return Evaluation(tuple(rows), time.perf_counter() - began, sum(row.length for row in rows))
     rows = []
     own_or_given: AbstractContextManager[EnvPool] = (
-        nullcontext(pool) if pool else EnvPool(info.name, workers=workers, step_timeout=step_timeout)
+        nullcontext(pool) if pool is not None else EnvPool(info.name, workers=workers, step_timeout=step_timeout)
     )
     with own_or_given as lent:
         lent.begin(default_slots(info.name, len(stack)))
