@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetrax.algorithms import registry
-from safetrax.catalogue import get_task
+from safetrax.catalogue import Task, get_task
+from safetrax.data.download import dataset_path, read_record
 from safetrax.errors import ConfigError, DataError, RunError, SafeTraXError, TaskError
 from safetrax.evaluation.episodes import COLUMNS, EpisodeRow, read_episodes
 from safetrax.evaluation.statistics import Evaluated, evaluations, last_steps
@@ -20,6 +22,9 @@ from safetrax.grid.benchmark_folder import BenchmarkFolder, State
 from safetrax.grid.grid import Job
 from safetrax.run_id import RunId, limit_text
 from safetrax.training.run_folder import JobState, RunFolder, promised
+
+if TYPE_CHECKING:
+    from safetrax.algorithms.base import Algorithm
 
 _MOST_NAMED = 3  # settings in a sentence
 
@@ -45,7 +50,7 @@ class Training:
         name: the job's name, or the folder's.
         place: the path that it was read from.
         folder: its run folder; need not exist.
-        config: settings, data, versions; see `safetrax.training.train`.
+        config: settings, data, versions, of the types that `RunFolder.config` checks; empty where unknown.
         rows: the episodes of every run's last evaluated step.
         history: every evaluation whose step is known, in order.
         label: of an ablation's variant, as behind the algorithm's name; empty for most.
@@ -80,68 +85,93 @@ class Training:
     @property
     def settings(self) -> Mapping[str, Any]:
         """The algorithm's, with its class."""
-        return config_table(self.config.get("algorithm"))
+        return self._table("algorithm")
 
     @property
     def losses(self) -> tuple[str, ...]:
         """The metrics that its algorithm calls its losses."""
-        algorithm = registry.class_at_hand(str(self.settings.get("class")))  # brings JAX
+        algorithm = self._algorithm()
         return ("loss",) if algorithm is None else algorithm.losses
+
+    def preset(self, task: Task) -> Algorithm | None:
+        """The published settings of its algorithm for a task; None if no package here knows the algorithm."""
+        algorithm = self._algorithm()
+        return None if algorithm is None else algorithm.preset(task.suite, task.name)
 
     @property
     def data(self) -> Mapping[str, Any]:
         """What is known of the data set."""
-        return config_table(self.config.get("data"))
+        return self._table("data")
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What a training must have in common with another to go on from its checkpoint."""
+        return self._table("signature")
+
+    @property
+    def warm(self) -> bool:
+        """Whether it began with the networks of another run."""
+        return "start_from" in self.facts
 
     @property
     def usage(self) -> tuple[str, ...]:
         """What of its data it used, a sentence for each cost limit; empty where nobody wrote it down."""
-        return tuple(str(entry["text"]) for entry in self._usage if "text" in entry)
+        return tuple(str(entry["text"]) for entry in self.config.get("usage", ()) if "text" in entry)
 
     @property
     def little_used(self) -> tuple[str, ...]:
         """What the library warned of when it used next to nothing."""
-        said = [entry.get("warnings") for entry in self._usage]
+        said = [entry.get("warnings") for entry in self.config.get("usage", ())]
         return tuple(dict.fromkeys(str(text) for texts in said if isinstance(texts, list) for text in texts))
-
-    @property
-    def _usage(self) -> list[Mapping[str, Any]]:
-        found = self.config.get("usage")
-        return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
     @property
     def data_path(self) -> str | None:
         """What `safetrax.load` read."""
-        path = config_table(self.config.get("record")).get("data_path")
-        return path if isinstance(path, str) else None
+        return self._table("record").get("data_path")
 
     @property
     def trained_for(self) -> str | None:
         """The task that it was trained for."""
-        task = self.config.get("task")
-        return task if isinstance(task, str) else None
+        return self.config.get("task")
 
     @property
     def filters(self) -> tuple[str, ...]:
         """Names of what its data went through before the training."""
-        found = self.data.get("filters")
-        return tuple(str(config_table(entry).get("name")) for entry in found) if isinstance(found, list) else ()
+        return tuple(str(entry.get("name")) for entry in self.data.get("filters", ()))
 
     @property
     def planned(self) -> int | None:
         """Updates of the whole training."""
-        updates = self.config.get("updates")
-        return updates if isinstance(updates, int) else None
+        return self.config.get("updates")
 
     @property
     def signature(self) -> str:
         """Equal for trainings that differ in limits and seeds only."""
-        signature = self.config.get("signature")
-        if isinstance(signature, dict):
-            kept = {key: value for key, value in signature.items() if key != "runs"}
+        if "signature" in self.config:
+            kept = {key: value for key, value in self.facts.items() if key != "runs"}
         else:
             kept = {key: self.config.get(key) for key in ("algorithm", "task", "updates", "data")}
         return json.dumps(kept, sort_keys=True, default=str)
+
+    def is_of_download(self, task: Task) -> bool:
+        """Whether its data are the file that was downloaded under DSRL's name: nobody publishes its hash, so a record
+        of the download has to tell."""
+        places = [dataset_path(task)]
+        if self.data_path is not None:
+            places.append(Path(self.data_path))
+        for place in places:
+            with contextlib.suppress(ValueError, OSError):  # a damaged record, or a path that is no file's
+                record = read_record(place)
+                if record is not None and record.url is not None and record.sha256 == self.data.get("sha256"):
+                    return place.name == task.dataset_file
+        return False
+
+    def _table(self, key: str) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.config.get(key, {})
+        return found
+
+    def _algorithm(self) -> type[Algorithm] | None:
+        return registry.class_at_hand(str(self.settings.get("class")))  # brings JAX
 
 
 @dataclass(frozen=True)
@@ -232,8 +262,8 @@ def read_run(path: str | Path, job: Job | None = None) -> Training:
     """
     folder = RunFolder.open(path)
     config, details = folder.config(), folder.state()
-    recorded = config_table(config_table(config.get("record")).get("job"))
-    label = str(recorded.get("label", "")) if job is None else job.label
+    recorded = config.get("record", {}).get("job") if job is None else job.to_json()
+    label = str(recorded.get("label", "")) if isinstance(recorded, dict) else ""
     return _training(folder.path, folder.episodes_file, config, _episodes(folder, label), label, details)
 
 
@@ -247,7 +277,7 @@ def read_job(folder: BenchmarkFolder, job: Job) -> Training:
     place = folder.run_folder(job)
     remedy = f"remove {place.result_file}, and that job runs again."
     training = read_run(place.path, job)
-    recorded = config_table(training.config.get("record")).get("job")
+    recorded = training.config.get("record", {}).get("job")
     if recorded not in (json.loads(json.dumps(job.to_json())), job.name):  # a name: of version 0.1
         raise DataError(
             f"the run folder {place.path} is of another job than grid.json has; remove it, and that job runs again."
@@ -302,7 +332,8 @@ def _benchmark(path: Path) -> tuple[list[Training], list[Caution]]:
     done = [state for state in states if state.name == "done"]
     if not done:
         raise RunError(f"no job of {path} is done yet; {folder.advice()}.")
-    return [read_job(folder, state.job) for state in done], list(_unfinished(folder, states))
+    unfinished = [caution for caution in _unfinished(folder, states) if caution.items]
+    return [read_job(folder, state.job) for state in done], unfinished
 
 
 def _training(
@@ -314,16 +345,18 @@ def _training(
     details: JobState | None = None,
 ) -> Training:
     try:
-        rows, history = _last_and_history(_named(found))
+        named = _named(found)
     except TaskError as error:
         raise TaskError(f"{place}: {error}") from error
+    known = {row.run for row in named if row.step is not None}
+    kept = [row for row in named if row.step is not None or row.run not in known]  # of such a run only those count
     return Training(
         name=folder.resolve().name,
         place=str(folder),
         folder=folder,
         config=config,
-        rows=rows,
-        history=history,
+        rows=tuple(last_steps(kept)),
+        history=evaluations(kept),
         label=label,
         cost_limits=tuple(map(float, config.get("cost_limits", ()))),
         seconds=details.seconds if details else {},
@@ -361,23 +394,14 @@ def _unfinished(folder: BenchmarkFolder, states: Sequence[State]) -> Iterator[Ca
     """Jobs that are not done, and run folders without a job."""
     whole = f"of {len(states)} jobs of {folder.path}"
     failed = tuple(f"{state.job.name}: {state.details.error}" for state in states if state.name == "failed")
-    if failed:
-        yield Caution(f"{len(failed)} {whole} failed, and are missing here.", failed)
+    yield Caution(f"{len(failed)} {whole} failed, and are missing here.", failed)
     missing = tuple(f"{state.job.name}: {state.name}" for state in states if state.name not in ("done", "failed"))
-    if missing:
-        yield Caution(f"{len(missing)} {whole} are not done yet.", missing)
+    yield Caution(f"{len(missing)} {whole} are not done yet.", missing)
     names = {state.job.name for state in states}
     extra = tuple(
         path.name for path in sorted((folder.path / "runs").iterdir()) if path.is_dir() and path.name not in names
     )
-    if extra:
-        sentence = f"Run folders in {folder.path / 'runs'} of jobs that grid.json does not have are left out."
-        yield Caution(sentence, extra)
-
-
-def config_table(value: Any) -> Mapping[str, Any]:
-    """A table of a configuration that others may have written or edited."""
-    return value if isinstance(value, dict) else {}
+    yield Caution(f"Run folders in {folder.path / 'runs'} of jobs that grid.json does not have are left out.", extra)
 
 
 def _named(rows: Iterable[EpisodeRow]) -> list[EpisodeRow]:
@@ -387,13 +411,6 @@ def _named(rows: Iterable[EpisodeRow]) -> list[EpisodeRow]:
         if row.task not in names:
             names[row.task] = get_task(row.task).name
     return [row if names[row.task] == row.task else replace(row, task=names[row.task]) for row in rows]
-
-
-def _last_and_history(rows: Sequence[EpisodeRow]) -> tuple[tuple[EpisodeRow, ...], tuple[Evaluated, ...]]:
-    """Of every run whose steps are known, only those count."""
-    known = {row.run for row in rows if row.step is not None}
-    kept = [row for row in rows if row.step is not None or row.run not in known]
-    return tuple(last_steps(kept)), evaluations(kept)
 
 
 def export_episodes(path: str | Path, file: str | Path) -> int:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from safetrax.catalogue import get_task
 from safetrax.errors import ConfigError, TaskError
-from safetrax.evaluation.aggregates import aggregates, performance_profiles, task_aggregates
+from safetrax.evaluation.aggregates import Aggregate, aggregates, performance_profiles
 from safetrax.evaluation.bootstrap import (
     Bootstrap,
     Bounded,
@@ -76,6 +76,13 @@ def scores_of(rewards: list[float], costs: list[float] | None = None, **others) 
     """One score per seed."""
     pairs = zip(rewards, costs or [0.5] * len(rewards), strict=True)
     return [score(reward, cost, seed=seed, **others) for seed, (reward, cost) in enumerate(pairs)]
+
+
+def of_each_task(scores: list[RunScore]) -> list[Aggregate]:
+    groups: dict[tuple[str, str], list[RunScore]] = {}
+    for one in scores:
+        groups.setdefault((one.algorithm, one.task), []).append(one)
+    return [aggregates(group)[0] for group in groups.values()]
 
 
 def no_interval(found: Bounded) -> bool:
@@ -301,7 +308,7 @@ def test_all_runs_safe_is_exactly_one():
     some = [s for task in ("BallRun", "CarRun", "AntRun") for s in scores_of([0.1] * 7, task=task)]
     (found,) = aggregates(some)
     assert found.safe_runs == (1.0, 1.0, 1.0)
-    assert task_aggregates(some)[0].safe_runs_wilson == wilson_interval(7, 7)
+    assert of_each_task(some)[0].safe_runs_wilson == wilson_interval(7, 7)
 
 
 def test_tasks_count_alike_however_many_runs_they_have():
@@ -331,7 +338,7 @@ def test_means_agree_with_the_benchmarks_table(limits):
         )
     ]
     table = benchmark_table(some)
-    found = task_aggregates(run_scores(some))
+    found = of_each_task(run_scores(some))
     assert len(table) == len(found) == 4
     for cell, one in zip(table, found, strict=True):
         assert (cell.algorithm, (cell.task,), cell.episodes) == (one.algorithm, one.tasks, one.episodes)
@@ -371,7 +378,7 @@ def test_no_interval_where_one_task_of_several_has_one_run():
     (found,) = aggregates(some)
     assert no_interval(found.iqm_return)
     assert found.single_run == ("CarRun",)
-    assert [no_interval(one.iqm_return) for one in task_aggregates(some)] == [False, True]
+    assert [no_interval(one.iqm_return) for one in of_each_task(some)] == [False, True]
 
 
 def test_intervals_depend_neither_on_order_nor_on_other_algorithms():
@@ -410,7 +417,7 @@ def test_what_aggregates_refuse():
     with pytest.raises(ConfigError, match="no algorithm 'trak' among the scores; did you mean TraC"):
         aggregates(some, algorithms=["trak"])
     with pytest.raises(ConfigError, match="no algorithm 'xyz' among the scores; choose one of TraC, FISOR"):
-        task_aggregates(some, algorithms=["xyz"])
+        aggregates(some, algorithms=["xyz"])
     with pytest.raises(ConfigError, match="no algorithm 'TraC' among the scores; there are none"):
         performance_profiles([], algorithms=["TraC"])
     with pytest.raises(ConfigError, match="TraC on BallRun, limit 10, seed 1 appears twice"):
@@ -430,7 +437,7 @@ def test_what_aggregates_refuse():
 
 
 def test_nothing_in_nothing_out():
-    assert aggregates([]) == task_aggregates([]) == performance_profiles([]) == on_common_tasks([]) == []
+    assert aggregates([]) == performance_profiles([]) == on_common_tasks([]) == []
 
 
 def test_on_common_tasks():

@@ -15,7 +15,6 @@ too narrow.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -140,25 +139,6 @@ def aggregates(
         ConfigError: an algorithm is unknown, a run appears twice, a score is not finite, or checkpoints are mixed.
     """
     return [_aggregate(runs, missing, bootstrap) for runs, missing in run_tables(scores, algorithms)]
-
-
-def task_aggregates(
-    scores: Iterable[RunScore],
-    *,
-    algorithms: Sequence[str] | None = None,
-    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-) -> list[Aggregate]:
-    """One summary per (algorithm, task): algorithms in order of first appearance, tasks sorted.
-
-    Arguments and errors are those of `aggregates`.
-    """
-    found = []
-    for runs, _ in run_tables(scores, algorithms):
-        groups: dict[str, list[RunScore]] = defaultdict(list)
-        for score in runs.scores:
-            groups[score.task].append(score)
-        found += [_aggregate(RunTable.of(group), (), bootstrap) for group in groups.values()]
-    return found
 
 
 def performance_profiles(

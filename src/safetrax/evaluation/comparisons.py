@@ -217,9 +217,12 @@ def _wins(first: Sequence[RunScore], second: Sequence[RunScore]) -> Float[np.nda
 
 def _pairs(first: RunTable, second: RunTable) -> list[tuple[RunScore, RunScore]]:
     """The runs that both have, sorted by task."""
-    theirs = {(score.task, score.cost_limit, score.seed): score for score in second.scores}
-    keys = [(score.task, score.cost_limit, score.seed) for score in first.scores]
-    return [(score, theirs[key]) for score, key in zip(first.scores, keys, strict=True) if key in theirs]
+
+    def key(score: RunScore) -> tuple[str, float, int]:
+        return score.task, score.cost_limit, score.seed
+
+    theirs = {key(score): score for score in second.scores}
+    return [(score, theirs[key(score)]) for score in first.scores if key(score) in theirs]
 
 
 def _differences(pairs: Sequence[tuple[RunScore, RunScore]], bootstrap: Bootstrap) -> list[Bounded]:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 from safetrax.errors import DataError
 from safetrax.files import append_text, write_text
 from safetrax.run_id import RunId
 
-COLUMNS = (
-    "algorithm", "task", "cost_limit", "seed", "step", "episode", "env_seed", "return", "cost", "length",
-)  # fmt: skip
+_KINDS: dict[str, type] = {
+    "algorithm": str, "task": str, "cost_limit": float, "seed": int, "step": int, "episode": int, "env_seed": int,
+    "return": float, "cost": float, "length": int,
+}  # fmt: skip
+_MAY_BE_ABSENT = ("cost_limit", "step")
+COLUMNS = tuple(_KINDS)
 
 
 @dataclass(frozen=True)
@@ -137,11 +141,11 @@ def read_episodes(path: str | Path) -> list[EpisodeRow]:
         raise DataError(f"no episodes file at {path}.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as text ({error}).") from error
-    reader = _Lines(path, text)
-    header = tuple(next(reader, COLUMNS))
-    if header != COLUMNS:
+    lines = _lines(path, text)
+    _, header = next(lines, (1, list(COLUMNS)))
+    if header != list(COLUMNS):
         raise DataError(f"{path}, line 1: the columns are {','.join(header)!r}, expected {','.join(COLUMNS)!r}.")
-    return require_possible((_parse(path, reader.line_num, cells) for cells in reader if cells), str(path))
+    return require_possible((_parse(path, number, cells) for number, cells in lines if cells), str(path))
 
 
 def _to_csv(lines: Iterable[tuple[object, ...]]) -> str:
@@ -150,48 +154,24 @@ def _to_csv(lines: Iterable[tuple[object, ...]]) -> str:
     return text.getvalue()
 
 
+def _lines(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Numbers of lines, each with its cells."""
+    reader = csv.reader(io.StringIO(text))
+    try:
+        for cells in reader:
+            yield reader.line_num, cells
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: {error}; is a quotation mark left open?") from error
+
+
 def _parse(path: Path, line: int, cells: list[str]) -> EpisodeRow:
     if len(cells) != len(COLUMNS):
         raise DataError(f"{path}, line {line}: {len(cells)} cells, expected {len(COLUMNS)}; is the line cut off?")
-    named = dict(zip(COLUMNS, cells, strict=True))
-
-    def number(column: str, kind: type[int] | type[float]) -> float:
+    values: list[Any] = []
+    for (column, kind), cell in zip(_KINDS.items(), cells, strict=True):
         try:
-            return kind(named[column])
+            values.append(None if column in _MAY_BE_ABSENT and not cell else kind(cell))
         except ValueError:
             what = "a whole number" if kind is int else "a number"
-            raise DataError(f"{path}, line {line}: {column} is {named[column]!r}, expected {what}.") from None
-
-    return EpisodeRow(
-        algorithm=named["algorithm"],
-        task=named["task"],
-        cost_limit=number("cost_limit", float) if named["cost_limit"] else None,
-        seed=int(number("seed", int)),
-        step=int(number("step", int)) if named["step"] else None,
-        episode=int(number("episode", int)),
-        env_seed=int(number("env_seed", int)),
-        return_=number("return", float),
-        cost=number("cost", float),
-        length=int(number("length", int)),
-    )
-
-
-class _Lines:
-    """What csv.reader gives, its errors as sentences."""
-
-    def __init__(self, path: Path, text: str) -> None:
-        self._path, self._reader = path, csv.reader(io.StringIO(text))
-
-    @property
-    def line_num(self) -> int:
-        """Of the line that was read last."""
-        return self._reader.line_num
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> list[str]:
-        try:
-            return next(self._reader)
-        except csv.Error as error:
-            raise DataError(f"{self._path}, line {self.line_num}: {error}; is a quotation mark left open?") from error
+            raise DataError(f"{path}, line {line}: {column} is {cell!r}, expected {what}.") from None
+    return EpisodeRow(*values)

@@ -83,21 +83,15 @@ class Evaluation:
 def format_summaries(summaries: Sequence[Summary]) -> str:
     """Summaries as a text table; `±` is one standard error."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("algorithm")
-    table.add_column("task")
+    for heading in ("algorithm", "task"):
+        table.add_column(heading)
     for heading in ("limit", "seeds", "episodes", "return", "cost", "norm. return", "norm. cost"):
         table.add_column(heading, justify="right")
     table.add_column("safe")
     for s in summaries:
-        limits = "|".join(map(exact, s.cost_limits))
-        numbers = [
-            s.return_.text(1),
-            s.cost.text(1),
-            s.normalised_return.text(2),
-            s.normalised_cost.text(2),
-        ]
-        safe = "yes" if s.safe else "no"
-        table.add_row(s.algorithm, s.task, limits, str(s.seeds), str(s.episodes), *numbers, safe)
+        limits, safe = "|".join(map(exact, s.cost_limits)), "yes" if s.safe else "no"
+        raw, scaled = (s.return_.text(1), s.cost.text(1)), (s.normalised_return.text(2), s.normalised_cost.text(2))
+        table.add_row(s.algorithm, s.task, limits, str(s.seeds), str(s.episodes), *raw, *scaled, safe)
     text = io.StringIO()
     Console(file=text, width=_WIDTH, no_color=True).print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().strip("\n").splitlines())

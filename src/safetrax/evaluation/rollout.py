@@ -6,7 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
@@ -85,17 +85,23 @@ def evaluate(
     _check(info, episodes, seed, workers, pool)
     require_fit(stack, info)
     began = time.perf_counter()
-    rows: list[EpisodeRow] = []
     compiled = require_suite(info.suite).compiled
     if compiled is not None and workers is None:
         rows = _play(compiled, stack, info, episodes, seed, step)
         for row in rows:
             on_episode(row)
         return Evaluation(tuple(rows), time.perf_counter() - began, sum(row.length for row in rows))
-    with _borrowed(pool, info, workers, step_timeout) as lent:
+    rows = []
+    own_or_given: AbstractContextManager[EnvPool] = (
+        nullcontext(pool) if pool is not None else EnvPool(info.name, workers=workers, step_timeout=step_timeout)
+    )
+    with own_or_given as lent:
         lent.begin(default_slots(info.name, len(stack)))
         for part in _parts(stack, lent.slots):
-            rows += _Rollout(part, lent, episodes, seed, step, on_episode).run()
+            groups = [_Group(part, lent, index, episodes, seed, step, on_episode) for index in range(GROUPS)]
+            run_all(groups)
+            ended = [place_and_row for group in groups for place_and_row in group.rows]
+            rows += [row for _, row in sorted(ended, key=lambda entry: (entry[0], entry[1].episode))]
     return Evaluation(tuple(rows), time.perf_counter() - began, sum(row.length for row in rows))
 
 
@@ -134,16 +140,6 @@ def _check(task: Task, episodes: int, seed: int, workers: int | None, pool: EnvP
         raise ConfigError("give evaluate either workers or a pool, which has its workers already.")
 
 
-@contextmanager
-def _borrowed(pool: EnvPool | None, task: Task, workers: int | None, step_timeout: float) -> Iterator[EnvPool]:
-    """The given pool, or one of our own for the time of the block."""
-    if pool is not None:
-        yield pool
-        return
-    with EnvPool(task.name, workers=workers, step_timeout=step_timeout) as own:
-        yield own
-
-
 def _play(
     module: str, policies: Policies, task: Task, episodes: int, seed: int, step: int | None
 ) -> list[EpisodeRow]:
@@ -162,27 +158,6 @@ def _parts(policies: Policies, most: int) -> Iterator[Policies]:
     size = math.ceil(len(policies) / math.ceil(len(policies) / most))
     for first in range(0, len(policies), size):
         yield policies if size == len(policies) else policies[first : first + size]
-
-
-class _Rollout:
-    """All episodes of policies that fit into the pool side by side."""
-
-    def __init__(
-        self,
-        policies: Policies,
-        pool: EnvPool,
-        episodes: int,
-        seed: int,
-        step: int | None,
-        on_episode: Callable[[EpisodeRow], object],
-    ) -> None:
-        self._groups = [_Group(policies, pool, g, episodes, seed, step, on_episode) for g in range(GROUPS)]
-
-    def run(self) -> list[EpisodeRow]:
-        """The rows, by policy and then by episode."""
-        run_all(self._groups)
-        rows = [numbered for group in self._groups for numbered in group.rows]
-        return [row for _, row in sorted(rows, key=lambda numbered: (numbered[0], numbered[1].episode))]
 
 
 class _Group(Lockstep):
@@ -210,11 +185,9 @@ class _Group(Lockstep):
         self._sums = np.zeros((2, *self.shape))  # return and cost so far
 
     def warm_up(self) -> None:
-        """Compile."""
         self._actors.act(Feed.blank(*self.shape, self.pool.task.observation_size))
 
     def next_episode(self, place: Place) -> Start | None:
-        """The policy's next one."""
         waiting = self._waiting[place[0]]
         if not waiting:
             return None
@@ -223,19 +196,16 @@ class _Group(Lockstep):
         return Start(number, self._seed * SEED_STRIDE + number)
 
     def observe(self, answers: Answers, stepped: np.ndarray) -> None:
-        """Add up."""
         self._sums[0] += answers.rewards
         self._sums[1] += answers.costs
 
     def act(self, answers: Answers, acting: np.ndarray) -> np.ndarray:
-        """The policies' actions."""
         feed = Feed.of(answers.observations, answers.rewards, answers.costs, self.numbers, self.lengths)
         actions = self._actors.act(feed)
         require_finite(actions, acting, self._policies)
         return actions.copy()
 
     def finish(self, place: Place) -> None:
-        """Write the row."""
         run = self._policies.ids[place[0]]
         returned, cost = self._sums[:, *place].tolist()
         number = int(self.numbers[place])
@@ -247,15 +217,7 @@ class _Group(Lockstep):
 def _row(
     run: RunId, task: Task, seed: int, step: int | None, number: int, returned: float, cost: float, length: int
 ) -> EpisodeRow:
+    env_seed = seed * SEED_STRIDE + number
     return EpisodeRow(
-        algorithm=run.algorithm,
-        task=task.name,
-        cost_limit=run.cost_limit,
-        seed=run.seed,
-        step=step,
-        episode=number,
-        env_seed=seed * SEED_STRIDE + number,
-        return_=returned,
-        cost=cost,
-        length=length,
+        run.algorithm, task.name, run.cost_limit, run.seed, step, number, env_seed, returned, cost, length
     )

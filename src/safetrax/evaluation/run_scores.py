@@ -158,12 +158,19 @@ def on_common_tasks(scores: Iterable[RunScore], algorithms: Sequence[str] | None
         ConfigError: an algorithm is unknown, or there is no common task.
     """
     groups = by_algorithm(scores, algorithms)
-    if not groups:
-        return []
-    common = set.intersection(*({score.task for score in group} for group in groups.values()))
-    if not common:
+    kept = [score for group in groups.values() for score in group]
+    common = common_tasks(kept)
+    if kept and not common:
         raise ConfigError(f"there is no task that all of {listed(groups)} were evaluated on.")
-    return [score for group in groups.values() for score in group if score.task in common]
+    return [score for score in kept if score.task in common]
+
+
+def common_tasks(scores: Iterable[RunScore]) -> set[str]:
+    """The tasks that all algorithms were evaluated on; there may be none."""
+    own: dict[str, set[str]] = defaultdict(set)
+    for score in scores:
+        own[score.algorithm].add(score.task)
+    return set.intersection(*own.values()) if own else set()
 
 
 def by_algorithm(scores: Iterable[RunScore], algorithms: Sequence[str] | None) -> dict[str, list[RunScore]]:

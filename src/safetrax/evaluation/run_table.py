@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -68,29 +68,25 @@ class RunTable:
 
 
 def _check(scores: tuple[RunScore, ...]) -> None:
-    """Refuse what no statistic would be right for; scores of one algorithm."""
-    seen: set[tuple[str, float, int]] = set()
-    ignoring: dict[str, bool] = {}
-    limits: dict[tuple[str, int], set[float]] = defaultdict(set)
-    for score in scores:
-        key = (score.task, score.cost_limit, score.seed)
-        if ignoring.setdefault(score.task, score.ignores_limit) != score.ignores_limit:
+    """Refuse what no statistic would be right for; scores of one algorithm, sorted."""
+    for task, group in itertools.groupby(scores, key=lambda score: score.task):
+        own = list(group)
+        first = own[0]
+        if any(score.ignores_limit != first.ignores_limit for score in own):
             raise ConfigError(
-                f"some runs of {score.algorithm} on {score.task} have a cost limit of their own and some ignore it; "
+                f"some runs of {first.algorithm} on {task} have a cost limit of their own and some ignore it; "
                 "name the two algorithms apart."
             )
-        if key in seen:
-            raise ConfigError(f"{score.run.text} appears twice among the scores; keep one of them.")
-        seen.add(key)
-        if not all(map(math.isfinite, (score.normalised_return, score.normalised_cost, score.safe_episodes))):
-            raise ConfigError(f"{score.run.text} has a score that is not finite.")
-        if score.ignores_limit:
-            limits[score.task, score.seed].add(score.cost_limit)
-    expected: dict[str, set[float]] = {}
-    for (task, _), found in limits.items():
-        if expected.setdefault(task, found) != found:
+        for score, following in itertools.pairwise(own):
+            if score.run == following.run:
+                raise ConfigError(f"{score.run.text} appears twice among the scores; keep one of them.")
+        for score in own:
+            if not all(map(math.isfinite, (score.normalised_return, score.normalised_cost, score.safe_episodes))):
+                raise ConfigError(f"{score.run.text} has a score that is not finite.")
+        seeds, limits = {score.seed for score in own}, {score.cost_limit for score in own}
+        if first.ignores_limit and len(own) < len(seeds) * len(limits):
             raise ConfigError(
-                f"{scores[0].algorithm} on {task} ignores the limit, but its seeds are scored at different limits; "
+                f"{first.algorithm} on {task} ignores the limit, but its seeds are scored at different limits; "
                 "score all at the same."
             )
 

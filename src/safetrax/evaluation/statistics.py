@@ -175,7 +175,12 @@ def _summary(rows: list[EpisodeRow], *, shared: bool = False) -> Summary:
     for row in rows:
         runs[row.seed if shared else (row.seed, row.cost_limit)].append(row)
     for run in runs.values():
-        _require_one_step(run)
+        steps = {row.step for row in run}
+        if len(steps) > 1:  # a mean over them would mix several policies
+            raise ConfigError(
+                f"the episodes of {run[0].algorithm} on {run[0].task}, seed {run[0].seed}, come from several "
+                f"training steps ({', '.join(map(str, sorted(steps, key=str)))}); keep the rows of one of them."
+            )
     columns = [_columns(run) for run in runs.values()]
     if len(columns) > 1:
         samples = np.stack([column.mean(axis=1) for column in columns], axis=1)
@@ -200,10 +205,9 @@ def _summary(rows: list[EpisodeRow], *, shared: bool = False) -> Summary:
 
 def _columns(rows: list[EpisodeRow]) -> np.ndarray:
     """Return, cost, normalised return and normalised cost of every row, `(4, rows)`."""
-    returns = np.array([row.return_ for row in rows])
-    scaled = [float(normalised_cost(row.cost, row.cost_limit or 0.0)) for row in rows]
-    costs = [row.cost for row in rows]
-    return np.stack([returns, np.array(costs), normalised_return(returns, rows[0].task), np.array(scaled)])
+    returns, costs = [row.return_ for row in rows], [row.cost for row in rows]
+    scaled_costs = [float(normalised_cost(row.cost, row.cost_limit or 0.0)) for row in rows]
+    return np.array([returns, costs, normalised_return(returns, rows[0].task), scaled_costs])
 
 
 def _pool_limits(columns: np.ndarray, rows: list[EpisodeRow]) -> np.ndarray:
@@ -215,14 +219,3 @@ def _pool_limits(columns: np.ndarray, rows: list[EpisodeRow]) -> np.ndarray:
 def _estimate(values: np.ndarray) -> Estimate:
     error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
     return Estimate(float(values.mean()), error)
-
-
-def _require_one_step(rows: list[EpisodeRow]) -> None:
-    """Averaging over the steps of a training would mix several policies."""
-    steps = {row.step for row in rows}
-    if len(steps) > 1:
-        first = rows[0]
-        raise ConfigError(
-            f"the episodes of {first.algorithm} on {first.task}, seed {first.seed}, come from several training steps "
-            f"({', '.join(map(str, sorted(steps, key=str)))}); keep the rows of one of them."
-        )

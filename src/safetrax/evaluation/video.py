@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from safetrax.catalogue import Task
 from safetrax.envs.make import make_env, require_task
 from safetrax.errors import ConfigError
 from safetrax.evaluation.rollout import SEED_STRIDE
@@ -58,7 +59,7 @@ def record_gif(
     every = every if every is not None else math.ceil(info.horizon / _FRAMES)
     if min(fps, every, *size) < 1:
         raise ConfigError(f"fps, every and size must be at least 1, got {fps}, {every} and {size}.")
-    frames = list(_frames(Policies.stack([policy]), info.name, seed, every, size))
+    frames = list(_frames(Policies.stack([policy]), info, seed, every, size))
     palette = _shared_palette(frames)
     images = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     with atomic_path(path) as temporary:
@@ -69,16 +70,15 @@ def record_gif(
     return Path(path)
 
 
-def _frames(policies: Policies, task: str, seed: int, every: int, size: tuple[int, int]) -> Iterator[Image.Image]:
+def _frames(policies: Policies, task: Task, seed: int, every: int, size: tuple[int, int]) -> Iterator[Image.Image]:
     """The pictures of one episode, with captions; the first is of the start, the last of the end."""
-    info = require_task(task)
-    require_fit(policies, info)
+    require_fit(policies, task)
     actors = BatchedActors(policies.actor, 1, seed)
-    env = make_env(task, render=True)
+    env = make_env(task.name, render=True)
     try:
         observation, _ = env.reset(seed=seed * SEED_STRIDE)
         now, step, returned, cost, alarm, ended = (0.0, 0.0), 0, 0.0, 0.0, False, False
-        yield _picture(env.render(), size, task, step, returned, cost, alarm)
+        yield _picture(env.render(), size, task.name, step, returned, cost, alarm)
         while not ended:
             actions = actors.act(_feed(observation, now, step))
             require_finite(actions, np.ones((1, 1), bool), policies)
@@ -87,7 +87,7 @@ def _frames(policies: Policies, task: str, seed: int, every: int, size: tuple[in
             step, returned, cost, ended = step + 1, returned + now[0], cost + now[1], terminated or truncated
             alarm = alarm or now[1] > 0
             if ended or step % every == 0:
-                yield _picture(env.render(), size, task, step, returned, cost, alarm)
+                yield _picture(env.render(), size, task.name, step, returned, cost, alarm)
                 alarm = False
     finally:
         env.close()  # type: ignore[no-untyped-call]
@@ -110,15 +110,14 @@ def _picture(
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(size=strip * 0.65)
     middle = strip / 2
-    entries = [
-        (task, 0.02),
-        (f"step {step}", 0.28),
-        (f"return {round(returned)}", 0.50),
-        (f"cost {round(cost)}", 0.79),
-    ]
+    entries = (
+        (task, 0.02, _INK),
+        (f"step {step}", 0.28, _INK),
+        (f"return {round(returned)}", 0.50, _INK),
+        (f"cost {round(cost)}", 0.79, _ALARM if alarm else _INK),
+    )
     free = 0.0
-    for i, (text, left) in enumerate(entries):
-        ink = _ALARM if alarm and i == len(entries) - 1 else _INK
+    for text, left, ink in entries:
         start = max(left * width, free)  # a long name moves what follows it
         draw.text((start, middle), text, fill=ink, font=font, anchor="lm")
         free = start + draw.textlength(text, font) + 0.03 * width

@@ -163,8 +163,8 @@ def _is_alive(details: JobState) -> bool:
             os.kill(int(pid), 0)
         except ProcessLookupError:
             return False
-        except PermissionError:
-            return True
+        except PermissionError:  # it is another user's
+            pass
         return True
     return time.time() - details.beat < _STALE_SECONDS
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import re
 import tomllib
@@ -22,7 +21,7 @@ from safetrax.errors import ConfigError, TaskError, nearest
 from safetrax.files import exact
 from safetrax.grid.ablations import get_ablation
 from safetrax.grid.protocols import get_protocol
-from safetrax.settings import Count, Whole, require_ranges_of, require_whole
+from safetrax.settings import Count, Whole, require, require_ranges_of, require_whole
 
 _ENDINGS = (".hdf5", ".h5", ".npz", ".parquet")
 _LONGEST_NAME = 200  # of a job; files are called after it
@@ -74,8 +73,7 @@ class Job:
             if not isinstance(values, Mapping):
                 raise TypeError(f"it is {values!r:.40}")
             values = {"filters": [], **values}  # an older version had none
-            found = {entry.name: values[entry.name] for entry in fields(Job)}
-            plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
+            plain = _with_tuples({entry.name: values[entry.name] for entry in fields(Job)})
             require_ranges_of(Job, plain)
             if not 0 < len(plain["name"]) < _LONGEST_NAME or "/" in plain["name"]:
                 raise ValueError(f"{plain['name']!r} is no file name")
@@ -136,8 +134,7 @@ class Grid:
             if key not in known:
                 raise ConfigError(f"{path}: there is no key {key!r}; {nearest(key, known)}")
             _check_kind(path, key, value)
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return Grid(**plain)
+        return Grid(**_with_tuples(values))
 
     def jobs(self) -> tuple[Job, ...]:
         """Every job, task by task. Everything that is known to be wrong is found here.
@@ -149,24 +146,23 @@ class Grid:
         """
         protocol = get_protocol(self.protocol)
         check_cost_limits(self.cost_limits)
-        seeds = tuple(_whole(seed) for seed in self.seeds or protocol.seeds)
+        for seed in self.seeds:
+            require_whole("seed", seed)
+        seeds = tuple(map(int, self.seeds or protocol.seeds))
         if len(set(seeds)) < len(seeds):
             raise ConfigError(f"a seed is given twice: {', '.join(map(str, seeds))}.")
         if len(set(self.cost_limits)) < len(self.cost_limits):
             raise ConfigError(f"a cost limit is given twice: {', '.join(map(exact, self.cost_limits))}.")
         episodes = protocol.episodes if self.episodes is None else self.episodes
-        if episodes < 1:
-            raise ConfigError(f"episodes is {episodes}, but must be at least 1.")
-        if self.evaluate_every < 0:
-            raise ConfigError(f"evaluate_every is {self.evaluate_every}, but must be at least 0.")
+        require(episodes >= 1, "episodes", episodes, "be at least 1")
+        require(self.evaluate_every >= 0, "evaluate_every", self.evaluate_every, "be at least 0")
         filters = tuple(map(str, parse_filters(self.filters, self.cost_limits)))
         self._check_settings()
-        entries = [entry for word in self.tasks for entry in _tasks_of(word)]
-        found = list({entry.name: entry for entry in entries}.values())
+        found = list(dict.fromkeys(entry for word in self.tasks for entry in _tasks_of(word)))
         variants = list(self._variants())
         if not found or not variants:
             raise ConfigError("the grid is empty: it needs a task or suite, and an algorithm or ablation.")
-        places = {entry.name: self._data_of(entry) for entry in found}
+        places = {entry: self._data_of(entry) for entry in found}
         made = [
             Job(
                 name=_slug(entry.name, word, label),
@@ -178,7 +174,7 @@ class Grid:
                     **settings,
                 },
                 task=entry.name,
-                data=places[entry.name],
+                data=places[entry],
                 cost_limits=self.cost_limits or protocol.limits(entry),
                 seeds=seeds,
                 episodes=episodes,
@@ -224,11 +220,10 @@ class Grid:
                 raise ConfigError(f"the data set that ships with the package is of {name}, not of {task.name}.")
             return DEMO
         if self.data is None:
-            path = dataset_path(task)
-            if not path.is_file():
+            if not dataset_path(task).is_file():
                 raise ConfigError(
-                    f"the data set of {task.name} is not at {path}; run safetrax download {task.name}, or say in "
-                    "which folder the data sets are (data)."
+                    f"the data set of {task.name} is not at {dataset_path(task)}; run safetrax download {task.name}, "
+                    "or say in which folder the data sets are (data)."
                 )
             return task.name
         folder = Path(self.data).expanduser()
@@ -261,9 +256,8 @@ def algorithm_of(job: Job) -> Any:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f" did you mean {near[0]}?" if near else f" safetrax train {job.algorithm} --help shows all."
             raise ConfigError(f"{job.algorithm} has no setting {name!r};{hint}")
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in job.settings.items()}
     try:
-        return replace(preset, **entry.fixed, **values)
+        return replace(preset, **entry.fixed, **_with_tuples(job.settings))
     except TypeError:
         raise ConfigError(f"a setting of {job.algorithm} is of the wrong kind: {dict(job.settings)}.") from None
 
@@ -272,17 +266,18 @@ def _tasks_of(word: str) -> Sequence[Task]:
     """A suite's, or one."""
     if word in SUITES:
         return tasks(word)
-    with contextlib.suppress(TaskError):
+    try:
         return (get_task(word),)
-    near = difflib.get_close_matches(word.casefold(), SUITES, n=1, cutoff=0.7)
-    if near:
-        raise TaskError(f"there is no task or suite {word!r}; did you mean {near[0]}?")
-    return (get_task(word),)
+    except TaskError:
+        near = difflib.get_close_matches(word.casefold(), SUITES, n=1, cutoff=0.7)
+        if near:
+            raise TaskError(f"there is no task or suite {word!r}; did you mean {near[0]}?") from None
+        raise
 
 
-def _whole(seed: Any) -> int:
-    require_whole("seed", seed)
-    return int(seed)
+def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file lists, as a dataclass has it."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 def _slug(*words: str) -> str:
@@ -292,10 +287,7 @@ def _slug(*words: str) -> str:
 
 def _check_kind(path: Path, key: str, value: Any) -> None:
     kinds: Mapping[str, tuple[str, Any]] = {
-        "algorithms": ("a list of words", str),
-        "tasks": ("a list of words", str),
-        "ablations": ("a list of words", str),
-        "filters": ("a list of words", str),
+        **dict.fromkeys(("algorithms", "tasks", "ablations", "filters"), ("a list of words", str)),
         "cost_limits": ("a list of numbers", (int, float)),
         "seeds": ("a list of whole numbers", int),
     }
@@ -303,10 +295,8 @@ def _check_kind(path: Path, key: str, value: Any) -> None:
         words, kind = kinds[key]
         fits = isinstance(value, list) and all(isinstance(v, kind) and not isinstance(v, bool) for v in value)
     elif key == "settings":
-        words, fits = (
-            "a table of tables",
-            isinstance(value, dict) and all(isinstance(v, dict) for v in value.values()),
-        )
+        words = "a table of tables"
+        fits = isinstance(value, dict) and all(isinstance(v, dict) for v in value.values())
     elif key in ("episodes", "evaluate_every"):
         words, fits = "a whole number", isinstance(value, int) and not isinstance(value, bool)
     else:

@@ -100,18 +100,15 @@ class _Beats(Reporter):
     written: float = 0.0
 
     def advance(self, stage: str, done: int) -> None:
-        """Note it."""
         self.details = replace(self.details, updates=done)
         if stage != self.stage or time.monotonic() - self.written >= _BEAT_SECONDS:
             self.stage = stage
             self.write()
 
     def evaluated(self, text: str) -> None:
-        """Note that it lives."""
         self.write()
 
     def write(self) -> None:
-        """Write it down."""
         self.details = replace(self.details, beat=time.time())
         self.folder.write_state(self.details)
         self.written = time.monotonic()

@@ -95,9 +95,7 @@ def lanes(workers: int | None, gpus: int, jobs: int, job_cpus: int = 1) -> list[
     cpus = _processors()
     fit = max(1, len(cpus) // job_cpus)
     count = max(1, min(jobs, workers or gpus or fit))
-    shares = [tuple(cpus[i * job_cpus : (i + 1) * job_cpus]) if i < fit else () for i in range(count)]
-    if count > fit:
-        shares = [()] * count
+    shares = [tuple(cpus[i * job_cpus : (i + 1) * job_cpus]) if count <= fit else () for i in range(count)]
     return [
         Lane(job_cpus, share, i % gpus if gpus else None, gpus > 0 and count > gpus) for i, share in enumerate(shares)
     ]

@@ -51,11 +51,8 @@ class Needs:
 
     def options(self, data_bytes: int) -> dict[str, Any]:
         """As Ray takes them."""
-        return {
-            "num_cpus": self.cpus,
-            "num_gpus": self.gpus,
-            "memory": int(self.memory * _GIB + 1.3 * data_bytes),
-        }
+        memory = int(self.memory * _GIB + 1.3 * data_bytes)
+        return {"num_cpus": self.cpus, "num_gpus": self.gpus, "memory": memory}
 
 
 def require_ray() -> Any:
@@ -195,12 +192,9 @@ def _size(job: Job) -> int:
 def _connected(ray: Any, address: str | None, workers: int | None) -> Iterator[None]:
     if address is not None and address != "auto":
         _require_listener(address)
-    quiet = {"log_to_driver": False, "configure_logging": False}
+    cluster = {"num_cpus": workers, "include_dashboard": False} if address is None else {"address": address}
     try:
-        if address is None:
-            ray.init(num_cpus=workers, include_dashboard=False, **quiet)
-        else:
-            ray.init(address=address, **quiet)
+        ray.init(**cluster, log_to_driver=False, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = "on this computer" if address in (None, "auto") else f"at {address}"
         reason = str(error).partition("\n")[0].rstrip(".")

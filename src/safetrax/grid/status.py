@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,18 +39,15 @@ def status(states: Sequence[State], *, lanes: int | None = None, now: float | No
         lanes: jobs side by side; None: as many as run now, at least one.
         now: seconds since 1970; None: now.
     """
-    now = time.time() if now is None else now
-    spent: dict[str, list[float]] = {}
+    return Status(tuple(states), _seconds_left(states, lanes, time.time() if now is None else now))
+
+
+def _seconds_left(states: Sequence[State], lanes: int | None, now: float) -> float | None:
+    """The work that is left, shared by the lanes; never less than the longest job that runs."""
+    spent: dict[str, list[float]] = defaultdict(list)
     for state in states:
         if state.name == "done":
-            spent.setdefault(state.job.algorithm, []).append(sum(state.details.seconds.values()))
-    return Status(tuple(states), _seconds_left(states, spent, lanes, now))
-
-
-def _seconds_left(
-    states: Sequence[State], spent: dict[str, list[float]], lanes: int | None, now: float
-) -> float | None:
-    """The work that is left, shared by the lanes; never less than the longest job that runs."""
+            spent[state.job.algorithm].append(sum(state.details.seconds.values()))
     known = {word: sum(seconds) / len(seconds) for word, seconds in spent.items()}
     running = [state for state in states if state.name == "running"]
     rests = []

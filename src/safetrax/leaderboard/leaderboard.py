@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from safetrax.catalogue import SUITES, Task, get_task, tasks
-from safetrax.errors import ConfigError, TaskError, nearest
+from safetrax.catalogue import Task, get_task, tasks
+from safetrax.errors import ConfigError, nearest
 from safetrax.leaderboard.own_results import DSRL_DATA, OwnResult, limits_difference, own_results
 from safetrax.leaderboard.published import (
     SOURCES,
@@ -21,10 +21,11 @@ from safetrax.leaderboard.published import (
     get_source,
     published,
     published_algorithms,
+    require_suite_name,
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """One algorithm on one task, as one or several who agree on the figures say.
 
@@ -49,15 +50,15 @@ class Entry:
     cost_limits: tuple[float, ...]
     reward: float
     cost: float
-    reward_error: float | None
-    cost_error: float | None
+    reward_error: float | None = None
+    cost_error: float | None = None
     safe: bool
-    best: bool
+    best: bool = False
     own: bool
     sources: tuple[str, ...]
     data: str
     differences: tuple[str, ...]
-    remarks: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,14 +115,20 @@ def leaderboard(
         RunError: a run folder is missing or damaged, or has no episodes.
         DataError: an episodes file is damaged.
     """
-    asked = [get_task(name) for name in task_names] + [task for suite in suites for task in _tasks_of(suite)]
+    asked = [get_task(name) for name in task_names]
+    for suite in suites:
+        require_suite_name(suite)
+        asked += tasks(suite)
     keys = {get_source(name).key for name in sources} or set(SOURCES)
     own = own_results(runs)
     wanted = asked or [get_task(result.summary.task) for result in own] or list(tasks())
     names = _algorithms(algorithms, own)
+    listed = tasks()
     boards = []
-    for task in sorted(dict.fromkeys(wanted), key=_place):
-        entries = _merge(_published_entry(row, task) for row in _rows(task) if row.source in keys)
+    # tasks that are not of the benchmark come last
+    for task in sorted(dict.fromkeys(wanted), key=lambda task: listed.index(task) if task in listed else len(listed)):
+        rows = [row for row in published(task=task.name) if row.kind == "result" and row.source in keys]
+        entries = _merge(_published_entry(row, task) for row in rows)
         entries += [_own_entry(result) for result in own if result.summary.task == task.name]
         entries = _mark_best([entry for entry in entries if not names or entry.algorithm.casefold() in names])
         if entries:
@@ -129,22 +136,6 @@ def leaderboard(
             boards.append(TaskBoard(task.name, task.suite, tuple(entries)))
     quoted = {key for board in boards for entry in board.entries if not entry.own for key in entry.sources}
     return Leaderboard(tuple(boards), tuple(source for key, source in SOURCES.items() if key in quoted))
-
-
-def _tasks_of(suite: str) -> tuple[Task, ...]:
-    if suite not in SUITES:
-        raise TaskError(f"there is no suite {suite!r}; {nearest(suite, SUITES)}")
-    return tasks(suite)
-
-
-def _place(task: Task) -> int:
-    """In the catalogue; tasks that are not of the benchmark come last."""
-    listed = tasks()
-    return listed.index(task) if task in listed else len(listed)
-
-
-def _rows(task: Task) -> list[PublishedRow]:
-    return [row for row in published(task=task.name) if row.kind == "result"]
 
 
 def _algorithms(asked: Iterable[str], own: Iterable[OwnResult]) -> set[str]:
@@ -173,10 +164,7 @@ def _published_entry(row: PublishedRow, task: Task) -> Entry:
         cost_limits=row.cost_limits,
         reward=row.reward,
         cost=row.cost,
-        reward_error=None,
-        cost_error=None,
         safe=row.safe,
-        best=False,
         own=False,
         sources=(row.source,),
         data=DSRL_DATA,
@@ -221,12 +209,10 @@ def _own_entry(result: OwnResult) -> Entry:
         reward_error=None if math.isnan(reward.error) else reward.error,
         cost_error=None if math.isnan(cost.error) else cost.error,
         safe=summary.safe,
-        best=False,
         own=True,
         sources=(result.title,),
         data=result.data,
         differences=result.differences,
-        remarks=(),
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+_DSRL = "DSRL's files"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PublishedSource:
     """One paper, or one picture in a repository.
 
@@ -37,9 +39,9 @@ class PublishedSource:
     limits: str
     seeds: int | None
     episodes: int | None
-    data: str
+    data: str = _DSRL
     checkpoint: str
-    checkpoint_stated: bool
+    checkpoint_stated: bool = True
     faults: tuple[str, ...]
 
     @property
@@ -49,53 +51,41 @@ class PublishedSource:
         return f"{self.authors}, {self.title}, {self.venue}{arxiv}"
 
 
-_DSRL = "DSRL's files"
 _THREE_LIMITS = "three per suite: 20, 40, 80 on Safety-Gymnasium, 10, 20, 40 on the others; a cell is their mean"
-_TRAC = "Offline Safe Reinforcement Learning Using Trajectory Classification"
-_TRAC_AUTHORS = "Z. Gong, A. Kumar, P. Varakantham"
 _TRAC_AVERAGE = (
     "TraC's average on Safety-Gymnasium is printed as 0.40 / 0.92, but its 21 cells give 0.382 / 0.897; without "
     "CarPush2 they give what is printed."
 )
 _COPIED = "The columns of the baselines equal LSPC's: both seem to be copied from DSRL's own paper."
 
-_ALL = (
-    PublishedSource(
-        key="trac",
-        title=_TRAC,
-        authors=_TRAC_AUTHORS,
-        venue="AAAI 2025",
-        arxiv="2412.15429",
-        place="Tables 2, 3, 5, 6",
-        algorithms=("TraC",),
-        limits=_THREE_LIMITS,
-        seeds=3,
-        episodes=20,
-        data=_DSRL,
-        checkpoint="the last",
-        checkpoint_stated=True,
-        faults=(
-            _TRAC_AVERAGE,
-            "TraC's column on MetaDrive (mean 0.35 / 0.05) has the cost of one crash nearly everywhere, probably "
-            "from an incompatible MetaDrive; the repository's later figures (trac-repository) replace it.",
-            "Some cells of Table 2 are printed twice, or differ from Table 5 at the same settings.",
-            _COPIED,
-        ),
+_TRAC = PublishedSource(
+    key="trac",
+    title="Offline Safe Reinforcement Learning Using Trajectory Classification",
+    authors="Z. Gong, A. Kumar, P. Varakantham",
+    venue="AAAI 2025",
+    arxiv="2412.15429",
+    place="Tables 2, 3, 5, 6",
+    algorithms=("TraC",),
+    limits=_THREE_LIMITS,
+    seeds=3,
+    episodes=20,
+    checkpoint="the last",
+    faults=(
+        _TRAC_AVERAGE,
+        "TraC's column on MetaDrive (mean 0.35 / 0.05) has the cost of one crash nearly everywhere, probably "
+        "from an incompatible MetaDrive; the repository's later figures (trac-repository) replace it.",
+        "Some cells of Table 2 are printed twice, or differ from Table 5 at the same settings.",
+        _COPIED,
     ),
-    PublishedSource(
+)
+
+_ALL = (
+    _TRAC,
+    replace(
+        _TRAC,
         key="trac-repository",
-        title=_TRAC,
-        authors=_TRAC_AUTHORS,
         venue="picture in the code's repository",
-        arxiv="2412.15429",
         place="results.png in github.com/zgong11/TraC, read off by eye",
-        algorithms=("TraC",),
-        limits=_THREE_LIMITS,
-        seeds=3,
-        episodes=20,
-        data=_DSRL,
-        checkpoint="the last",
-        checkpoint_stated=True,
         faults=(
             _TRAC_AVERAGE,
             "TraC's average cost on MetaDrive is printed as 0.55, but its cells give 0.544.",
@@ -115,7 +105,6 @@ _ALL = (
         limits=_THREE_LIMITS,
         seeds=3,
         episodes=None,
-        data=_DSRL,
         checkpoint="not stated; the code keeps the last, and the one with the highest reward within the limit",
         checkpoint_stated=False,
         faults=(
@@ -139,9 +128,7 @@ _ALL = (
         limits="one per suite: 10 on Safety-Gymnasium, 5 on the others",
         seeds=3,
         episodes=20,
-        data=_DSRL,
         checkpoint="the last",
-        checkpoint_stated=True,
         faults=(
             "Its limits are half of the benchmark's strictest, so that its costs are not comparable with "
             "means over the benchmark's three.",
@@ -161,7 +148,6 @@ _ALL = (
         episodes=20,
         data=f"{_DSRL} in Tables 1, 3, 4; mixtures of safe and unsafe transitions in Table 2",
         checkpoint="not stated",
-        checkpoint_stated=True,
         faults=(
             "Nine tasks of Safety-Gymnasium at a single limit of 10, and no number of seeds.",
             "Averages are cut off, not rounded: 0.268 / 0.72 is 0.269 / 0.73, for instance.",
@@ -179,9 +165,7 @@ _ALL = (
         limits="not stated in the picture",
         seeds=None,
         episodes=None,
-        data=_DSRL,
         checkpoint="not stated",
-        checkpoint_stated=True,
         faults=(
             "FISOR's column is FISOR's own table, at FISOR's limits of 10 and 5; which limits B2R's column has, the "
             "picture does not say.",

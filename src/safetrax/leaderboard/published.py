@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from typing import Literal, cast, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
 
 from safetrax.catalogue import SUITES, get_task
 from safetrax.errors import ConfigError, DataError, TaskError, nearest
@@ -40,22 +40,16 @@ Kind = Literal["result", "repeat", "ablation"]
 _UNSTATED = "unstated"  # in the column cost_limit
 
 
-@dataclass(frozen=True)
-class PublishedRow:
-    """One cell of a published table.
+@dataclass(frozen=True, kw_only=True)
+class Printed:
+    """What a source prints of an algorithm.
 
     Attributes:
         source: key in `SOURCES`.
         table: where in the source.
-        kind: "result"; "repeat" if another table of the source has the cell too; "ablation" if `variant` is set.
-        task: name in the catalogue.
         algorithm: its name.
-        variant: what was changed of the algorithm or the data; empty for nothing.
-        cost_limits: over which the cell is a mean; empty if the source does not state them.
         reward: normalised return.
         cost: normalised cost, each by its own limit.
-        reward_std: the source's spread of the reward; None if not given.
-        cost_std: the source's spread of the cost; None if not given.
         reward_printed: what is printed, where that is wrong; else None.
         cost_printed: what is printed, where that is wrong; else None.
         note: why it was corrected, or what else is odd about it.
@@ -63,18 +57,33 @@ class PublishedRow:
 
     source: str
     table: str
-    kind: Kind
-    task: str
     algorithm: str
-    variant: str
-    cost_limits: tuple[float, ...]
     reward: float
     cost: float
-    reward_std: float | None
-    cost_std: float | None
     reward_printed: float | None
     cost_printed: float | None
     note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedRow(Printed):
+    """One cell of a published table.
+
+    Attributes:
+        kind: "result"; "repeat" if another table of the source has the cell too; "ablation" if `variant` is set.
+        task: name in the catalogue.
+        variant: what was changed of the algorithm or the data; empty for nothing.
+        cost_limits: over which the cell is a mean; empty if the source does not state them.
+        reward_std: the source's spread of the reward; None if not given.
+        cost_std: the source's spread of the cost; None if not given.
+    """
+
+    kind: Kind
+    task: str
+    variant: str
+    cost_limits: tuple[float, ...]
+    reward_std: float | None
+    cost_std: float | None
 
     @property
     def safe(self) -> bool:
@@ -87,31 +96,18 @@ class PublishedRow:
         return self.reward_printed is not None or self.cost_printed is not None
 
 
-@dataclass(frozen=True)
-class PublishedAverage:
+@dataclass(frozen=True, kw_only=True)
+class PublishedAverage(Printed):
     """A mean over the tasks of a suite, as a source prints it.
 
     Attributes:
-        source: key in `SOURCES`.
-        table: where in the source.
         suite: whose tasks; of a table that has not all of them, those that it has.
-        algorithm: its name.
-        reward: normalised return.
-        cost: normalised cost.
-        reward_printed: what is printed, where that is wrong; else None.
-        cost_printed: what is printed, where that is wrong; else None.
-        note: why it was corrected, or what else is odd about it.
     """
 
-    source: str
-    table: str
     suite: str
-    algorithm: str
-    reward: float
-    cost: float
-    reward_printed: float | None
-    cost_printed: float | None
-    note: str
+
+
+_Row = TypeVar("_Row", bound=Printed)
 
 
 def published(
@@ -123,14 +119,8 @@ def published(
         ConfigError: there is no such source or algorithm; the message names the nearest ones.
         TaskError: there is no such task.
     """
-    key = None if source is None else get_source(source).key
     name = None if task is None else get_task(task).name
-    column = None if algorithm is None else _algorithm(algorithm)
-    return tuple(
-        row
-        for row in _results()
-        if key in (None, row.source) and name in (None, row.task) and column in (None, row.algorithm)
-    )
+    return tuple(row for row in _selected(_results(), source, algorithm) if name in (None, row.task))
 
 
 def published_averages(
@@ -142,15 +132,19 @@ def published_averages(
         ConfigError: there is no such source or algorithm; the message names the nearest ones.
         TaskError: there is no such suite.
     """
-    if suite is not None and suite not in SUITES:
+    if suite is not None:
+        require_suite_name(suite)
+    return tuple(row for row in _selected(_averages(), source, algorithm) if suite in (None, row.suite))
+
+
+def require_suite_name(suite: str) -> None:
+    """Refuse what is no suite of the benchmark.
+
+    Raises:
+        TaskError: the message names the nearest one.
+    """
+    if suite not in SUITES:
         raise TaskError(f"there is no suite {suite!r}; {nearest(suite, SUITES)}")
-    key = None if source is None else get_source(source).key
-    column = None if algorithm is None else _algorithm(algorithm)
-    return tuple(
-        row
-        for row in _averages()
-        if key in (None, row.source) and suite in (None, row.suite) and column in (None, row.algorithm)
-    )
 
 
 def published_algorithms() -> tuple[str, ...]:
@@ -170,11 +164,15 @@ def get_source(name: str) -> PublishedSource:
     return found
 
 
-def _algorithm(name: str) -> str:
-    known = {algorithm.casefold(): algorithm for algorithm in published_algorithms()}
-    if name.casefold() not in known:
-        raise ConfigError(f"there is no published algorithm {name!r}; {nearest(name, known)}")
-    return known[name.casefold()]
+def _selected(rows: Iterable[_Row], source: str | None, algorithm: str | None) -> list[_Row]:
+    key = None if source is None else get_source(source).key
+    column = None
+    if algorithm is not None:
+        known = {name.casefold(): name for name in published_algorithms()}
+        if algorithm.casefold() not in known:
+            raise ConfigError(f"there is no published algorithm {algorithm!r}; {nearest(algorithm, known)}")
+        column = known[algorithm.casefold()]
+    return [row for row in rows if key in (None, row.source) and column in (None, row.algorithm)]
 
 
 @lru_cache(maxsize=1)
@@ -205,50 +203,32 @@ def _result(place: str, cells: Mapping[str, str]) -> PublishedRow:
     limit = cells["cost_limit"]
     limits = () if limit == _UNSTATED else task.cost_limits if not limit else (_number(place, limit),)
     return PublishedRow(
-        source=_source(place, cells),
-        table=cells["table"],
         kind=cast(Kind, kind),
         task=task.name,
-        algorithm=cells["algorithm"],
         variant=cells["variant"],
         cost_limits=limits,
-        reward=_number(place, cells["reward"]),
-        cost=_number(place, cells["cost"]),
         reward_std=_optional(place, cells["reward_std"]),
         cost_std=_optional(place, cells["cost_std"]),
-        reward_printed=_printed(place, cells, "reward"),
-        cost_printed=_printed(place, cells, "cost"),
-        note=cells["note"],
+        **_shared(place, cells),
     )
 
 
 def _average(place: str, cells: Mapping[str, str]) -> PublishedAverage:
     _require(cells["suite"] in SUITES, place, f"the suite {cells['suite']!r} is unknown")
-    return PublishedAverage(
-        source=_source(place, cells),
-        table=cells["table"],
-        suite=cells["suite"],
-        algorithm=cells["algorithm"],
-        reward=_number(place, cells["reward"]),
-        cost=_number(place, cells["cost"]),
-        reward_printed=_printed(place, cells, "reward"),
-        cost_printed=_printed(place, cells, "cost"),
-        note=cells["note"],
-    )
+    return PublishedAverage(suite=cells["suite"], **_shared(place, cells))
 
 
-def _source(place: str, cells: Mapping[str, str]) -> str:
+def _shared(place: str, cells: Mapping[str, str]) -> dict[str, Any]:
+    """What both files have."""
     _require(cells["source"] in SOURCES, place, f"the source {cells['source']!r} is unknown")
-    return cells["source"]
-
-
-def _printed(place: str, cells: Mapping[str, str], column: str) -> float | None:
-    """The wrong figure in print; a correction gives its reason."""
-    printed = _optional(place, cells[f"{column}_printed"])
-    if printed is not None:
-        _require(printed != _number(place, cells[column]), place, f"the {column} is no correction")
-        _require(bool(cells["note"]), place, f"the corrected {column} has no note")
-    return printed
+    found: dict[str, Any] = {name: cells[name] for name in ("source", "table", "algorithm", "note")}
+    for column in ("reward", "cost"):
+        found[column] = right = _number(place, cells[column])
+        found[f"{column}_printed"] = wrong = _optional(place, cells[f"{column}_printed"])
+        if wrong is not None:
+            _require(wrong != right, place, f"the {column} is no correction")
+            _require(bool(cells["note"]), place, f"the corrected {column} has no note")
+    return found
 
 
 def _optional(place: str, text: str) -> float | None:

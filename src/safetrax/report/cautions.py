@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from safetrax.algorithms import registry
 from safetrax.catalogue import SUITES, Task, get_task
-from safetrax.evaluation.statistics import Estimate
+from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.files import exact
-from safetrax.leaderboard.own_results import (
-    EPISODES,
-    SEEDS,
-    is_downloaded,
-    limits_difference,
-    limits_text,
-)
-from safetrax.run_id import RunId
-from safetrax.runs import Caution, Training, changed, config_table
+from safetrax.leaderboard.own_results import EPISODES, SEEDS, fewest, limits_difference, limits_text
+from safetrax.runs import Caution, Training, changed
 
 if TYPE_CHECKING:
     from safetrax.report.logged import Logged
@@ -44,27 +38,28 @@ def cautions(
         limits: of every task, where algorithms that ignore the limit are scored.
         logged: the data sets that could be read.
     """
-    yield from _checkpoints(cells)
-    yield from _unequal_tasks(cells)
-    yield from _unequal_limits(cells)
-    yield from _uncertain(cells)
-    yield from _counts(trainings)
-    yield from _benchmark_limits(cells)
-    yield from _trainings(trainings)
-    yield from _mixed(trainings)
-    yield from _data(trainings)
-    yield from _few_episodes(logged)
-    yield from _usage(trainings)
-    yield from _warnings(trainings)
+    found = itertools.chain(
+        _checkpoints(cells),
+        _unequal_tasks(cells),
+        _unequal_limits(cells),
+        _uncertain(cells),
+        _counts(trainings),
+        _benchmark_limits(cells),
+        _trainings(trainings),
+        _mixed(trainings),
+        _data(trainings),
+        _few_episodes(logged),
+        _usage(trainings),
+        _warnings(trainings),
+    )
+    return (caution for caution in found if caution.items)
 
 
 def _checkpoints(cells: Sequence[Cell]) -> Iterator[Caution]:
-    early = [f"{_place(cell)}: {cell.label}" for cell in cells if cell.label]
-    if early:
-        yield Caution("Not evaluated at the end of the training.", tuple(early))
-    unknown = [_place(cell) for cell in cells if not cell.steps]
-    if unknown:
-        yield Caution("After how many updates these were evaluated is unknown.", tuple(unknown))
+    early = tuple(f"{_place(cell)}: {cell.label}" for cell in cells if cell.label)
+    yield Caution("Not evaluated at the end of the training.", early)
+    unknown = tuple(_place(cell) for cell in cells if not cell.steps)
+    yield Caution("After how many updates these were evaluated is unknown.", unknown)
 
 
 def _unequal_tasks(cells: Sequence[Cell]) -> Iterator[Caution]:
@@ -73,9 +68,8 @@ def _unequal_tasks(cells: Sequence[Cell]) -> Iterator[Caution]:
         own[cell.algorithm].add(cell.task)
     every = set[str]().union(*own.values())
     items = [f"{name}: not on {_listed(sorted(every - found))}" for name, found in own.items() if every - found]
-    if items:
-        sentence = "The algorithms are not evaluated on the same tasks; compare them on those they share."
-        yield Caution(sentence, tuple(items))
+    sentence = "The algorithms are not evaluated on the same tasks; compare them on those they share."
+    yield Caution(sentence, tuple(items))
 
 
 def _unequal_limits(cells: Sequence[Cell]) -> Iterator[Caution]:
@@ -87,43 +81,31 @@ def _unequal_limits(cells: Sequence[Cell]) -> Iterator[Caution]:
         if len(used) > 1:
             sides = "; ".join(f"{_listed(names)} at {limits_text(limits)}" for limits, names in used.items())
             items.append(f"{task}: {sides}")
-    if items:
-        yield Caution("On some tasks the algorithms are not scored at the same cost limits.", tuple(items))
+    yield Caution("On some tasks the algorithms are not scored at the same cost limits.", tuple(items))
 
 
 def _uncertain(cells: Sequence[Cell]) -> Iterator[Caution]:
-    near = [cell for cell in cells if not cell.certain]
-    if near:
-        yield Caution(
-            f"{len(near)} of {len(cells)} verdicts are not certain: the cost is within one standard error of the "
-            "limit, or the error is unknown.",
-            tuple(f"{_place(cell)}: {_cost_text(cell.summary.normalised_cost)}" for cell in near),
-        )
+    near = [f"{_place(cell)}: cost {cell.summary.normalised_cost.text(2)}" for cell in cells if not cell.certain]
+    yield Caution(
+        f"{len(near)} of {len(cells)} verdicts are not certain: the cost is within one standard error of the "
+        "limit, or the error is unknown.",
+        tuple(near),
+    )
 
 
 def _counts(trainings: Sequence[Training]) -> Iterator[Caution]:
     """Too few seeds or episodes for an error to mean much."""
-    seeds: dict[tuple[str, str], dict[float | None, set[int]]] = defaultdict(lambda: defaultdict(set))
-    episodes: dict[RunId, int] = defaultdict(int)
+    groups: dict[tuple[str, str], list[EpisodeRow]] = defaultdict(list)
     for training in trainings:
         for row in training.rows:
-            seeds[row.algorithm, row.task][row.cost_limit].add(row.seed)
-            episodes[row.run] += 1
-    fewest_seeds = {key: min(map(len, found.values())) for key, found in seeds.items()}
-    fewest_episodes: dict[tuple[str, str], int] = {}
-    for run, count in episodes.items():
-        key = run.algorithm, str(run.task)
-        fewest_episodes[key] = min(count, fewest_episodes.get(key, count))
-    for fewest, usual, what in (
-        (fewest_seeds, SEEDS, "training seeds per cost limit"),
-        (fewest_episodes, EPISODES, "evaluation episodes per policy"),
+            groups[row.algorithm, row.task].append(row)
+    found = {f"{algorithm} on {task}": fewest(rows) for (algorithm, task), rows in groups.items()}
+    for number, usual, what in (
+        (0, SEEDS, "training seeds per cost limit"),
+        (1, EPISODES, "evaluation episodes per policy"),
     ):
-        few = {key: count for key, count in fewest.items() if count < usual}
-        if few:
-            yield Caution(
-                f"Fewer than {usual} {what}, which DSRL's protocol has.",
-                tuple(f"{algorithm} on {task}: {count}" for (algorithm, task), count in few.items()),
-            )
+        few = tuple(f"{place}: {counts[number]}" for place, counts in found.items() if counts[number] < usual)
+        yield Caution(f"Fewer than {usual} {what}, which DSRL's protocol has.", few)
 
 
 def _benchmark_limits(cells: Sequence[Cell]) -> Iterator[Caution]:
@@ -141,38 +123,26 @@ def _benchmark_limits(cells: Sequence[Cell]) -> Iterator[Caution]:
 
 def _trainings(trainings: Sequence[Training]) -> Iterator[Caution]:
     """Trained on another task, for another length or with other settings than published."""
-    foreign = [
+    foreign = tuple(
         f"{training.name}: trained for {training.trained_for}, evaluated on {task}"
         for training in trainings
         for task in training.tasks
         if training.trained_for not in (None, task)
-    ]
-    if foreign:
-        yield Caution("Evaluated on another task than trained for.", tuple(foreign))
-    warm = [training.name for training in trainings if "start_from" in config_table(training.config.get("signature"))]
-    if warm:
-        yield Caution("The training began with the networks of another run.", tuple(warm))
+    )
+    yield Caution("Evaluated on another task than trained for.", foreign)
+    warm = tuple(training.name for training in trainings if training.warm)
+    yield Caution("The training began with the networks of another run.", warm)
     differing: dict[str, list[str]] = defaultdict(list)
+    fixed = {name for entry in registry.known().values() for name in entry.fixed}
     for training in trainings:
-        preset = _preset(training)
+        preset = None if training.trained_for is None else training.preset(get_task(training.trained_for))
         if preset is not None:
-            fixed = {name for entry in registry.known().values() for name in entry.fixed}
-            ours = {name: training.settings.get(name, value) for name, value in preset.items() if name not in fixed}
-            text = changed({name: preset[name] for name in ours}, ours)
+            published = {name: value for name, value in preset.config().items() if name not in fixed}
+            text = changed(published, {name: training.settings.get(name, value) for name, value in published.items()})
             if text:
                 differing[text].append(training.name)
-    if differing:
-        items = tuple(f"{_listed(names)}: {text}" for text, names in differing.items())
-        yield Caution("Settings other than the published ones.", items)
-
-
-def _preset(training: Training) -> dict[str, Any] | None:
-    """The published settings of a training's algorithm, if the package knows it."""
-    algorithm = registry.class_at_hand(str(training.settings.get("class")))
-    if algorithm is None or training.trained_for is None:
-        return None
-    found = get_task(training.trained_for)
-    return algorithm.preset(found.suite, found.name).config()
+    items = tuple(f"{_listed(names)}: {text}" for text, names in differing.items())
+    yield Caution("Settings other than the published ones.", items)
 
 
 def _mixed(trainings: Sequence[Training]) -> Iterator[Caution]:
@@ -187,8 +157,7 @@ def _mixed(trainings: Sequence[Training]) -> Iterator[Caution]:
         if other is not None:
             how = changed(group[0].settings, other.settings) or "in data or updates"
             items.append(f"{algorithm} on {task}: {group[0].name} and {other.name} ({how})")
-    if items:
-        yield Caution("Means over runs with different configurations.", tuple(items))
+    yield Caution("Means over runs with different configurations.", tuple(items))
 
 
 def _data(trainings: Sequence[Training]) -> Iterator[Caution]:
@@ -210,16 +179,14 @@ def _data(trainings: Sequence[Training]) -> Iterator[Caution]:
             digests[task.name][digest].append(training.name)
     for sentence, places in foreign.items():
         yield Caution(sentence, tuple(places))
-    if filtered:
-        items = tuple(f"{_listed(names)}: {filters}" for filters, names in filtered.items())
-        yield Caution("The data were filtered before training.", items)
-    mixed = {task: groups for task, groups in digests.items() if len(groups) > 1}
-    if mixed:
-        items = tuple(
-            f"{task}: " + "; ".join(f"{_listed(names)} ({digest[:12]})" for digest, names in groups.items())
-            for task, groups in mixed.items()
-        )
-        yield Caution("On some tasks the runs were trained on different data.", items)
+    items = tuple(f"{_listed(names)}: {filters}" for filters, names in filtered.items())
+    yield Caution("The data were filtered before training.", items)
+    mixed = tuple(
+        f"{task}: " + "; ".join(f"{_listed(names)} ({digest[:12]})" for digest, names in groups.items())
+        for task, groups in digests.items()
+        if len(groups) > 1
+    )
+    yield Caution("On some tasks the runs were trained on different data.", mixed)
 
 
 def _foreign(training: Training, task: Task) -> tuple[str, str] | None:
@@ -229,32 +196,29 @@ def _foreign(training: Training, task: Task) -> tuple[str, str] | None:
         return _NO_DATA, f"DSRL's are {task.dataset_file}"
     if source != task.dataset_file:
         return _OTHER_DATA, f"{source} instead of {task.dataset_file}"
-    return None if is_downloaded(training.config, task) else (_UNCONFIRMED, source)
+    return None if training.is_of_download(task) else (_UNCONFIRMED, source)
 
 
 def _few_episodes(logged: Iterable[Logged]) -> Iterator[Caution]:
-    items = [
+    items = tuple(
         f"{data.task}, limit {exact(limit)}: {count} of {data.episodes:,} episodes"
         for data in logged
         for limit, count in zip(data.limits, data.within, strict=True)
         if count < FEW_EPISODES
-    ]
-    if items:
-        yield Caution(f"A cost limit that fewer than {FEW_EPISODES} episodes of the data meet.", tuple(items))
+    )
+    yield Caution(f"A cost limit that fewer than {FEW_EPISODES} episodes of the data meet.", items)
 
 
 def _usage(trainings: Sequence[Training]) -> Iterator[Caution]:
     """Of a run folder; a benchmark's are among the other warnings."""
     found = [(training.name, set(training.little_used) - set(training.warnings)) for training in trainings]
     items = tuple(f"{name}: {text}" for name, texts in found for text in sorted(texts))
-    if items:
-        yield Caution("Trainings that used little of their data, or data of one class only.", items)
+    yield Caution("Trainings that used little of their data, or data of one class only.", items)
 
 
 def _warnings(trainings: Sequence[Training]) -> Iterator[Caution]:
-    items = [f"{training.name}: {warning}" for training in trainings for warning in training.warnings]
-    if items:
-        yield Caution("Runs that the library warned of while they were trained or evaluated.", tuple(items))
+    items = tuple(f"{training.name}: {warning}" for training in trainings for warning in training.warnings)
+    yield Caution("Runs that the library warned of while they were trained or evaluated.", items)
 
 
 def _by_task(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
@@ -266,10 +230,6 @@ def _by_task(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
 
 def _place(cell: Cell) -> str:
     return f"{cell.algorithm} on {cell.task}"
-
-
-def _cost_text(cost: Estimate) -> str:
-    return f"cost {cost.text(2)}"
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -77,20 +77,18 @@ class Figures:
         for kind, profiles in self.report.profiles.kinds.items():
             lines = [Curve(p.algorithm, p.thresholds, p.share, p.low, p.high) for p in profiles]
             look = {name: self.look[name] for name in (line.label for line in lines)}
-            yield (
-                kind,
-                curves(
-                    lines,
-                    look,
-                    x="τ",
-                    y=_KINDS[kind],
-                    x_range=(0.0, 1.2),
-                    y_range=(0.0, 1.02),
-                    counted=False,
-                    key=self.print,
-                    size=(330, 220),
-                ),
+            chart = curves(
+                lines,
+                look,
+                x="τ",
+                y=_KINDS[kind],
+                x_range=(0.0, 1.2),
+                y_range=(0.0, 1.02),
+                counted=False,
+                key=self.print,
+                size=(330, 220),
             )
+            yield kind, chart
 
     def curves(self, panels: Sequence[Panel], titles: Sequence[str]) -> Iterator[Chart]:
         """Learning curves; in print with one legend for all of them."""

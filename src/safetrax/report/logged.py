@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,7 @@ def _read(task: str, training: Training) -> Trajectories:
     if source is None:
         raise DataError(f"where the data of {task} lie was not recorded.")
     with _place(source) as path:
-        if path is None or not path.is_file():
+        if not path.is_file():
             raise DataError(f"the data of {task} are no longer at {source}.")
         if isinstance(expected, str) and _sha256(path) != expected:
             raise DataError(f"the data of {task} at {source} are not those that were trained on: their hash differs.")
@@ -131,19 +131,16 @@ def _read(task: str, training: Training) -> Trajectories:
 
 
 @contextmanager
-def _place(source: str) -> Iterator[Path | None]:
-    """The file that `safetrax.load` would read; None for what is no file."""
+def _place(source: str) -> Iterator[Path]:
+    """The file that `safetrax.load` would read, which need not be there."""
     if source == DEMO:
         with demo_path() as path:
             yield path
         return
     path = Path(source)
     if not path.exists():
-        try:
+        with suppress(TaskError):
             path = dataset_path(get_task(source))
-        except TaskError:
-            yield None
-            return
     yield path
 
 

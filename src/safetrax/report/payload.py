@@ -9,7 +9,6 @@ import base64
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from safetrax.evaluation.bootstrap import Bounded
 from safetrax.evaluation.statistics import Estimate, Summary
 from safetrax.leaderboard.rendering import figure
 from safetrax.report.summary import Cell, Group, Report, suite_name
-from safetrax.runs import Training, config_table
+from safetrax.runs import Training
 
 MOST_BYTES = 5_000_000  # of the whole page: a picture that would make it larger is left out
 _EVERY = 10  # thresholds of a profile between two that are told as numbers
@@ -68,10 +67,12 @@ def add_gifs(values: dict[str, Any], trainings: Iterable[Training], size: int) -
         size: bytes of the page without pictures.
     """
     for training in trainings:
-        file = training.folder / "episode.gif"
-        content = _gif(file)
-        if content is None:
+        try:
+            content = (training.folder / "episode.gif").read_bytes()
+        except OSError:
             continue
+        if not content.startswith(_GIF_STARTS):
+            continue  # something else is called so
         needed = 4 * math.ceil(len(content) / 3) + 200
         if size + needed > MOST_BYTES:
             values["gifsLeftOut"].append(training.name)
@@ -85,15 +86,6 @@ def to_json(values: Mapping[str, Any]) -> str:
     """JSON that ends no script element early: no <, > or & is left in it, nor anything but ASCII."""
     text = json.dumps(values, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _gif(file: Path) -> bytes | None:
-    """The content of a GIF; None if there is none, or something else is called so."""
-    try:
-        content = file.read_bytes()
-    except OSError:
-        return None
-    return content if content.startswith(_GIF_STARTS) else None
 
 
 def _cell(cell: Cell, algorithm: int, task: int) -> dict[str, Any]:
@@ -181,12 +173,12 @@ def _bounded(value: Bounded) -> list[float | None]:
 
 def _runs(trainings: Sequence[Training]) -> dict[str, Any]:
     """The trainings; settings and versions that several have are written once."""
-    settings, versions = _Distinct(), _Distinct()
+    made = [dict(training.config.get("made_with", {})) for training in trainings]
+    commands = [facts.pop("command", None) for facts in made]
+    settings, settings_of = _each_once([training.settings for training in trainings])
+    versions, versions_of = _each_once(made)
     runs = []
-    for training in trainings:
-        made = dict(config_table(training.config.get("made_with")))
-        command = made.pop("command", None)
-        signature = config_table(training.config.get("signature"))
+    for number, training in enumerate(trainings):
         runs.append(
             {
                 "name": training.name,
@@ -197,7 +189,7 @@ def _runs(trainings: Sequence[Training]) -> dict[str, Any]:
                 "limits": list(training.cost_limits),
                 "seeds": sorted({row.seed for row in training.rows}),
                 "updates": training.planned,
-                "precision": signature.get("precision"),
+                "precision": training.facts.get("precision"),
                 "source": training.data.get("source"),
                 "sha256": training.data.get("sha256"),
                 "dataPath": training.data_path,
@@ -207,28 +199,20 @@ def _runs(trainings: Sequence[Training]) -> dict[str, Any]:
                 "attempts": training.attempts,
                 "usage": list(training.usage),
                 "warnings": list(training.warnings),
-                "command": command,
-                "settings": settings.number(dict(training.settings)),
-                "versions": versions.number(made),
+                "command": commands[number],
+                "settings": settings_of[number],
+                "versions": versions_of[number],
             }
         )
-    return {"runs": _finite(runs), "settings": _finite(settings.values), "versions": _finite(versions.values)}
+    return {"runs": _finite(runs), "settings": _finite(settings), "versions": _finite(versions)}
 
 
-class _Distinct:
-    """Equal tables have one number."""
-
-    def __init__(self) -> None:
-        self.values: list[Mapping[str, Any]] = []
-        self._numbers: dict[str, int] = {}
-
-    def number(self, value: Mapping[str, Any]) -> int:
-        """Of a table."""
-        key = json.dumps(value, sort_keys=True, default=str)
-        if key not in self._numbers:
-            self._numbers[key] = len(self.values)
-            self.values.append(value)
-        return self._numbers[key]
+def _each_once(tables: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[int]]:
+    """The different ones of some tables, and of every table the number of its equal among them."""
+    keys = [json.dumps(table, sort_keys=True, default=str) for table in tables]
+    different = dict(zip(keys, tables, strict=True))
+    places = {key: place for place, key in enumerate(different)}
+    return list(different.values()), [places[key] for key in keys]
 
 
 def _finite(value: Any) -> Any:

@@ -23,6 +23,7 @@ from safetrax.errors import ConfigError
 _HAZARD = "#fae3d6"
 _SAFE_TO_UNSAFE = (BLUE, "#9cc3de", "#f7f7f7", "#edb48c", VERMILION)
 _SIDE = 280  # pixels of a panel
+_IN_PIECES = {"detail": {"field": "piece"}, "order": {"field": "step"}}  # lines
 
 
 def trajectory_map(
@@ -50,22 +51,14 @@ def trajectory_map(
         faint = float(np.clip(3 / np.sqrt(len(starts)), 0.25, 0.9))  # many lines are fainter
         way = {"type": "line", "strokeWidth": 1, "opacity": faint, "aria": False}
         start = {"type": "point", "filled": True, "size": 7, "color": INK, "opacity": 1, "aria": False}
-        lines = {
-            **_place(world),
-            "detail": {"field": "piece"},
-            "order": {"field": "step"},
-            "color": {
-                "field": "kind",
-                "type": "nominal",
-                "scale": {"domain": kinds, "range": [BLUE, VERMILION]},
-                "legend": {"symbolType": "stroke", "symbolOpacity": 1, "symbolStrokeWidth": 2},
-            },
+        colour = {
+            "field": "kind",
+            "type": "nominal",
+            "scale": {"domain": kinds, "range": [BLUE, VERMILION]},
+            "legend": {"symbolType": "stroke", "symbolOpacity": 1, "symbolStrokeWidth": 2},
         }
-        layers = [
-            *_arena(world, filled=True),
-            _layer(ways, way, lines),
-            _layer(starts, start, _place(world)),
-        ]
+        lines = _layer(world, ways, way, **_IN_PIECES, color=colour)
+        layers = [*_arena(world, filled=True), lines, _layer(world, starts, start)]
         panels.append(_panel(layers, f"{title}: mean cost {data.cost_returns.mean():.1f}"))
     return save(beside(panels), path)
 
@@ -122,11 +115,8 @@ def feasible_region(
     scale = {"domain": stops, "range": list(_SAFE_TO_UNSAFE), "type": "linear"}
     key = {"title": "learned value", "gradientLength": 180, "format": ".3~g", "values": [low, threshold, high]}
     colour = {"field": "value", "type": "quantitative", "scale": scale, "legend": key}
-    unseen = _layer(
-        [{"x": 0.0, "y": 0.0, "value": low}, {"x": 0.0, "y": 0.0, "value": high}],
-        {"type": "point", "opacity": 0, "aria": False},
-        {**_place(world), "color": colour},
-    )
+    ends = [{"x": 0.0, "y": 0.0, "value": value} for value in (low, high)]
+    unseen = _layer(world, ends, {"type": "point", "opacity": 0, "aria": False}, color=colour)
     pixels = np.stack([np.interp(learned, stops, channel) for channel in _channels(_SAFE_TO_UNSAFE)], axis=-1)
     lost = np.where((margin < 0)[..., None], _channels((_HAZARD,)).T, 255.0)
     true_edge = _contour(axis, margin, 0.0, INK, world, dashed=True)
@@ -154,7 +144,7 @@ def _arena(world: ReachAvoid, *, filled: bool) -> list[Chart]:
     }
     goal = {"type": "circle", "size": _area(world, world.goal_radius), "color": GREEN, "opacity": 0.55, "aria": False}
     centre = [{"x": float(world.goal[0]), "y": float(world.goal[1])}]
-    return [_layer(hazards, hazard, _place(world)), _layer(centre, goal, _place(world))]
+    return [_layer(world, hazards, hazard), _layer(world, centre, goal)]
 
 
 def _area(world: ReachAvoid, radius: float) -> float:
@@ -199,7 +189,7 @@ def _contour(
     mark = {"type": "line", "color": colour, "strokeWidth": 1.4, "aria": False}
     if dashed:
         mark["strokeDash"] = [5, 4]
-    return _layer(rows, mark, {**_place(world), "detail": {"field": "piece"}, "order": {"field": "step"}})
+    return _layer(world, rows, mark, **_IN_PIECES)
 
 
 def _heading(world: ReachAvoid, v: float, theta: float) -> list[Chart]:
@@ -213,9 +203,9 @@ def _heading(world: ReachAvoid, v: float, theta: float) -> list[Chart]:
     label = {"type": "text", "align": "left", "baseline": "top", "fontSize": 11, "color": INK}
     where = [{"x": -0.95 * world.arena, "y": 0.95 * world.arena, "text": text}]
     return [
-        _layer(line, {"type": "line", "color": INK, "aria": False}, _place(world)),
-        _layer(line[1:], {**head, "angle": 90 - math.degrees(theta), "aria": False}, _place(world)),
-        _layer(where, label, {**_place(world), "text": {"field": "text"}}),
+        _layer(world, line, {"type": "line", "color": INK, "aria": False}),
+        _layer(world, line[1:], {**head, "angle": 90 - math.degrees(theta), "aria": False}),
+        _layer(world, where, label, text={"field": "text"}),
     ]
 
 
@@ -226,7 +216,8 @@ def _image(pixels: Float[np.ndarray, "n n 3"]) -> Chart:
     url = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
     mark = {"type": "image", "width": _SIDE, "height": _SIDE, "aspect": False, "aria": False}
     middle = {name: {"value": _SIDE / 2} for name in ("x", "y")}
-    return _layer([{"url": url}], mark, {**middle, "url": {"field": "url", "type": "nominal"}})
+    encoding = {**middle, "url": {"field": "url", "type": "nominal"}}
+    return {"data": {"values": [{"url": url}]}, "mark": mark, "encoding": encoding}
 
 
 def _channels(colours: tuple[str, ...]) -> Float[np.ndarray, "3 K"]:
@@ -234,18 +225,15 @@ def _channels(colours: tuple[str, ...]) -> Float[np.ndarray, "3 K"]:
     return np.array([[int(colour[i : i + 2], 16) for colour in colours] for i in (1, 3, 5)], np.float64)
 
 
-def _place(world: ReachAvoid) -> dict[str, Any]:
-    """The axes of the arena."""
+def _layer(world: ReachAvoid, rows: list[dict[str, Any]], mark: dict[str, Any], **encoding: Any) -> Chart:
+    """Marks in the arena."""
     scale = {"domain": [-world.arena, world.arena], "nice": False}
     axis = {"grid": False, "values": [-2, 0, 2], "zindex": 1}
-    return {
+    places = {
         name: {"field": name, "type": "quantitative", "scale": scale, "axis": axis, "title": f"{name} (m)"}
         for name in ("x", "y")
     }
-
-
-def _layer(rows: list[dict[str, Any]], mark: dict[str, Any], encoding: dict[str, Any]) -> Chart:
-    return {"data": {"values": rows}, "mark": mark, "encoding": encoding}
+    return {"data": {"values": rows}, "mark": mark, "encoding": {**places, **encoding}}
 
 
 def _panel(layers: list[Chart], title: str | dict[str, str]) -> Chart:

@@ -14,16 +14,10 @@ import numpy as np
 from safetrax._version import __version__
 from safetrax.catalogue import SUITES, get_task, tasks
 from safetrax.errors import RunError
-from safetrax.evaluation.aggregates import (
-    Aggregate,
-    Profile,
-    ProfileKind,
-    aggregates,
-    performance_profiles,
-)
+from safetrax.evaluation.aggregates import Aggregate, Profile, ProfileKind, aggregates, performance_profiles
 from safetrax.evaluation.bootstrap import Bounded, wilson_interval
 from safetrax.evaluation.episodes import EpisodeRow
-from safetrax.evaluation.run_scores import RunScore, on_common_tasks, run_scores
+from safetrax.evaluation.run_scores import RunScore, common_tasks, on_common_tasks, run_scores
 from safetrax.evaluation.run_table import RunTable
 from safetrax.evaluation.scores import SAFE_UP_TO
 from safetrax.evaluation.statistics import Estimate, Summary, benchmark_table, summarise
@@ -191,14 +185,8 @@ def derive(sources: Sources, *, title: str | None = None) -> Report:
     names = tuple(sorted(rows, key=_task_order))
     limits = {task: _limits(task, trainings) for task in names}
     scores = [score for task in names for score in run_scores(rows[task], limits[task])]
-    of_cell: dict[tuple[str, str], list[RunScore]] = defaultdict(list)
-    for score in scores:
-        of_cell[score.algorithm, score.task].append(score)
-    p_safe = {key: _p_safe(group) for key, group in of_cell.items()}
     cells = tuple(
-        cell
-        for task in names
-        for cell in _cells(task, rows[task], limits[task], algorithms, _steps(task, trainings), p_safe)
+        cell for task in names for cell in _cells(task, trainings, rows[task], limits[task], algorithms, scores)
     )
     added: list[Caution] = []
     panels = {task: _panels(task, trainings, limits[task], added) for task in names}
@@ -269,47 +257,36 @@ def _limits(task: str, trainings: Sequence[Training]) -> tuple[float, ...]:
     return tuple(sorted(used)) or get_task(task).cost_limits
 
 
-def _steps(task: str, trainings: Sequence[Training]) -> dict[str, tuple[set[int], set[int]]]:
-    """Of every algorithm: the steps that were evaluated last, and the updates that were planned."""
-    found: dict[str, tuple[set[int], set[int]]] = defaultdict(lambda: (set(), set()))
-    for training in trainings:
-        for row in training.rows:
-            if row.task == task:
-                evaluated, planned = found[row.algorithm]
-                if row.step is not None:
-                    evaluated.add(row.step)
-                if training.planned is not None:
-                    planned.add(training.planned)
-    return found
-
-
 def _cells(
     task: str,
+    trainings: Sequence[Training],
     rows: Sequence[EpisodeRow],
     limits: Sequence[float],
     order: Sequence[str],
-    steps: Mapping[str, tuple[set[int], set[int]]],
-    p_safe: Mapping[tuple[str, str], Bounded],
+    scores: Sequence[RunScore],
 ) -> list[Cell]:
     """The row of a published table: one task, every algorithm that has it."""
     table = {summary.algorithm: summary for summary in benchmark_table(rows, limits)}
-    by_limit: dict[str, list[Summary]] = defaultdict(list)
-    for summary in summarise(rows, limits):
-        by_limit[summary.algorithm].append(summary)
+    by_limit = summarise(rows, limits)
     cells = []
     for name in (name for name in order if name in table):
-        summary = table[name]
-        evaluated, planned = steps[name]
+        steps = {row.step for row in rows if row.algorithm == name and row.step is not None}
+        planned = [
+            training.planned
+            for training in trainings
+            if training.planned is not None
+            and any((row.algorithm, row.task) == (name, task) for row in training.rows)
+        ]
         cells.append(
             Cell(
                 algorithm=name,
                 task=task,
-                summary=summary,
-                by_limit=tuple(by_limit[name]),
-                p_safe=p_safe[name, task],
+                summary=table[name],
+                by_limit=tuple(summary for summary in by_limit if summary.algorithm == name),
+                p_safe=_p_safe([score for score in scores if (score.algorithm, score.task) == (name, task)]),
                 best=False,
-                certain=is_certain(summary.normalised_cost),
-                steps=tuple(sorted(evaluated)),
+                certain=is_certain(table[name].normalised_cost),
+                steps=tuple(sorted(steps)),
                 planned=max(planned, default=None),
             )
         )
@@ -318,7 +295,6 @@ def _cells(
 
 
 def _p_safe(scores: Sequence[RunScore]) -> Bounded:
-    """Of one algorithm on one task."""
     runs = RunTable.of(scores)
     safe = runs.unit_means(runs.column("safe"))
     return Bounded(float(safe.mean()), *wilson_interval(float(safe.sum()), len(safe), _CONFIDENCE))
@@ -348,31 +324,21 @@ def _verdict(algorithm: str, cells: Sequence[Cell], algorithms: int) -> Verdict:
 def _groups(scores: Sequence[RunScore], names: Sequence[str]) -> list[Group]:
     """All tasks, those that all algorithms have, and each suite."""
     groups = [Group("All tasks" if len(names) > 1 else names[0], tuple(names), tuple(aggregates(scores)))]
-    common = _common(scores)
+    common = common_tasks(scores)
     if common and len(common) < len(names):
         kept = [score for score in scores if score.task in common]
         shared = tuple(name for name in names if name in common)
         groups.append(Group("Tasks that all algorithms have", shared, tuple(aggregates(kept))))
-    suites: dict[str, list[str]] = {}
-    for name in names:
-        suites.setdefault(suite_name(name), []).append(name)
-    if len(suites) > 1:
-        for suite, members in suites.items():
-            kept = [score for score in scores if score.task in members]
-            groups.append(Group(suite, tuple(members), tuple(aggregates(kept))))
+    suites = dict.fromkeys(map(suite_name, names))
+    for suite in suites if len(suites) > 1 else ():
+        kept = [score for score in scores if suite_name(score.task) == suite]
+        members = tuple(name for name in names if suite_name(name) == suite)
+        groups.append(Group(suite, members, tuple(aggregates(kept))))
     return groups
 
 
-def _common(scores: Sequence[RunScore]) -> set[str]:
-    """Tasks that every algorithm has."""
-    own: dict[str, set[str]] = defaultdict(set)
-    for score in scores:
-        own[score.algorithm].add(score.task)
-    return set.intersection(*own.values())
-
-
 def _profiles(scores: Sequence[RunScore]) -> Profiles:
-    common = bool(_common(scores))
+    common = bool(common_tasks(scores))
     kept = on_common_tasks(scores) if common else list(scores)
     found = {kind: tuple(performance_profiles(kept, kind, _THRESHOLDS)) for kind in _KINDS}
     return Profiles(tuple(dict.fromkeys(score.task for score in kept)), common, found)
