@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -54,8 +54,7 @@ class Sweep:
 
 def default_sweeps(low: float, high: float, agents: int) -> tuple[Sweep, ...]:
     """Limits that fall from `high` to `low` for every other agent, and rise for those between."""
-    falling = Sweep(high, low)
-    return tuple(falling if agent % 2 == 0 else replace(falling, start=low, end=high) for agent in range(agents))
+    return tuple(Sweep(low, high) if agent % 2 else Sweep(high, low) for agent in range(agents))
 
 
 class SweepingAgents(EpisodeMaker):
@@ -80,8 +79,7 @@ class SweepingAgents(EpisodeMaker):
         keys = jax.random.split(jax.random.key(seed), self._owners)
         sizes = task.observation_size, task.action_size
         self._agents = jax.vmap(lambda key: ppo.Agent.make(key, *sizes, settings))(keys)
-        self._controllers = [PIDState(0.0, 0.0) for _ in sweeps]  # of each agent's multiplier
-        self._multipliers = [0.0 for _ in sweeps]
+        self._controllers = [(PIDState(0.0, 0.0), 0.0) for _ in sweeps]  # and the multipliers that follow
         self._counters = np.zeros(GROUPS, np.int64)  # episodes begun by each group
         self._return_scales = np.ones((2, self._owners))  # of reward and cost, for the value networks
         self._iteration, self._made = 0, 0
@@ -96,9 +94,9 @@ class SweepingAgents(EpisodeMaker):
         pool.begin()
         self._clock = [0] * GROUPS
         recorded = record(pool, self._owners, self._act, self._next, keep)
-        if not self.done(iteration + 1, steps + sum(len(each.episode) for each in recorded)):
+        if not self.done(iteration + 1, steps + sum(len(episode) for episode, _ in recorded)):
             self._learn(recorded)
-        return [each.episode for each in recorded]
+        return [episode for episode, _ in recorded]
 
     def _act(self, group: int, feed: Feed) -> np.ndarray:
         place = np.array([self._seed, self._iteration * GROUPS + group, self._clock[group]], np.int32)
@@ -109,12 +107,12 @@ class SweepingAgents(EpisodeMaker):
     @override
     def tally(self, episodes: Sequence[Episode]) -> list[Tally]:
         progress = self._made / self._total
-        owned = [[e for e in episodes if e.owner == owner] for owner in range(self._owners)]
-        return [
-            Tally.of(f"agent {owner}", own, self._sweeps[owner].limit(progress))
-            for owner, own in enumerate(owned)
-            if own  # the last iteration may be short
-        ]
+        tallies = []
+        for owner, sweep in enumerate(self._sweeps):
+            own = [e for e in episodes if e.owner == owner]
+            if own:  # the last iteration may be short
+                tallies.append(Tally.of(f"agent {owner}", own, sweep.limit(progress)))
+        return tallies
 
     @override
     def state(self) -> dict[str, Any]:
@@ -122,9 +120,7 @@ class SweepingAgents(EpisodeMaker):
         return {
             "counters": self._counters.copy(),
             "return_scales": self._return_scales.copy(),
-            "multipliers": np.array(
-                [(c.integral, c.error, m) for c, m in zip(self._controllers, self._multipliers, strict=True)]
-            ),
+            "multipliers": np.array([(pid.integral, pid.error, number) for pid, number in self._controllers]),
             **{f"agents.{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)},
         }
 
@@ -133,8 +129,7 @@ class SweepingAgents(EpisodeMaker):
         self._counters = arrays["counters"].copy()
         self._return_scales = arrays["return_scales"].copy()
         rows = arrays["multipliers"].tolist()
-        self._controllers = [PIDState(error, integral) for integral, error, _ in rows]
-        self._multipliers = [multiplier for *_, multiplier in rows]
+        self._controllers = [(PIDState(error, integral), multiplier) for integral, error, multiplier in rows]
         old, structure = jax.tree.flatten(self._agents)
         leaves = [jnp.asarray(arrays[f"agents.{i}"]) for i in range(len(old))]
         self._agents = jax.tree.unflatten(structure, leaves)
@@ -154,14 +149,13 @@ class SweepingAgents(EpisodeMaker):
 
     def _learn(self, recorded: list[Recorded]) -> None:
         progress = self._made / self._total
-        owned = [[each for each in recorded if each.episode.owner == owner] for owner in range(self._owners)]
+        owned = [[each for each in recorded if each[0].owner == owner] for owner in range(self._owners)]
         for owner, (sweep, mine) in enumerate(zip(self._sweeps, owned, strict=True)):
-            mean = float(np.mean([each.episode.cost for each in mine]))
+            mean = float(np.mean([episode.cost for episode, _ in mine]))
             loosest = max(sweep.start, sweep.end) or 1.0
             excess = mean / loosest - sweep.limit(progress) / loosest
-            controller, multiplier = pid_multiplier(self._controllers[owner], excess, _GAINS)
-            self._controllers[owner], self._multipliers[owner] = controller, multiplier
-        observations = _pad([np.concatenate([each.episode.observations for each in mine]) for mine in owned])
+            self._controllers[owner] = pid_multiplier(self._controllers[owner][0], excess, _GAINS)
+        observations = _pad([np.concatenate([episode.observations for episode, _ in mine]) for mine in owned])
         if self._iteration == 0:  # else the first actions' scale would be that of nothing
             self._agents = ppo.rescale(self._agents, observations)
         with jax.default_matmul_precision("float32"):
@@ -176,24 +170,19 @@ class SweepingAgents(EpisodeMaker):
 
     def _targets(self, owner: int, mine: list[Recorded], values: Float[np.ndarray, "2 N"]) -> tuple[np.ndarray, ...]:
         """The columns of `ppo.Batch` for one agent, with its advantages under its multiplier."""
-        episodes = [each.episode for each in mine]
+        settings = self._settings
+        episodes = [episode for episode, _ in mine]
         lengths = np.array([len(e) for e in episodes])
-        starts = np.cumsum([0, *(lengths + 1)])
         terminated = np.array([e.terminated for e in episodes])
-        inside = np.arange(lengths.max()) < lengths[:, None]
+        known = np.arange(lengths.max() + 1) <= lengths[:, None]  # one value more than steps
+        inside = known[:, 1:]
         advantages, targets = [], []
         for kind, name in enumerate(("rewards", "costs")):
             scale = self._return_scales[kind, owner]
-            signal, value = (
-                np.zeros(inside.shape, np.float32),
-                np.zeros((len(lengths), lengths.max() + 1), np.float32),
-            )
-            for i, episode in enumerate(episodes):
-                signal[i, : lengths[i]] = getattr(episode, name)
-                value[i, : lengths[i] + 1] = values[kind, starts[i] : starts[i + 1]] * scale
-            own = advantage_estimates(
-                signal, value, lengths, terminated, self._settings.discount, self._settings.trace
-            )
+            signal, value = np.zeros(inside.shape, np.float32), np.zeros(known.shape, np.float32)
+            signal[inside] = np.concatenate([getattr(e, name) for e in episodes])
+            value[known] = values[kind, : known.sum()] * scale
+            own = advantage_estimates(signal, value, lengths, terminated, settings.discount, settings.trace)
             returns = (own + value[:, :-1])[inside]
             # slowly, for the networks have learned in the old units
             fresh = max(float(returns.std()), 1e-3)
@@ -202,11 +191,11 @@ class SweepingAgents(EpisodeMaker):
             targets.append(returns / new)
             own = own[inside]
             advantages.append((own - own.mean()) / (own.std() + 1e-6))
-        multiplier = self._multipliers[owner]
+        _, multiplier = self._controllers[owner]
         total = (advantages[0] - multiplier * advantages[1]) / (1 + multiplier)
         return (
             np.concatenate([e.observations[:-1] for e in episodes]),
-            np.concatenate([each.wanted for each in mine]),
+            np.concatenate([wanted for _, wanted in mine]),
             *(column.astype(np.float32) for column in (total / (total.std() + 1e-6), *targets)),
         )
 

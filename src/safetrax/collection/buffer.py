@@ -21,18 +21,14 @@ from safetrax.training.checkpoint import require_same
 _ROOM = 1.5  # times the target, before the buffer is thinned
 _FORMAT, _VERSION = "safetrax-collection", "1"
 _COLUMNS = ("observations", "actions", "rewards", "costs")
+_COUNTS = ("offered", "accepted", "steps")
 
 
 @dataclass
 class Buffer:
-    """Episodes, thinned to `target` whenever there are half as many more.
+    """The episodes within the bounds, thinned to `target` whenever there are half as many more.
 
     Attributes:
-        target: episodes to keep in the end.
-        seed: of the thinning.
-        max_cost: episodes of a higher cost are not kept.
-        min_return: episodes of a lower return are not kept.
-        episodes: those kept so far.
         offered: episodes seen.
         accepted: of these, those within the bounds.
         steps: of all episodes seen.
@@ -71,11 +67,6 @@ class Buffer:
             self.episodes = [self.episodes[i] for i in thin(returns, costs, self.target, rng)]
 
 
-def state_path(out: Path) -> Path:
-    """Where the state of the collection into `out` is."""
-    return out.with_name(f"{out.name}.unfinished")
-
-
 def save_state(
     path: Path, *, iteration: int, buffer: Buffer, source: Mapping[str, np.ndarray], signature: Mapping[str, Any]
 ) -> None:
@@ -91,7 +82,7 @@ def save_state(
             tensors[column] = np.concatenate([getattr(episode, column) for episode in episodes])
     facts = [(len(e), int(e.terminated), e.number, e.owner) for e in episodes]
     tensors["facts"] = np.array(facts, np.int64).reshape(-1, 4)
-    position = {"iteration": iteration, "offered": buffer.offered, "accepted": buffer.accepted, "steps": buffer.steps}
+    position = {"iteration": iteration, **{name: getattr(buffer, name) for name in _COUNTS}}
     header = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -113,13 +104,9 @@ def load_state(path: Path, buffer: Buffer, signature: Mapping[str, Any]) -> tupl
         header, tensors = read_tensors(path)
         if (header.get("format"), header.get("version")) != (_FORMAT, _VERSION):
             raise RunError(f"{path} is no unfinished collection of this version; delete it and begin anew.")
-        position, saved = json.loads(header["position"]), json.loads(header["signature"])
-    except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
-        raise RunError(f"{path} is damaged ({error}); delete it and begin anew.") from error
-    require_same(path, saved, signature)
-    try:
-        return _fill(buffer, position, tensors)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        require_same(path, json.loads(header["signature"]), signature)
+        return _fill(buffer, json.loads(header["position"]), tensors)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
         raise RunError(f"{path} is damaged ({error}); delete it and begin anew.") from error
 
 
@@ -131,21 +118,13 @@ def _fill(buffer: Buffer, position: Any, tensors: Mapping[str, np.ndarray]) -> t
         if len(tensors[name]) != expected:
             raise ValueError(f"{name} has {len(tensors[name])} rows instead of {expected}")
     for e, (length, terminated, number, owner) in enumerate(facts.tolist()):
-        first = rows[e]
-        last = first + length
-        buffer.episodes.append(
-            Episode(
-                # an episode has one more observation than steps
-                observations=tensors["observations"][first + e : last + e + 1],
-                actions=tensors["actions"][first:last],
-                rewards=tensors["rewards"][first:last],
-                costs=tensors["costs"][first:last],
-                terminated=bool(terminated),
-                number=number,
-                owner=owner,
-            )
-        )
-    buffer.offered, buffer.accepted, buffer.steps = (int(position[name]) for name in ("offered", "accepted", "steps"))
+        steps = slice(rows[e], rows[e] + length)
+        # an episode has one more observation than steps
+        observations = tensors["observations"][steps.start + e : steps.stop + e + 1]
+        actions, rewards, costs = (tensors[name][steps] for name in ("actions", "rewards", "costs"))
+        buffer.episodes.append(Episode(observations, actions, rewards, costs, bool(terminated), number, owner))
+    for name in _COUNTS:
+        setattr(buffer, name, int(position[name]))
     prefix = "source."
     source = {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
     return int(position["iteration"]), source

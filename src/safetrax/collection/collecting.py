@@ -6,7 +6,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from safetrax._version import __version__
 from safetrax.catalogue import Task
-from safetrax.collection.buffer import Buffer, load_state, save_state, state_path
+from safetrax.collection.buffer import Buffer, load_state, save_state
 from safetrax.collection.collection_plan import (
     CollectionPlan,
     Method,
@@ -86,7 +86,7 @@ def collect(
     resume: bool = False,
     save_seconds: float = 60.0,
     step_timeout: float = STEP_TIMEOUT,
-    report: Callable[[CollectionProgress], None] | None = None,
+    report: Report | None = None,
 ) -> Collection:
     """Make a data set: let agents, drivers or policies act, keep whole episodes, write them in DSRL's format.
 
@@ -158,12 +158,13 @@ def collect(
     if not out.name.endswith((".hdf5", ".h5")):
         raise ConfigError(f"the data set is written in HDF5, so {out.name} should end in .hdf5.")
     with locked(out.with_name(f".{out.name}.lock"), out):
-        _check_files(out, resume, signature)
-        for path in (out, state_path(out), _partial_path(out)):
+        work = _Work(out, task, box, maker, buffer, signature, next_observations)
+        work.check_files(resume)
+        for path in (out, work.state_path, work.partial_path):
             sweep(path.parent, path.name)
         first = 0
         if resume:
-            first, arrays = load_state(state_path(out), buffer, signature)
+            first, arrays = load_state(work.state_path, buffer, signature)
             maker.restore(arrays)
         began = time.monotonic()
         driver = load_suite(task.suite).DRIVER_OPTIONS if chosen == "driver" else ()
@@ -175,81 +176,21 @@ def collect(
                 SafeTraXWarning,
                 stacklevel=2,
             )
-        slots = slots_of(plan, task, workers)
-        with EnvPool(task, slots, workers, driver=driver, step_timeout=step_timeout) as pool:
-            saver = _Saver(state_path(out), save_seconds, maker, buffer, signature)
+        with EnvPool(task, slots_of(plan, task, workers), workers, driver=driver, step_timeout=step_timeout) as pool:
             try:
-                _run(maker, buffer, pool, first, saver, report)
+                work.run(pool, first, save_seconds, report)
             except (SimulatorError, RunError) as error:
                 kept = ""
                 if buffer.episodes:
-                    data = _write(_partial_path(out), task, box, buffer, signature, next_observations)
-                    kept = f" The {data.num_episodes} episodes before that are in {_partial_path(out)}."
-                if saver.path.exists():
-                    kept += f" {saver.path} holds the state, and the same command with --resume goes on."
+                    data = work.write(work.partial_path)
+                    kept = f" The {data.num_episodes} episodes before that are in {work.partial_path}."
+                if work.state_path.exists():
+                    kept += f" {work.state_path} holds the state, and the same command with --resume goes on."
                 raise type(error)(f"{error}{kept}") from error
-        data = _write(out, task, box, buffer, signature, next_observations)
-        for path in (state_path(out), _partial_path(out)):
+        data = work.write(out)
+        for path in (work.state_path, work.partial_path):
             path.unlink(missing_ok=True)
         return Collection(out, data, buffer.offered, buffer.steps, time.monotonic() - began)
-
-
-def _run(
-    maker: EpisodeMaker,
-    buffer: Buffer,
-    pool: EnvPool,
-    first: int,
-    saver: _Saver,
-    report: Callable[[CollectionProgress], None] | None,
-) -> None:
-    """All iterations from `first` on."""
-    with catch_signals() as stop:
-        done = first
-        while not maker.done(done, buffer.steps):
-            before, ended = maker.state(), list[Episode]()
-            try:
-                made = maker.run(pool, done, buffer.steps, ended.append)
-            except (SimulatorError, RunError):
-                if done:
-                    saver.save(done, before)
-                buffer.add(ended)
-                raise
-            buffer.add(made)
-            done += 1
-            finished = maker.done(done, buffer.steps)
-            total = done if finished else max(maker.iterations, done + 1)
-            if report is not None:
-                report(CollectionProgress(done, total, buffer, tuple(maker.tally(made)), sum(map(len, made))))
-            if stop.requested:
-                saver.save(done, maker.state())
-                raise CollectionInterruptedError(
-                    f"stopped after {done} of {total} iterations with {len(buffer.episodes)} episodes; "
-                    f"{saver.path} holds them, and the same command with --resume goes on."
-                )
-            if not finished:
-                saver.save_now_and_then(done)
-
-
-@dataclass
-class _Saver:
-    """Writes the state of a collection every `seconds`."""
-
-    path: Path
-    seconds: float
-    maker: EpisodeMaker
-    buffer: Buffer
-    signature: Mapping[str, Any]
-    _last: float = field(default_factory=time.monotonic)
-
-    def save_now_and_then(self, iteration: int) -> None:
-        """Save, if the last time is long enough ago."""
-        if time.monotonic() - self._last >= self.seconds:
-            self.save(iteration, self.maker.state())
-
-    def save(self, iteration: int, state: Mapping[str, np.ndarray]) -> None:
-        """Save; `iteration` is the one to go on with, from that state of the source."""
-        save_state(self.path, iteration=iteration, buffer=self.buffer, source=state, signature=self.signature)
-        self._last = time.monotonic()
 
 
 @dataclass(frozen=True)
@@ -271,51 +212,105 @@ class CollectionProgress:
     steps: int
 
 
-def _partial_path(out: Path) -> Path:
-    """Where the episodes of a collection are that its simulator ended."""
-    return out.with_name(f"{out.stem}.partial.hdf5")
+Report = Callable[[CollectionProgress], None]
 
 
-def _check_files(out: Path, resume: bool, signature: Mapping[str, Any]) -> None:
-    state = state_path(out)
-    # a collection that was killed between its last two steps writes the same file again
-    if out.exists() and not (resume and state.exists() and _is_of(out, signature)):
-        raise RunError(f"{out} exists already; choose another name or move it away.")
-    if state.exists() and not resume:
-        raise RunError(f"{state} holds an unfinished collection; go on with resume, or delete it to begin anew.")
+@dataclass(frozen=True)
+class _Work:
+    """Who acts, what is kept, and the files that it becomes."""
 
+    out: Path
+    task: Task
+    box: Box
+    maker: EpisodeMaker
+    buffer: Buffer
+    signature: Mapping[str, Any]
+    next_observations: bool
 
-def _is_of(out: Path, signature: Mapping[str, Any]) -> bool:
-    """Whether a data set is that of this collection."""
-    try:
-        with h5py.File(out) as file:
-            return bool(file.attrs["collection"] == json.dumps(dict(signature)))
-    except (OSError, KeyError):
-        return False
+    @property
+    def state_path(self) -> Path:
+        """With what an unfinished collection needs to go on."""
+        return self.out.with_name(f"{self.out.name}.unfinished")
 
+    @property
+    def partial_path(self) -> Path:
+        """With the episodes before the simulator failed."""
+        return self.out.with_name(f"{self.out.stem}.partial.hdf5")
 
-def _write(
-    out: Path, task: Task, box: Box, buffer: Buffer, signature: Mapping[str, Any], next_observations: bool
-) -> Trajectories:
-    if not buffer.episodes:
-        raise RunError(f"none of the {buffer.offered} episodes is within max_cost and min_return; loosen them.")
-    episodes = sorted(buffer.finish(), key=lambda episode: episode.number)
-    benchmark: dict[str, str] = {"task": task.name} if task.dataset_file else {}
-    low, high = box
-    data = join(episodes, action_low=low, action_high=high, info={"source": out.name, "task": None, **benchmark})
-    if not next_observations:
-        data = replace(data, next_observations=None)
-    attributes: dict[str, str | int | float] = {
-        "title": f"{len(episodes)} episodes of {task.name}",
-        "environment": task.env_id,
-        **benchmark,
-        "made_by": f"safetrax {__version__}, collect",
-        "simulator": str(signature["simulator"]),
-        "collection": json.dumps(dict(signature)),
-        "episodes_made": buffer.offered,
-        "episodes_within_bounds": buffer.accepted,
-    }
-    seeds = np.array([episode_seed(signature["seed"], episode.number) for episode in episodes])
-    owners = np.array([episode.owner for episode in episodes])
-    write_hdf5(out, data, attributes=attributes, extra={"episode_seeds": seeds, "episode_owners": owners})
-    return data
+    def check_files(self, resume: bool) -> None:
+        has_state = self.state_path.exists()
+        # a collection that was killed between its last two steps writes the same file again
+        if self.out.exists() and not (resume and has_state and self._is_written()):
+            raise RunError(f"{self.out} exists already; choose another name or move it away.")
+        if has_state and not resume:
+            advice = "go on with resume, or delete it to begin anew"
+            raise RunError(f"{self.state_path} holds an unfinished collection; {advice}.")
+
+    def _is_written(self) -> bool:
+        try:
+            with h5py.File(self.out) as file:
+                return bool(file.attrs["collection"] == json.dumps(self.signature))
+        except (OSError, KeyError):
+            return False
+
+    def run(self, pool: EnvPool, first: int, save_seconds: float, report: Report | None) -> None:
+        """All iterations from `first` on; the state is saved every so many seconds."""
+        maker, buffer = self.maker, self.buffer
+        saved = time.monotonic()
+        with catch_signals() as stop:
+            done = first
+            while not maker.done(done, buffer.steps):
+                before, ended = maker.state(), list[Episode]()
+                try:
+                    made = maker.run(pool, done, buffer.steps, ended.append)
+                except (SimulatorError, RunError):
+                    if done:
+                        self._save(done, before)
+                    buffer.add(ended)
+                    raise
+                buffer.add(made)
+                done += 1
+                finished = maker.done(done, buffer.steps)
+                total = done if finished else max(maker.iterations, done + 1)
+                if report is not None:
+                    report(CollectionProgress(done, total, buffer, tuple(maker.tally(made)), sum(map(len, made))))
+                if stop.requested:
+                    self._save(done, maker.state())
+                    raise CollectionInterruptedError(
+                        f"stopped after {done} of {total} iterations with {len(buffer.episodes)} episodes; "
+                        f"{self.state_path} holds them, and the same command with --resume goes on."
+                    )
+                if not finished and time.monotonic() - saved >= save_seconds:
+                    self._save(done, maker.state())
+                    saved = time.monotonic()
+
+    def _save(self, iteration: int, source: Mapping[str, np.ndarray]) -> None:
+        save_state(self.state_path, iteration=iteration, buffer=self.buffer, source=source, signature=self.signature)
+
+    def write(self, path: Path) -> Trajectories:
+        """Write the episodes that are kept, as a data set."""
+        buffer, task, signature = self.buffer, self.task, self.signature
+        if not buffer.episodes:
+            raise RunError(f"none of the {buffer.offered} episodes is within max_cost and min_return; loosen them.")
+        episodes = sorted(buffer.finish(), key=lambda episode: episode.number)
+        benchmark = {"task": task.name} if task.dataset_file else {}
+        low, high = self.box
+        data = join(episodes, action_low=low, action_high=high, info={"source": path.name, "task": None, **benchmark})
+        if not self.next_observations:
+            data = replace(data, next_observations=None)
+        attributes: dict[str, str | int | float] = {
+            "title": f"{len(episodes)} episodes of {task.name}",
+            "environment": task.env_id,
+            **benchmark,
+            "made_by": f"safetrax {__version__}, collect",
+            "simulator": str(signature["simulator"]),
+            "collection": json.dumps(signature),
+            "episodes_made": buffer.offered,
+            "episodes_within_bounds": buffer.accepted,
+        }
+        extra = {
+            "episode_seeds": np.array([episode_seed(signature["seed"], episode.number) for episode in episodes]),
+            "episode_owners": np.array([episode.owner for episode in episodes]),
+        }
+        write_hdf5(path, data, attributes=attributes, extra=extra)
+        return data

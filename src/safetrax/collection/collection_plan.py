@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -31,35 +31,24 @@ _STRICTEST = 5.0  # cost limit, as in DSRL's trainings
 
 @dataclass(frozen=True, kw_only=True)
 class CollectionPlan:
-    """Everything that the episodes of a collection depend on.
+    """Everything that the episodes of a collection depend on: the arguments of `collect`, without what is left open.
 
     Attributes:
-        environment: name of the benchmark's task, or of a registered environment.
-        method: who acts.
-        episodes: how many to keep at most; drivers and policies run just so many.
-        steps: how many all agents together make, rounded up to whole episodes.
-        agents: how many are trained side by side.
-        sweep: cost limit of the agents, from the strictest to the loosest.
-        max_cost: episodes of a higher cost are not kept.
-        min_return: episodes of a lower return are not kept.
-        noise: on trained policies' actions.
-        seed: of everything.
-        horizon: of an environment that is no benchmark task.
-        settings: of the agents.
+        sweep: strictest and loosest cost limit of the agents.
     """
 
     environment: str
     method: Method
-    episodes: int = 1000
-    steps: int = 2_000_000
-    agents: int = 2
-    sweep: tuple[float, float] = (0.0, 0.0)
-    max_cost: float | None = None
-    min_return: float | None = None
-    noise: float = 0.0
-    seed: int = 0
-    horizon: int | None = None
-    settings: PPO = field(default_factory=PPO)
+    episodes: int
+    steps: int
+    agents: int
+    sweep: tuple[float, float]
+    max_cost: float | None
+    min_return: float | None
+    noise: float
+    seed: int
+    horizon: int
+    settings: PPO
 
     def __post_init__(self) -> None:
         require_whole("seed", self.seed)

@@ -61,9 +61,8 @@ class Performers(EpisodeMaker):
         def owned(episode: Episode) -> Episode:
             return replace(episode, owner=self.owner(episode.number))
 
-        act = self.acting(pool, iteration)
-        recorded = record(pool, 1, act, schedule, lambda episode: keep(owned(episode)))
-        return [owned(each.episode) for each in recorded]
+        recorded = record(pool, 1, self.acting(pool, iteration), schedule, lambda episode: keep(owned(episode)))
+        return [owned(episode) for episode, _ in recorded]
 
     @override
     def tally(self, episodes: Sequence[Episode]) -> list[Tally]:

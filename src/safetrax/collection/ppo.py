@@ -122,6 +122,9 @@ class Batch(NamedTuple):
     cost_targets: Float[Array, "P N"]
 
 
+_Carry = tuple[Learner[Networks], Array]  # and whether its policy has moved far enough
+
+
 def optimiser(settings: PPO) -> optax.GradientTransformation:
     """Adam behind a clip of the gradient's norm."""
     return optax.chain(optax.clip_by_global_norm(0.5), optax.adam(settings.learning_rate, eps=1e-5))
@@ -184,14 +187,10 @@ def improve(agents: Agent, batch: Batch, order: Int[Array, "P M m"], settings: P
         steps = steps._replace(observations=agent.scale.apply(steps.observations))
         old = _log_likelihood(agent.learner.network, steps.observations, steps.actions)
 
-        def update_once(
-            carry: tuple[Learner[Networks], Array], rows: Int[Array, " m"]
-        ) -> tuple[tuple[Learner[Networks], Array], None]:
+        def update_once(carry: _Carry, rows: Int[Array, " m"]) -> tuple[_Carry, None]:
             return jax.lax.cond(carry[1], lambda carry, rows: carry, step_once, carry, rows), None
 
-        def step_once(
-            carry: tuple[Learner[Networks], Array], rows: Int[Array, " m"]
-        ) -> tuple[Learner[Networks], Array]:
+        def step_once(carry: _Carry, rows: Int[Array, " m"]) -> _Carry:
             minibatch = jax.tree.map(lambda column: column[rows], steps)
             learner, fit = carry[0].step(optimiser(settings), lambda networks: loss(networks, minibatch, old[rows]))
             spread = jnp.clip(learner.network.log_std, *_LOG_STD_RANGE)

@@ -67,14 +67,7 @@ Act = Callable[[int, Feed], np.ndarray]
 
 @dataclass(frozen=True)
 class Tally:
-    """Means over the episodes of an iteration.
-
-    Attributes:
-        name: of whoever acted.
-        return_: mean return.
-        cost: mean cost.
-        limit: the cost limit of the time, where there is one.
-    """
+    """Means over an iteration's episodes of one who acted, with the cost limit of the time, where there is one."""
 
     name: str
     return_: float
@@ -107,14 +100,7 @@ class EpisodeMaker(ABC):
 
     @abstractmethod
     def run(self, pool: EnvPool, iteration: int, steps: int, keep: Keep) -> list[Episode]:
-        """The episodes of an iteration, in the order of their numbers.
-
-        Args:
-            pool: where they are run.
-            iteration: its number, from 0.
-            steps: of all episodes before it.
-            keep: called with each episode as soon as it has ended.
-        """
+        """The episodes of an iteration, in the order of their numbers, after `steps` of all before it."""
 
     @abstractmethod
     def tally(self, episodes: Sequence[Episode]) -> list[Tally]:
@@ -133,32 +119,19 @@ def episode_seed(seed: int, number: int) -> int:
     return seed * SEED_STRIDE + number
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """An episode and what its owner wanted to do.
-
-    Attributes:
-        episode: as it went.
-        wanted: float32 `(T, A)`, the actions before they were cut to [-1, 1].
-    """
-
-    episode: Episode
-    wanted: np.ndarray
+# an episode, and float32 (T, A), the actions that its owner wanted before they were cut to [-1, 1]
+Recorded = tuple[Episode, np.ndarray]
 
 
 def record(pool: EnvPool, owners: int, act: Act, schedule: Schedule, keep: Keep) -> list[Recorded]:
     """Run all episodes that the schedule names, and return them in the order of their numbers."""
     groups = [_Group(pool, index, owners, act, schedule, keep) for index in range(GROUPS)]
     run_all(groups)
-    return sorted((done for group in groups for done in group.done), key=lambda done: done.episode.number)
+    return sorted((done for group in groups for done in group.done), key=lambda done: done[0].number)
 
 
 class _Group(Lockstep):
-    """One group's slots, with room for one episode each.
-
-    Attributes:
-        done: the finished episodes.
-    """
+    """One group's slots, with room for one episode each; `done`: the finished ones."""
 
     def __init__(self, pool: EnvPool, index: int, owners: int, act: Act, schedule: Schedule, keep: Keep) -> None:
         super().__init__(pool, index, owners)
@@ -168,9 +141,8 @@ class _Group(Lockstep):
         task = pool.task
         room = (*self.shape, task.horizon)
         self._observations = np.empty((*self.shape, task.horizon + 1, task.observation_size), np.float32)
-        self._wanted = np.empty((*room, task.action_size), np.float32)
-        self._actions = np.empty((*room, task.action_size), np.float32)
-        self._rewards, self._costs = np.empty(room, np.float32), np.empty(room, np.float32)
+        self._wanted, self._actions = np.empty((2, *room, task.action_size), np.float32)
+        self._rewards, self._costs = np.empty((2, *room), np.float32)
         self._terminated = np.zeros(self.shape, bool)
 
     @override
@@ -202,16 +174,12 @@ class _Group(Lockstep):
     @override
     def finish(self, place: Place) -> None:
         length = int(self.lengths[place])
-        episode = Episode(
-            observations=self._observations[place][: length + 1].copy(),
-            actions=self._actions[place][:length].copy(),
-            rewards=self._rewards[place][:length].copy(),
-            costs=self._costs[place][:length].copy(),
-            terminated=bool(self._terminated[place]),
-            number=int(self.numbers[place]),
-            owner=place[0],
-        )
-        self.done.append(Recorded(episode, self._wanted[place][:length].copy()))
+        observations = self._observations[place][: length + 1].copy()
+        columns = self._actions, self._rewards, self._costs, self._wanted
+        actions, rewards, costs, wanted = (column[place][:length].copy() for column in columns)
+        terminated, number = bool(self._terminated[place]), int(self.numbers[place])
+        episode = Episode(observations, actions, rewards, costs, terminated, number, place[0])
+        self.done.append((episode, wanted))
         self._steps[place[0]] += length
         self._ended[place[0]] += 1
         self.lengths[place] = 0
@@ -222,24 +190,22 @@ def join(
     episodes: Sequence[Episode], *, action_low: np.ndarray, action_high: np.ndarray, info: dict[str, Any]
 ) -> Trajectories:
     """The episodes as a data set with next_observations, and actions in the units of the action box."""
-    unit = np.concatenate([episode.actions for episode in episodes])
-    actions = unit
-    if (action_low != -1).any() or (action_high != 1).any():
-        actions = np.clip(action_low + (unit + 1) / 2 * (action_high - action_low), action_low, action_high)
-    lengths = [len(episode) for episode in episodes]
-    offsets = np.cumsum([0, *lengths])
-    terminated = np.zeros(offsets[-1], bool)
-    terminated[offsets[1:] - 1] = [episode.terminated for episode in episodes]
-    return Trajectories.from_arrays(
-        observations=np.concatenate([episode.observations[:-1] for episode in episodes]),
-        next_observations=np.concatenate([episode.observations[1:] for episode in episodes]),
-        actions=actions.astype(np.float32),
-        rewards=np.concatenate([episode.rewards for episode in episodes]),
-        costs=np.concatenate([episode.costs for episode in episodes]),
-        terminated=terminated,
-        truncated=np.zeros(offsets[-1], bool),
-        offsets=offsets,
-        action_low=action_low,
-        action_high=action_high,
-        info=info,
+
+    def in_units(actions: np.ndarray) -> np.ndarray:
+        if (action_low == -1).all() and (action_high == 1).all():
+            return actions
+        stretched = action_low + (actions + 1) / 2 * (action_high - action_low)
+        return np.asarray(np.clip(stretched, action_low, action_high))
+
+    rows = (
+        {
+            "observations": episode.observations[:-1],
+            "next_observations": episode.observations[1:],
+            "actions": in_units(episode.actions),
+            "rewards": episode.rewards,
+            "costs": episode.costs,
+            "terminated": episode.terminated,
+        }
+        for episode in episodes
     )
+    return Trajectories.from_episodes(rows, action_low=action_low, action_high=action_high, info=info)

@@ -11,16 +11,13 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from safetrax.envs.protocol import ANSWER, FAILURE, IDLE, STEP_ON, Answers, Channel, Setup, commands_from_bytes
 from safetrax.envs.suites import build_env
 from safetrax.errors import SafeTraXError, SimulatorError
-
-if TYPE_CHECKING:
-    import gymnasium
 
 _PR_SET_PDEATHSIG = 1
 _BUILD_TIMEOUT = 300.0  # seconds for an environment to be built
@@ -29,7 +26,8 @@ _BUILD_TIMEOUT = 300.0  # seconds for an environment to be built
 def main() -> None:
     """Serve until the parent closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    _die_with_parent()
+    if sys.platform == "linux":  # dies with its parent, even where it hangs in native code and sees no pipe close
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     with suppress(EOFError, BrokenPipeError):
         _serve(_take_over_pipes())
     os._exit(0)  # simulators may crash in their clean-up; there is nothing to clean up
@@ -60,7 +58,7 @@ def _execute(slots: list[Slot], setup: Setup, payload: bytes) -> Answers:
     for i, (slot, command) in enumerate(zip(slots, commands.tolist(), strict=True)):
         _allow(setup.step_timeout)
         if command == STEP_ON:
-            answers.actions[i] = slot.drive() if setup.driver else actions[i]
+            answers.actions[i] = slot.env.unwrapped.driver_action() if setup.driver else actions[i]
             step = slot.env.step(answers.actions[i])
             answers.observations[i], answers.rewards[i], answers.terminated[i], answers.truncated[i], info = step
             answers.costs[i] = info["cost"]
@@ -80,11 +78,11 @@ class Slot:
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        self._env: gymnasium.Env[Any, Any] | None = None
+        self._env: Any = None
 
     @property
-    def env(self) -> gymnasium.Env[Any, Any]:
-        """The slot's environment."""
+    def env(self) -> Any:
+        """The gymnasium environment."""
         if self._env is None:
             _allow(max(_BUILD_TIMEOUT, self._setup.step_timeout))  # imports the simulator
             self._env = build_env(self._setup.suite, self._setup.env_id, self._setup.horizon)
@@ -111,11 +109,6 @@ class Slot:
                     f"{type(error).__name__}: {error}."
                 ) from error
 
-    def drive(self) -> np.ndarray:
-        """What the environment's own driver does now, float32 `(A,)`."""
-        simulator: Any = self.env.unwrapped
-        return np.asarray(simulator.driver_action(), np.float32)
-
 
 def _take_over_pipes() -> Channel:
     """Keep stdin and stdout for the protocol alone: whatever a simulator prints goes to the null device."""
@@ -124,12 +117,6 @@ def _take_over_pipes() -> Channel:
     os.dup2(null, 0)
     os.dup2(null, 1)
     return Channel(os.fdopen(reader, "rb"), writer)
-
-
-def _die_with_parent() -> None:
-    """Have Linux kill this process with its parent, in case it hangs in native code and cannot see the pipe close."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
+from typing_extensions import override
 
 from safetrax.errors import SimulatorError
 
@@ -14,15 +15,6 @@ if TYPE_CHECKING:
     from safetrax.catalogue import Task
 
 SUITE = "gymnasium"
-
-
-def build(env_id: str, horizon: int, *, render: bool = False) -> gymnasium.Env[Any, Any]:
-    """The environment `env_id`, which may begin with `module:` to say what registers it.
-
-    Raises:
-        SimulatorError: its spaces are no boxes of finite size.
-    """
-    return CostEnv(env_id, horizon, render=render)
 
 
 def versions() -> str:
@@ -70,9 +62,13 @@ class CostEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, Any, Any]):
     Attributes:
         action_low: lower bounds of the environment's own actions, float32 `(A,)`.
         action_high: upper bounds.
+
+    Raises:
+        SimulatorError: its spaces are no boxes of finite size, or it cannot be made.
     """
 
     def __init__(self, env_id: str, horizon: int, *, render: bool = False) -> None:
+        """`env_id`: may begin with `module:` to say what registers it."""
         # the flag only where it is needed: not every environment takes it
         mode: dict[str, Any] = {"render_mode": "rgb_array"} if render else {}
         try:
@@ -94,20 +90,16 @@ class CostEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, Any, Any]):
             raise SimulatorError(f"the actions of {env_id} are not bounded; wrap it so that they are.")
         self._action_shape = actions.shape
 
+    @override
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin an episode."""
         observation, info = self.env.reset(seed=seed, options=options)
         self._steps = 0
         return np.asarray(observation, np.float32).ravel(), {**info, "cost": 0.0}
 
+    @override
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """One step with an action in [-1, 1].
-
-        Raises:
-            SimulatorError: the environment does not report a cost.
-        """
         unit = (np.clip(np.asarray(action, np.float32), -1.0, 1.0) + 1.0) / 2.0
         low, high = self.action_low, self.action_high
         own = np.clip(low + unit * (high - low), low, high).reshape(self._action_shape)
@@ -118,3 +110,6 @@ class CostEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, Any, Any]):
         truncated = bool(truncated or self._steps >= self._horizon)
         info = {**info, "cost": float(info["cost"])}
         return np.asarray(observation, np.float32).ravel(), float(reward), bool(terminated), truncated, info
+
+
+build = CostEnv

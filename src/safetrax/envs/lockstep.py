@@ -17,13 +17,7 @@ Place = tuple[int, int]  # owner and slot
 
 @dataclass(frozen=True)
 class Start:
-    """An episode to begin.
-
-    Attributes:
-        number: of the episode.
-        seed: to reset its environment with.
-        parameters: of the environment's own driver.
-    """
+    """An episode to begin: its number, what resets its environment, and the parameters of that one's own driver."""
 
     number: int
     seed: int
@@ -76,11 +70,10 @@ class Lockstep(ABC):
         actions = self._no_actions()
         for place in np.ndindex(self.shape):
             self._begin(place, actions)
-        if self._resting():
-            return False
-        self._send(actions)
-        self.warm_up()
-        return True
+        is_busy = self._send(actions)
+        if is_busy:
+            self.warm_up()
+        return is_busy
 
     def advance(self) -> bool:
         """Take the answers to the last commands and give the next ones; False when all episodes are done.
@@ -100,10 +93,7 @@ class Lockstep(ABC):
         for owner, slot in np.argwhere(ended).tolist():
             self.finish((owner, slot))
             self._begin((owner, slot), actions)
-        if self._resting():
-            return False
-        self._send(actions)
-        return True
+        return self._send(actions)
 
     def _begin(self, place: Place, actions: np.ndarray) -> None:
         """Have a slot reset for its next episode, or rest."""
@@ -132,20 +122,20 @@ class Lockstep(ABC):
             "either, so mend the environment."
         )
 
-    def _resting(self) -> bool:
-        return bool((self._commands == IDLE).all())
-
     def _no_actions(self) -> np.ndarray:
         return np.zeros((*self.shape, self.pool.row_size), np.float32)
 
-    def _send(self, actions: np.ndarray) -> None:
-        """Fill the pool's slots; those beyond P x n rest."""
+    def _send(self, actions: np.ndarray) -> bool:
+        """Fill the pool's slots, of which those beyond P x n rest; False, and nothing is sent, if all would."""
+        if (self._commands == IDLE).all():
+            return False
         slots, used = self.pool.slots, self._commands.size
         commands = np.full(slots, IDLE, np.int64)
         commands[:used] = self._commands.ravel()
         padded = np.zeros((slots, actions.shape[-1]), np.float32)
         padded[:used] = actions.reshape(used, -1)
         self.pool.send(self.index, commands, padded)
+        return True
 
 
 def run_all(groups: Sequence[Lockstep]) -> None:

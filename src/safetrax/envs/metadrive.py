@@ -20,8 +20,9 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from panda3d.core import PythonCallbackObject, loadPrcFileData
+from typing_extensions import override
 
-from safetrax.envs.randomness import global_numpy_seed
+from safetrax.envs.task_env import TaskEnv, global_numpy_seed
 from safetrax.errors import SimulatorError
 
 # it complains about missing joysticks, and about every engine that follows another
@@ -142,16 +143,20 @@ def versions() -> str:
     return f"metadrive-simulator {version('metadrive-simulator')}, panda3d {version('panda3d')}"
 
 
-class MetaDriveEnv(gymnasium.Env[np.ndarray, np.ndarray]):
+class MetaDriveEnv(TaskEnv):
     """A drive in traffic, which is the same for the same seed.
 
     A process has one simulator. It belongs to the environment that was reset last; the episode of any other is over.
 
-    An episode ends at the goal, with a crash, or off the road. `info` has the parts of the cost: `crash_cost` and
-    `out_of_road_cost` (0 or 1; of both, `cost` has one), `velocity_cost` and `proximity_cost`. `velocity` is in km/h.
+    A step is a tenth of a second. An episode ends at the goal, with a crash, or off the road. `info` has the parts of
+    the cost: `crash_cost` and `out_of_road_cost` (0 or 1; of both, `cost` has one), `velocity_cost` and
+    `proximity_cost`. `velocity` is in km/h.
 
-    Attributes:
-        horizon: steps after which an episode is truncated.
+    Options of `reset`: `"acceleration_factor"` and `"target_speed"` seat a driver for `driver_action`, with whom the
+    traffic is as without; `"road"`, from 0 to `ROADS` - 1, takes another road than the task's.
+
+    Raises:
+        SimulatorError: there is no such environment or road, or it has no episode to step in.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (gymnasium's declaration)
@@ -160,33 +165,17 @@ class MetaDriveEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         found = _ENV_ID.fullmatch(env_id)
         if found is None:
             raise SimulatorError(f"there is no MetaDrive environment {env_id!r} in the benchmark.")
+        super().__init__(horizon, _OBSERVATION_SIZE, 2, render=render)
+        self.observation_space = spaces.Box(0.0, 1.0, (_OBSERVATION_SIZE,), np.float32)
         self._road, self._density = _ROADS[found[1]], _DENSITIES[found[2]]
-        self.horizon = horizon
-        self.render_mode = "rgb_array" if render else None
         self._simulator: _Simulator | None = None
         self._driver: _Driver | None = None
         self._driven: np.ndarray | None = None
         self._artist: Artist | None = None
-        self._steps = 0
-        self.observation_space = spaces.Box(0.0, 1.0, (_OBSERVATION_SIZE,), np.float32)
-        self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin an episode; without a seed, the next one of the environment's own generator.
-
-        Args:
-            seed: of the traffic and of the driver's noise.
-            options: `"acceleration_factor"` and `"target_speed"` seat a driver for `driver_action`, with whom the
-                traffic is as without; `"road"`, from 0 to `ROADS` - 1, takes another road than the task's.
-
-        Raises:
-            SimulatorError: there is no such road.
-        """
-        super().reset(seed=seed, options=options)
+    @override
+    def _begin(self, seed: int | None, options: dict[str, Any]) -> np.ndarray:
         traffic_seed, driver_seed = self.np_random.integers(2**31, size=2).tolist()
-        options = options or {}
         road = options.get("road", 0)
         if road not in range(ROADS):
             raise SimulatorError(f"road must be a number from 0 to {ROADS - 1}, got {road!r}.")
@@ -197,29 +186,19 @@ class MetaDriveEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         if "acceleration_factor" in options:
             factor, speed = float(options["acceleration_factor"]), float(options["target_speed"])
             self._driver = _Driver(self._simulator.vehicle, driver_seed, factor, speed)
-        self._steps = 0
-        return observation, {"cost": 0.0}
+        return observation
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Steer and accelerate for a tenth of a second; gymnasium's five values, `info["cost"]` a float.
-
-        Raises:
-            SimulatorError: the action is not finite or has another size, or this environment has no episode.
-        """
-        simulator = self._owned()
-        action = np.asarray(action, np.float64)  # numpy 1, with which the data were collected, widened float32
-        if action.shape != (2,) or not np.isfinite(action).all():
-            raise SimulatorError(f"the simulator cannot execute the action {action.tolist()}.")
-        observation, reward, _, info = simulator.step(np.clip(action, -1.0, 1.0).tolist())
+    @override
+    def _advance(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, dict[str, Any]]:
+        # float64, as numpy 1, with which the data were collected, widened float32
+        observation, reward, _, info = self._owned().step(np.clip(action, -1.0, 1.0).tolist())
         self._driven = None
-        self._steps += 1
         nearest = float(observation[-_LASERS:].min())
         info["velocity_cost"] = _PRICE * max(0.0, info["velocity"] - _FREE_SPEED)
         info["proximity_cost"] = _PRICE * max(0.0, _FREE_DISTANCE - nearest) ** 2
         info["crash_cost"], info["out_of_road_cost"] = float(info["crash"]), float(info["out_of_road"])
-        info["cost"] = float(info["cost"] + info["velocity_cost"] + info["proximity_cost"])
-        terminated = bool(info["arrive_dest"] or info["crash"] or info["out_of_road"])
-        return observation, float(reward), terminated, self._steps >= self.horizon, info
+        info["cost"] = info["cost"] + info["velocity_cost"] + info["proximity_cost"]
+        return observation, reward, info["arrive_dest"] or info["crash"] or info["out_of_road"], info
 
     def driver_action(self) -> np.ndarray:
         """What the driver of this episode does now, float32 `(2,)` within [-1, 1].
@@ -239,20 +218,15 @@ class MetaDriveEnv(gymnasium.Env[np.ndarray, np.ndarray]):
             self._driven = self._driver.act()
         return self._driven.copy()
 
-    def render(self) -> np.ndarray:  # type: ignore[override]
-        """A picture from above of the ego vehicle (orange) and what is around it, uint8 `(height, width, 3)`.
-
-        Raises:
-            SimulatorError: the environment was made without `render=True`, or has no episode.
-        """
-        if self.render_mode is None:
-            raise SimulatorError("this environment was made without render=True and has no picture.")
+    @override
+    def _picture(self) -> np.ndarray:
+        """From above, the ego vehicle (orange) and what is around it."""
         simulator = self._owned()
         self._artist = self._artist or Artist(simulator)
         return self._artist.draw()
 
+    @override
     def close(self) -> None:
-        """Free the simulator's memory."""
         if self._simulator is not None and self._simulator is _Simulator.running:
             _Simulator.stop()
         self._simulator = self._driver = self._artist = None
@@ -273,7 +247,7 @@ class _Simulator(SafeMetaDriveEnv):  # type: ignore[misc]
 
     @staticmethod
     def start(blocks: str, map_seed: int, density: float) -> _Simulator:
-        """The process's simulator, in place of an earlier one."""
+        """In place of the process's earlier one."""
         _Simulator.stop()
         simulator = _Simulator(blocks, map_seed, density)
         simulator.lazy_init()
@@ -282,7 +256,6 @@ class _Simulator(SafeMetaDriveEnv):  # type: ignore[misc]
 
     @staticmethod
     def stop() -> None:
-        """Close the process's simulator, if there is one."""
         _Simulator.running = None
         close_engine()
 
@@ -303,7 +276,6 @@ class _Simulator(SafeMetaDriveEnv):  # type: ignore[misc]
         )
 
     def begin(self, road: int, traffic_seed: int) -> np.ndarray:
-        """Reset, and return the first observation."""
         self._map_seed, self._traffic_seed = self._first_map + road, traffic_seed
         if self.engine.map_manager.maps[self._map_seed] is None:
             with global_numpy_seed(0):  # it draws the height of kerbs
@@ -311,7 +283,6 @@ class _Simulator(SafeMetaDriveEnv):  # type: ignore[misc]
         return np.asarray(self.reset())
 
     def setup_engine(self) -> None:
-        """Called when the engine starts."""
         super().setup_engine()
         self.engine.register_manager("renewal_manager", _Renewal())
         # its own takes over Ctrl-C for a moment, which only the main thread can, and which workers have to ignore
@@ -333,10 +304,11 @@ class _Renewal(BaseManager):  # type: ignore[misc]
         self._vehicles: list[Any] = []
 
     def before_reset(self) -> None:
-        """Replace the empty worlds."""
         super().before_reset()
         while self._vehicles:
-            _free(self._vehicles.pop())
+            vehicle = self._vehicles.pop()
+            vehicle.body.destroy()
+            vars(vehicle).pop("after_step", None)  # or a destroyed vehicle would hold itself in memory
         engine = self.engine
         engine.terrain.detach_from_world(engine.physics_world)
         engine.physics_world.destroy()
@@ -345,22 +317,11 @@ class _Renewal(BaseManager):  # type: ignore[misc]
         engine.terrain.attach_to_world(engine.render, engine.physics_world)
 
     def after_reset(self) -> None:
-        """Note what is there, and relieve the traffic."""
         self._vehicles = vehicles_of(self.engine)
+        # skip what only an observation, a reward or a cost would need: of traffic, a fifth of a step's time
         for vehicle in self.engine.traffic_manager.spawned_objects.values():
-            _relieve(vehicle)
-
-
-def _relieve(vehicle: Any) -> None:
-    """Skip what only an observation, a reward or a cost would need: of traffic, a fifth of a step's time."""
-    vehicle.after_step = partial(vehicle.navigation.update_localization, vehicle)
-    vehicle.navigation._get_info_for_checkpoint = lambda **_: (0.0, None, None)
-
-
-def _free(vehicle: Any) -> None:
-    """Part a destroyed vehicle from itself, or it would stay in memory."""
-    vehicle.body.destroy()
-    vars(vehicle).pop("after_step", None)
+            vehicle.after_step = partial(vehicle.navigation.update_localization, vehicle)
+            vehicle.navigation._get_info_for_checkpoint = lambda **_: (0.0, None, None)
 
 
 class _Driver(IDMPolicy):  # type: ignore[misc]
@@ -379,7 +340,6 @@ class _Driver(IDMPolicy):  # type: ignore[misc]
         self.lateral_pid = PIDController(self.KP_LATERAL, 0.002, 0.05)
 
     def act(self) -> np.ndarray:
-        """Steering and throttle, float32 `(2,)`."""
         noise = self.np_random.uniform((-0.1, 0.0), (0.1, 0.2))
         action = np.clip(np.array(super().act()) + noise, -1.0, 1.0)
         return np.asarray(np.nan_to_num(action, nan=0.0), np.float32)

@@ -51,20 +51,16 @@ class Painter:
         camera: dict[str, float],
         balls: Sequence[tuple[np.ndarray, float, tuple[float, ...]]],
     ) -> np.ndarray:
-        """The scene as uint8 `(height, width, 3)`.
+        """The scene as uint8 `(height, width, 3)`, with more balls: centre, radius and RGBA.
 
-        Args:
-            model: MuJoCo's model.
-            data: its state.
-            target: the point that the camera looks at, in metres.
-            camera: distance in metres, azimuth and elevation in degrees.
-            balls: centre, radius and RGBA of balls to add.
+        The camera looks at `target`, from a distance in metres with an azimuth and an elevation in degrees.
         """
         self._gl.make_current()
         if model is not self._model:
             self._upload(model)
         view = mujoco.MjvCamera()
-        view.distance, view.azimuth, view.elevation = camera["distance"], camera["azimuth"], camera["elevation"]
+        for name, number in camera.items():
+            setattr(view, name, number)
         _true_view(view.lookat)[:] = target
         mujoco.mjv_updateScene(
             model, data, self._options, mujoco.MjvPerturb(), view, mujoco.mjtCatBit.mjCAT_ALL, self._scene

@@ -6,7 +6,6 @@ import math
 import os
 import weakref
 from collections.abc import Sequence
-from types import TracebackType
 
 import numpy as np
 
@@ -35,8 +34,7 @@ class EnvPool:
     On Linux a worker ends with the thread that made its pool; a pool that is then used from another makes new ones.
 
     Attributes:
-        task: the task.
-        slots: environments in each of the two groups; 0 before the first evaluation of a pool without fixed slots.
+        slots: environments in each of the two groups; 0 before the first evaluation.
         workers: number of processes.
         deaths: workers that died since `begin`.
         row_size: numbers that are sent to a slot: an action, or the driver's parameters if these are more.
@@ -55,8 +53,7 @@ class EnvPool:
 
         Args:
             task: name of the task, or its description, which need not be in the catalogue.
-            slots: environments in each of the two groups; by default as many as each evaluation wants, so that its
-                rows are those of an evaluation without a pool.
+            slots: by default as many as each evaluation wants, so that its rows are those of one without a pool.
             workers: number of processes; by default one per usable core, and never more than environments. Where a
                 process can hold only one environment, there is one for each.
             driver: names of the reset's options that seat the environments' own driver, who then acts; their values
@@ -69,7 +66,7 @@ class EnvPool:
             SimulatorError: its suite is not supported by this version.
             ConfigError: `slots` or `workers` is below 1, or `step_timeout` is no positive number.
         """
-        self.task: Task = require_task(task) if isinstance(task, str) else task
+        self.task = require_task(task) if isinstance(task, str) else task
         if any(number is not None and number < 1 for number in (slots, workers)):
             raise ConfigError(f"a pool needs at least 1 slot and 1 worker, got slots={slots} and workers={workers}.")
         require(0 < step_timeout < math.inf, "step_timeout", step_timeout, "be a positive number of seconds")
@@ -98,10 +95,17 @@ class EnvPool:
         self._handles.extend(WorkerHandle(self._setup(rows)) for rows in self._rows)
 
     def _setup(self, rows: list[slice]) -> Setup:
-        sizes = tuple(len(range(self.slots)[r]) for r in rows)
         task = self.task
-        sizes_of_task = task.observation_size, task.action_size
-        return Setup(task.suite, task.env_id, task.horizon, *sizes_of_task, sizes, self._step_timeout, self._driver)
+        return Setup(
+            suite=task.suite,
+            env_id=task.env_id,
+            horizon=task.horizon,
+            observation_size=task.observation_size,
+            action_size=task.action_size,
+            group_sizes=tuple(len(range(self.slots)[each]) for each in rows),
+            step_timeout=self._step_timeout,
+            driver=self._driver,
+        )
 
     def begin(self, slots: int = 1) -> None:
         """Forget unfinished episodes, and have living workers that owe no answer.
@@ -130,10 +134,7 @@ class EnvPool:
             actions: float32 `(slots, row_size)`.
         """
         for handle, rows in zip(self._handles, self._rows, strict=True):
-            try:
-                handle.send(group, commands[rows[group]], actions[rows[group]])
-            except WorkerDiedError as error:
-                self._recover(handle, error)
+            handle.send(group, commands[rows[group]], actions[rows[group]])
 
     def receive(self, group: int) -> Answers:
         """Wait for what the slots of a group answered to the last `send`.
@@ -149,26 +150,21 @@ class EnvPool:
         return answers
 
     def _receive_from(self, handle: WorkerHandle, group: int) -> Answers | None:
+        """Its answers, after replacing it as often as it dies on the way."""
+        is_dead = False
         while True:
             try:
+                if is_dead:
+                    handle.restart()
                 return handle.receive(group)
-            except WorkerDiedError as error:
-                self._recover(handle, error)
-
-    def _recover(self, handle: WorkerHandle, death: WorkerDiedError) -> None:
-        """Replace a dead worker, and let the new one catch up."""
-        while True:
-            self.deaths += 1
-            if self.deaths >= MAX_DEATHS:
-                raise SimulatorError(
-                    f"worker processes of {self.task.name} died {self.deaths} times in one evaluation, the last one "
-                    f"{death}."
-                )
-            try:
-                handle.restart()
-                return
-            except WorkerDiedError as error:
-                death = error
+            except WorkerDiedError as death:
+                is_dead = True
+                self.deaths += 1
+                if self.deaths >= MAX_DEATHS:
+                    raise SimulatorError(
+                        f"worker processes of {self.task.name} died {self.deaths} times in one evaluation, the last "
+                        f"one {death}."
+                    ) from death
 
     def close(self) -> None:
         """End the workers. Closing twice does no harm."""
@@ -177,17 +173,13 @@ class EnvPool:
     def __enter__(self) -> EnvPool:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
 def usable_cores() -> int:
     """Number of cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _stop_all(handles: list[WorkerHandle]) -> None:

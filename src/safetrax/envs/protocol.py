@@ -24,14 +24,9 @@ _HEADER = struct.Struct("=BBI")  # kind, group, bytes that follow
 
 @dataclass(frozen=True)
 class Setup:
-    """What a worker needs to know.
+    """What a worker needs to know of the task and of its own part.
 
     Attributes:
-        suite: key of `safetrax.envs.suites.SUITES`.
-        env_id: the simulator's name of the environment.
-        horizon: steps of an episode.
-        observation_size: O.
-        action_size: A.
         group_sizes: number of this worker's slots in each group.
         step_timeout: seconds that an environment may take for a step or a reset.
         driver: parameters of the environments' own driver, which acts if there are any; they come with a reset, in
@@ -86,14 +81,8 @@ class Answers:
     @staticmethod
     def empty(slots: int, observation_size: int, action_size: int) -> Answers:
         """Zeros for `slots` slots."""
-        return Answers(
-            np.zeros((slots, observation_size), np.float32),
-            np.zeros((slots, action_size), np.float32),
-            np.zeros(slots),
-            np.zeros(slots),
-            np.zeros(slots, bool),
-            np.zeros(slots, bool),
-        )
+        matrices = (np.zeros((slots, size), np.float32) for size in (observation_size, action_size))
+        return Answers(*matrices, *np.zeros((2, slots)), *np.zeros((2, slots), bool))
 
     def put(self, rows: slice, part: Answers) -> None:
         """Write a worker's answers into those of all slots."""
@@ -106,20 +95,17 @@ class Answers:
         return Answers(**{name: column[:used].reshape(*shape, *column.shape[1:]) for name, column in columns})
 
     def to_bytes(self) -> bytes:
-        """All arrays, one after the other, the widest numbers first."""
-        columns = (self.rewards, self.costs, self.observations, self.actions, self.terminated, self.truncated)
-        return b"".join(column.tobytes() for column in columns)
+        """All arrays, one after the other."""
+        return b"".join(column.tobytes() for column in vars(self).values())
 
     @staticmethod
     def from_bytes(payload: bytes, slots: int, observation_size: int, action_size: int) -> Answers:
-        """The inverse of `to_bytes`; the arrays are read-only views."""
-        rewards, costs = np.frombuffer(payload, np.float64, 2 * slots).reshape(2, slots)
-        first, second = 16 * slots, (16 + 4 * observation_size) * slots
-        observations = np.frombuffer(payload, np.float32, slots * observation_size, offset=first)
-        actions = np.frombuffer(payload, np.float32, slots * action_size, offset=second)
-        flags = np.frombuffer(payload, np.bool_, 2 * slots, offset=len(payload) - 2 * slots).reshape(2, slots)
-        matrices = observations.reshape(slots, -1), actions.reshape(slots, -1)
-        return Answers(*matrices, rewards, costs, *flags)
+        """The inverse of `to_bytes`."""
+        answers, first = Answers.empty(slots, observation_size, action_size), 0
+        for column in vars(answers).values():
+            column.flat = np.frombuffer(payload, column.dtype, column.size, offset=first)
+            first += column.nbytes
+        return answers
 
 
 def commands_to_bytes(commands: np.ndarray, actions: np.ndarray) -> bytes:

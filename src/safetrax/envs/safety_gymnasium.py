@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
+from types import SimpleNamespace
 from typing import Any
 
-import gymnasium
 import numpy as np
+from typing_extensions import override
 
-from safetrax.envs.randomness import global_numpy_seed
 from safetrax.errors import SimulatorError
 
 try:
@@ -26,6 +26,7 @@ import safety_gymnasium
 import safety_gymnasium.world
 
 from safetrax.envs.mujoco_picture import Painter
+from safetrax.envs.task_env import TaskEnv, global_numpy_seed
 
 _PICTURE = (480, 360)  # width and height in pixels
 _ARENA_CAMERA = {"distance": 5.4, "azimuth": 90.0, "elevation": -60.0}  # all of the arena, from above
@@ -37,35 +38,28 @@ _SKY = '<texture type="skybox" builtin="gradient" rgb1="1 1 1" rgb2=".75 .82 .9"
 _SAFE, _UNSAFE = (0.2, 0.8, 0.2, 0.6), (1.0, 0.0, 0.0, 0.5)
 
 
-def build(env_id: str, horizon: int, *, render: bool = False) -> gymnasium.Env[Any, Any]:
-    """The environment `env_id`, with the promises of `safetrax.envs.make.make_env`.
-
-    Raises:
-        SimulatorError: with `render=True`, nothing here can draw without a display.
-    """
-    return SafetyGymnasiumEnv(env_id, horizon, render=render)
-
-
 def versions() -> str:
     """The simulator's versions, for `safetrax doctor`."""
     return f"safety-gymnasium {version('safety-gymnasium')}, mujoco {version('mujoco')}"
 
 
-class SafetyGymnasiumEnv(gymnasium.Env[np.ndarray, np.ndarray]):
+class SafetyGymnasiumEnv(TaskEnv):
     """A Safety-Gymnasium task. `reset(seed=s)` is the simulator's own reset with that seed.
 
-    Attributes:
-        horizon: steps after which an episode is truncated.
+    A picture marks the robot with a ball while it costs something; that of a velocity task is green otherwise.
+
+    Raises:
+        SimulatorError: with `render=True`, nothing here can draw without a display.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012 (gymnasium's declaration)
-
     def __init__(self, env_id: str, horizon: int, *, render: bool = False) -> None:
-        self.horizon = horizon
-        self.render_mode = "rgb_array" if render else None
         self._painter = Painter(*_PICTURE) if render else None
+        # `SafetyPointGoal1-v0` for DSRL's `OfflinePointGoal1Gymnasium-v0`
+        own_id = re.sub(r"^(?:Offline|Safety)(.*?)(?:Gymnasium)?-", r"Safety\1-", env_id)
         with global_numpy_seed(0):  # a navigation task takes its first seed from it
-            self._simulator = safety_gymnasium.make(_simulator_id(env_id)).unwrapped
+            self._simulator = safety_gymnasium.make(own_id).unwrapped
+        sizes = (space.shape[0] for space in (self._simulator.observation_space, self._simulator.action_space))
+        super().__init__(horizon, *sizes, render=render)
         # a navigation task keeps its MuJoCo model in a `task`, and makes a new one in every reset
         self._task = getattr(self._simulator, "task", None)
         if self._task is not None:
@@ -73,52 +67,24 @@ class SafetyGymnasiumEnv(gymnasium.Env[np.ndarray, np.ndarray]):
             # the first reset solves for contacts once less than later ones, from which Car's last digits differ
             with _textures(visible=False):
                 self._simulator.reset(seed=_QUICK_SEED)
-        self._steps, self._ended, self._cost = 0, True, 0.0
-        bound = np.full(self._simulator.observation_space.shape, np.inf, np.float32)
-        self.observation_space = gymnasium.spaces.Box(-bound, bound)
-        unit = np.ones(self._simulator.action_space.shape, np.float32)
-        self.action_space = gymnasium.spaces.Box(-unit, unit)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin an episode; without a seed, the next one of the environment's own generator."""
-        super().reset(seed=seed, options=options)
+    @override
+    def _begin(self, seed: int | None, options: dict[str, Any]) -> np.ndarray:
         if seed is None:
             seed = int(self.np_random.integers(2**32))
         with _textures(visible=self._painter is not None):
-            observation, _ = self._simulator.reset(seed=seed % 2**32)
-        self._steps, self._ended, self._cost = 0, False, 0.0
-        return observation.astype(np.float32), {"cost": 0.0}
+            return np.asarray(self._simulator.reset(seed=seed % 2**32)[0])
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """One step of the simulator; gymnasium's five values, `info["cost"]` a float, 0 or 1.
+    @override
+    def _advance(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, dict[str, Any]]:
+        self._require_episode()
+        observation, reward, cost, terminated, _, info = self._simulator.step(action.clip(-1.0, 1.0))
+        return observation, reward, terminated, {**info, "cost": cost}
 
-        Raises:
-            SimulatorError: the action is not finite or has another size, or the episode has ended.
-        """
-        if self._ended:
-            raise SimulatorError("there is no episode to step in: call reset() first.")
-        wide = np.asarray(action, np.float64)
-        if wide.shape != self.action_space.shape or not np.isfinite(wide).all():
-            raise SimulatorError(f"the simulator cannot execute the action {wide.tolist()}.")
-        observation, reward, cost, terminated, _, info = self._simulator.step(wide.clip(-1.0, 1.0))
-        self._steps += 1
-        truncated = self._steps >= self.horizon
-        self._cost = info["cost"] = float(cost)
-        self._ended = terminated or truncated
-        return observation.astype(np.float32), float(reward), bool(terminated), truncated, info
-
-    def render(self) -> np.ndarray:  # type: ignore[override]
-        """A picture of the robot and its surroundings, uint8 `(height, width, 3)`.
-
-        A ball marks the robot while it costs something; that of a velocity task is green otherwise.
-
-        Raises:
-            SimulatorError: the environment was made without `render=True`.
-        """
+    @override
+    def _picture(self) -> np.ndarray:
         if self._painter is None:
-            raise SimulatorError("this environment was made without render=True and has no picture.")
+            raise SimulatorError("this environment is closed and has no picture.")
         if self._task is not None:
             place = self._task.agent.pos
             balls = [(place, 0.3, _UNSAFE)] if self._cost else []
@@ -131,47 +97,33 @@ class SafetyGymnasiumEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         camera = _SWIMMER_CAMERA if "Swimmer" in type(self._simulator).__name__ else _ROBOT_CAMERA
         return self._painter.paint(model, data, target, camera, balls)
 
+    @override
     def close(self) -> None:
-        """Free the graphics memory."""
         if self._painter is not None:
             self._painter.close()
             self._painter = None
 
 
-def _simulator_id(env_id: str) -> str:
-    """`SafetyPointGoal1-v0` for DSRL's `OfflinePointGoal1Gymnasium-v0`."""
-    return re.sub(r"^(?:Offline|Safety)(.*?)(?:Gymnasium)?-", r"Safety\1-", env_id)
+build = SafetyGymnasiumEnv
 
 
-class _CheapTextures:
-    """Stands in for the module `mujoco` where navigation tasks compile their model, and simplifies the textures.
+@contextmanager
+def _textures(*, visible: bool) -> Iterator[None]:
+    """Have navigation tasks compile their model with simpler textures, or with none.
 
     Loading them takes 0.85 s, the rest of a reset a few milliseconds; the physics does not know them.
     """
 
-    def __init__(self, *, visible: bool) -> None:
-        self._visible = visible
-
-    @property
-    def MjModel(self) -> _CheapTextures:  # noqa: N802 (MuJoCo's name)
-        return self
-
-    def from_xml_string(self, xml: str) -> Any:
-        """What `mujoco.MjModel.from_xml_string` would return, with other textures or none."""
-        if self._visible:
+    def compiled(xml: str) -> Any:
+        if visible:
             xml = re.sub(r'<texture type="skybox".*?</texture>', _SKY, xml)
         else:
             xml = re.sub(r"<texture .*?</texture>", "", xml)
             xml = re.sub(r'(<material [^>]*?) texture="[^"]*"', r"\1", xml)
         return mujoco.MjModel.from_xml_string(xml)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(mujoco, name)
-
-
-@contextmanager
-def _textures(*, visible: bool) -> Iterator[None]:
-    safety_gymnasium.world.mujoco = _CheapTextures(visible=visible)
+    replaced = {"MjModel": SimpleNamespace(from_xml_string=compiled)}
+    safety_gymnasium.world.mujoco = SimpleNamespace(**{**vars(mujoco), **replaced})
     try:
         yield
     finally:
@@ -184,14 +136,10 @@ class _HashableArray(np.ndarray):
     __hash__ = object.__hash__  # type: ignore[assignment]
 
 
-def _import_navigation() -> None:
-    """Import the part of the simulator that Python 3.11's dataclasses reject for defaults that are arrays."""
-    try:
-        import_module("safety_gymnasium.builder")
-    except ValueError:
-        colours = import_module("safety_gymnasium.assets.color").COLOR
-        colours.update({name: colour.view(_HashableArray) for name, colour in colours.items()})
-        import_module("safety_gymnasium.builder")
-
-
-_import_navigation()
+# a part of the simulator that Python 3.11's dataclasses reject for defaults that are arrays
+try:
+    import_module("safety_gymnasium.builder")
+except ValueError:
+    colours = import_module("safety_gymnasium.assets.color").COLOR
+    colours.update({name: colour.view(_HashableArray) for name, colour in colours.items()})
+    import_module("safety_gymnasium.builder")

@@ -133,11 +133,8 @@ def _explained(suite: str) -> Iterator[None]:
         yield
     except SimulatorError:
         raise
-    except ImportError as error:
-        remedy = require_suite(suite).remedy
-        raise SimulatorError(f"the {suite} simulator cannot be imported ({error}); {remedy}.") from error
     except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise SimulatorError(
-            f"the {suite} simulator does not work ({reason}); {require_suite(suite).remedy}."
-        ) from error
+        what = f"does not work ({type(error).__name__}: {' '.join(str(error).split())})"
+        if isinstance(error, ImportError):
+            what = f"cannot be imported ({error})"
+        raise SimulatorError(f"the {suite} simulator {what}; {require_suite(suite).remedy}.") from error

@@ -26,8 +26,6 @@ class WorkerDiedError(Exception):
 
 @dataclass(frozen=True)
 class _Request:
-    """A message that was sent and not answered yet."""
-
     group: int
     commands: np.ndarray
     actions: np.ndarray
@@ -79,11 +77,7 @@ class WorkerHandle:
         self._forget()
 
     def send(self, group: int, commands: np.ndarray, actions: np.ndarray) -> None:
-        """Tell the slots of a group what to do: int64 `(k,)` commands and float32 `(k, A)` actions.
-
-        Raises:
-            WorkerDiedError: call `restart`, which sends it again.
-        """
+        """Tell the slots of a group what to do: int64 `(k,)` commands and float32 `(k, A)` actions."""
         if len(commands):
             self._pending.append(_Request(group, commands.copy(), actions.copy()))
             self._write(self._pending[-1])
@@ -120,32 +114,30 @@ class WorkerHandle:
 
     def stop(self) -> None:
         """Kill the process, which has nothing to lose, and reap it."""
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with suppress(OSError):
-                    pipe.close()
+        with self._process as process:  # closes its pipes
+            process.kill()
 
     def _start(self) -> None:
+        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # noqa: PTH109
+        # one thread each: the cores are shared by all workers
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "safetrax.envs.env_worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=_environment(),
+            env={**os.environ, **threads, "PYTHONPATH": path},
             process_group=0,  # out of reach of the terminal's Ctrl-C
         )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._channel = Channel(cast(BinaryIO, self._process.stdout), self._process.stdin.fileno())
-        with suppress(BrokenPipeError):  # noticed, and counted, when the first answer is missing
-            self._channel.send(SETUP, 0, self._setup.to_bytes())
+        to_worker, from_worker = cast(BinaryIO, self._process.stdin), cast(BinaryIO, self._process.stdout)
+        self._channel = Channel(from_worker, to_worker.fileno())
+        self._tell(SETUP, 0, self._setup.to_bytes())
+
+    def _tell(self, kind: int, group: int, payload: bytes) -> None:
+        with suppress(BrokenPipeError):  # a death is noticed, and counted, when an answer is missing
+            self._channel.send(kind, group, payload)
 
     def _write(self, request: _Request) -> None:
-        try:
-            self._channel.send(STEP, request.group, commands_to_bytes(request.commands, request.actions))
-        except BrokenPipeError as error:
-            raise self._death() from error
+        self._tell(STEP, request.group, commands_to_bytes(request.commands, request.actions))
 
     def _read(self) -> Answers:
         try:
@@ -168,10 +160,3 @@ class WorkerHandle:
             return WorkerDiedError(f"as a step or a reset took more than {seconds}; step_timeout allows more")
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         return WorkerDiedError(f"{how}; if memory is short, use fewer workers or slots")
-
-
-def _environment() -> dict[str, str]:
-    """The parent's variables, its module search path, and one thread: the cores are shared by all workers."""
-    path = os.pathsep.join(entry or str(os.getcwd()) for entry in sys.path)  # noqa: PTH109
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return {**os.environ, **threads, "PYTHONPATH": path}

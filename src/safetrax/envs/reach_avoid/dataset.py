@@ -61,9 +61,20 @@ def reach_avoid_data(safe_to_unsafe: float = 19.0, transitions: int = 60_000, se
     Raises:
         ConfigError: a number is out of range.
     """
-    _check(safe_to_unsafe, transitions, seed)
+    if not _LEAST_RATIO <= safe_to_unsafe < math.inf:
+        raise ConfigError(f"safe_to_unsafe is {safe_to_unsafe:g}, but must be a number of at least {_LEAST_RATIO:g}.")
+    if transitions < _LEAST_TRANSITIONS:
+        raise ConfigError(f"transitions is {transitions}, but must be at least {_LEAST_TRANSITIONS}.")
+    wanted = round(transitions / (1 + safe_to_unsafe))
+    if wanted < _LEAST_COSTLY:
+        raise ConfigError(
+            f"{transitions} transitions at a safe_to_unsafe of {safe_to_unsafe:g} would have fewer than "
+            f"{_LEAST_COSTLY} costly ones; ask for more transitions or a lower ratio."
+        )
+    if seed < 0:
+        raise ConfigError(f"seed is {seed}, but must be at least 0.")
     world = ReachAvoid()
-    careless, free, costly = _careless(world, _costly(safe_to_unsafe, transitions), safe_to_unsafe, seed)
+    careless, free, costly = _careless(world, wanted, safe_to_unsafe, seed)
     expert = _expert(world, safe_to_unsafe * costly - free, seed)
     both = [*expert, *careless]
     order = np.random.default_rng([seed, 2]).permutation(len(both))
@@ -91,25 +102,6 @@ def drive(
     starts = [world.draw(np.random.default_rng(env_seed)) for env_seed in env_seeds]
     episodes = _run(world, actor, np.stack(starts), jax.random.key(seed)) if starts else ()
     return Trajectories.from_episodes(episodes, info={"source": "drive"})
-
-
-def _check(safe_to_unsafe: float, transitions: int, seed: int) -> None:
-    if not _LEAST_RATIO <= safe_to_unsafe < math.inf:
-        raise ConfigError(f"safe_to_unsafe is {safe_to_unsafe:g}, but must be a number of at least {_LEAST_RATIO:g}.")
-    if transitions < _LEAST_TRANSITIONS:
-        raise ConfigError(f"transitions is {transitions}, but must be at least {_LEAST_TRANSITIONS}.")
-    if _costly(safe_to_unsafe, transitions) < _LEAST_COSTLY:
-        raise ConfigError(
-            f"{transitions} transitions at a safe_to_unsafe of {safe_to_unsafe:g} would have fewer than "
-            f"{_LEAST_COSTLY} costly ones; ask for more transitions or a lower ratio."
-        )
-    if seed < 0:
-        raise ConfigError(f"seed is {seed}, but must be at least 0.")
-
-
-def _costly(safe_to_unsafe: float, transitions: int) -> int:
-    """Costly steps asked for."""
-    return round(transitions / (1 + safe_to_unsafe))
 
 
 def _careless(world: ReachAvoid, wanted: int, ratio: float, seed: int) -> tuple[list[Rows], float, float]:

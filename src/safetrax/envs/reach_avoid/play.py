@@ -14,31 +14,18 @@ from safetrax.policies.actor import Actor
 
 
 class Totals(NamedTuple):
-    """What the episodes of `P` policies amount to.
+    """What the episodes of `P` policies amount to: undiscounted sums, steps, and whether all actions were finite."""
 
-    Attributes:
-        returns: undiscounted.
-        costs: undiscounted.
-        lengths: steps.
-        finite: whether all actions were.
-    """
-
-    returns: Float[Array, "P n"]
-    costs: Float[Array, "P n"]
-    lengths: Int[Array, "P n"]
-    finite: Bool[Array, "P n"]
+    returns: Float[Array, "*P n"]
+    costs: Float[Array, "*P n"]
+    lengths: Int[Array, "*P n"]
+    finite: Bool[Array, "*P n"]
 
 
 class Recording(NamedTuple):
     """Every step of `n` episodes of one policy; what comes after an episode's end does not count.
 
-    Attributes:
-        states: before each step, and in the end.
-        actions: cut to [-1, 1].
-        rewards: of each step.
-        costs: of each step.
-        terminated: whether it ended the episode.
-        lengths: steps made.
+    `states` are those before each step and in the end, `actions` cut to [-1, 1], `lengths` the numbers of steps.
     """
 
     states: Float[Array, "T1 n 4"]
@@ -55,7 +42,11 @@ class _Now(NamedTuple):
     state: Float[Array, "n 4"]
     memory: Any
     alive: Bool[Array, " n"]
-    totals: tuple[Float[Array, " n"], Float[Array, " n"], Int[Array, " n"], Bool[Array, " n"]]
+    totals: Totals
+
+
+# actions, rewards, costs and whether the step ended the episode
+_Rows = tuple[Float[Array, "*T n 2"], Float[Array, "*T n"], Float[Array, "*T n"], Bool[Array, "*T n"]]
 
 
 def world_of(env_id: str) -> ReachAvoid:
@@ -83,9 +74,6 @@ def play(
         key: of the evaluation's seed.
     """
 
-    def running(carry: tuple[Array, _Now]) -> Array:
-        return (carry[0] < world.horizon) & carry[1].alive.any()
-
     def advance(carry: tuple[Array, _Now]) -> tuple[Array, _Now]:
         step, now = carry
         return step + 1, jax.vmap(lambda actor, own: _advance(world, actor, own, _keys(key, episodes, step))[0])(
@@ -93,42 +81,33 @@ def play(
         )
 
     now = jax.vmap(lambda actor: _begin(actor, jnp.asarray(starts), jnp.asarray(episodes) >= 0))(actors)
-    _, now = jax.lax.while_loop(running, advance, (jnp.int32(0), now))
-    return Totals(*now.totals)
+    totals: Totals = jax.lax.while_loop(partial(_running, world), advance, (jnp.int32(0), now))[1].totals
+    return totals
 
 
 @partial(jax.jit, static_argnums=0)
 def record(world: ReachAvoid, actor: Actor, starts: Float[Numbers, "n 4"], key: Key[Array, ""]) -> Recording:
     """Run episodes of one policy until all have ended, and keep every step. Random numbers are as in `play`."""
-    states, count = jnp.asarray(starts), len(starts)
+    count = len(starts)
 
-    def running(carry: tuple[Array, _Now, Recording]) -> Array:
-        return (carry[0] < world.horizon) & carry[1].alive.any()
+    def advance(carry: tuple[Array, _Now, Array, _Rows]) -> tuple[Array, _Now, Array, _Rows]:
+        step, now, states, rows = carry
+        now, row = _advance(world, actor, now, _keys(key, jnp.arange(count), step))
+        rows = jax.tree.map(lambda column, one: column.at[step].set(one), rows, row)
+        return step + 1, now, states.at[step + 1].set(now.state), rows
 
-    def advance(carry: tuple[Array, _Now, Recording]) -> tuple[Array, _Now, Recording]:
-        step, now, kept = carry
-        now, (actions, rewards, costs, terminated) = _advance(world, actor, now, _keys(key, jnp.arange(count), step))
-        kept = Recording(
-            kept.states.at[step + 1].set(now.state),
-            kept.actions.at[step].set(actions),
-            kept.rewards.at[step].set(rewards),
-            kept.costs.at[step].set(costs),
-            kept.terminated.at[step].set(terminated),
-            now.totals[2],
-        )
-        return step + 1, now, kept
-
-    now = _begin(actor, states, jnp.ones(count, bool))
+    now = _begin(actor, jnp.asarray(starts), jnp.ones(count, bool))
+    states = jnp.zeros((world.horizon + 1, count, 4)).at[0].set(now.state)
     numbers = jnp.zeros((world.horizon, count))
-    kept = Recording(
-        jnp.zeros((world.horizon + 1, count, 4)).at[0].set(states),
-        jnp.zeros((world.horizon, count, 2)),
-        numbers,
-        numbers,
-        numbers > 0,
-        now.totals[2],
-    )
-    return jax.lax.while_loop(running, advance, (jnp.int32(0), now, kept))[2]
+    rows = jnp.zeros((world.horizon, count, 2)), numbers, numbers, numbers > 0
+    carry = jnp.int32(0), now, states, rows
+    _, now, states, rows = jax.lax.while_loop(partial(_running, world), advance, carry)
+    return Recording(states, *rows, now.totals.lengths)
+
+
+def _running(world: ReachAvoid, carry: tuple[Any, ...]) -> Array:
+    step, now = carry[:2]
+    return jnp.asarray((step < world.horizon) & now.alive.any())
 
 
 def _keys(key: Key[Array, ""], episodes: Int[Numbers, " n"], step: Int[Array, ""]) -> Key[Array, " n"]:
@@ -137,13 +116,11 @@ def _keys(key: Key[Array, ""], episodes: Int[Numbers, " n"], step: Int[Array, ""
 
 def _begin(actor: Actor, states: Float[Array, "n 4"], alive: Bool[Array, " n"]) -> _Now:
     zeros = jnp.zeros(len(states))
-    totals = (zeros, zeros, jnp.zeros(len(states), jnp.int32), jnp.ones(len(states), bool))
+    totals = Totals(zeros, zeros, jnp.zeros(len(states), jnp.int32), jnp.ones(len(states), bool))
     return _Now(states, actor.reset(len(states)), alive, totals)
 
 
-def _advance(
-    world: ReachAvoid, actor: Actor, now: _Now, keys: Key[Array, " n"]
-) -> tuple[_Now, tuple[Float[Array, "n 2"], Float[Array, " n"], Float[Array, " n"], Bool[Array, " n"]]]:
+def _advance(world: ReachAvoid, actor: Actor, now: _Now, keys: Key[Array, " n"]) -> tuple[_Now, _Rows]:
     """One step of the episodes that have not ended; the others rest."""
     actions, memory = actor.act(now.memory, world.observe(now.state), actor.draw(keys))
     step = world.step(now.state, actions)
@@ -151,7 +128,7 @@ def _advance(
     memory = actor.observe(memory, rewards, costs)
     returned, spent, length, finite = now.totals
     finite &= jnp.isfinite(actions).all(axis=-1) | ~now.alive
-    totals = (returned + rewards, spent + costs, length + now.alive, finite)
+    totals = Totals(returned + rewards, spent + costs, length + now.alive, finite)
     state = jnp.where(now.alive[:, None], step.state, now.state)
     done = now.alive & step.terminated
     kept = jnp.where(now.alive[:, None], jnp.clip(actions, -1.0, 1.0), 0.0)

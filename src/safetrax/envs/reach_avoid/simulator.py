@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import gymnasium
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from typing_extensions import override
 
 from safetrax.envs.reach_avoid.world import ReachAvoid
-from safetrax.errors import SimulatorError
+from safetrax.envs.task_env import TaskEnv
 
 _WIDTH, _HEIGHT = 480, 360  # pixels
 _PAPER, _OUTSIDE = (250, 250, 250), (222, 222, 222)
@@ -20,8 +19,11 @@ _POINT, _ALARM, _TRAIL = (0, 114, 178), (190, 20, 30), (120, 170, 205)
 _TIP, _TAIL, _WING = 0.22, -0.13, 0.12  # metres: the arrow's outline
 
 
-class ReachAvoidEnv(gymnasium.Env[np.ndarray, np.ndarray]):
+class ReachAvoidEnv(TaskEnv):
     """One episode at a time of a `ReachAvoid`.
+
+    Its pictures show the arena from above with the path so far: hazards red, the goal green, the point red while it
+    costs.
 
     Attributes:
         world: with its horizon.
@@ -29,59 +31,35 @@ class ReachAvoidEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012 (gymnasium's declaration)
+    _action_dtype = np.float32
 
     def __init__(self, world: ReachAvoid, *, render: bool = False) -> None:
+        super().__init__(world.horizon, world.observation_size, 2, render=render)
         self.world = world
-        self.render_mode = "rgb_array" if render else None
         self.state = np.zeros(4, np.float32)
         self._path: list[tuple[float, float]] = []
-        self._cost, self._ended = 0.0, True
-        self._picture = Picture(world) if render else None
-        bound = np.full(world.observation_size, np.inf, np.float32)
-        self.observation_space = gymnasium.spaces.Box(-bound, bound)
-        self.action_space = gymnasium.spaces.Box(-np.ones(2, np.float32), np.ones(2, np.float32))
+        self._canvas = Picture(world) if render else None
 
     @override
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Float32[np.ndarray, " O"], dict[str, Any]]:
-        """Begin an episode; without a seed, the next one of the environment's own generator."""
-        super().reset(seed=seed, options=options)
-        self.state = self.world.draw(self.np_random)
-        self._path = [(float(self.state[0]), float(self.state[1]))]
-        self._cost, self._ended = 0.0, False
-        return self.world.observe(self.state), {"cost": 0.0}
+    def _begin(self, seed: int | None, options: dict[str, Any]) -> np.ndarray:
+        self._path = []
+        return self._moved(self.world.draw(self.np_random))
 
     @override
-    def step(self, action: np.ndarray) -> tuple[Float32[np.ndarray, " O"], float, bool, bool, dict[str, Any]]:
-        """One step; gymnasium's five values, `info["cost"]` 0 or 1.
-
-        Raises:
-            SimulatorError: the action is not finite or has another size, or the episode has ended.
-        """
-        if self._ended:
-            raise SimulatorError("there is no episode to step in: call reset() first.")
-        pair = np.asarray(action, np.float32)
-        if pair.shape != (2,) or not np.isfinite(pair).all():
-            raise SimulatorError(f"the simulator cannot execute the action {pair.tolist()}.")
-        step = self.world.step(self.state, pair)
-        self.state, self._cost = step.state, float(step.cost)
-        truncated = len(self._path) >= self.world.horizon
-        self._path.append((float(self.state[0]), float(self.state[1])))
-        terminated = bool(step.terminated)
-        self._ended = terminated or truncated
-        return self.world.observe(self.state), float(step.reward), terminated, truncated, {"cost": self._cost}
+    def _advance(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, dict[str, Any]]:
+        self._require_episode()
+        step = self.world.step(self.state, action)
+        return self._moved(step.state), float(step.reward), bool(step.terminated), {"cost": step.cost}
 
     @override
-    def render(self) -> UInt8[np.ndarray, "height width 3"]:  # type: ignore[override]
-        """The arena from above with the path so far: hazards red, the goal green, the point red while it costs.
+    def _picture(self) -> np.ndarray:
+        assert self._canvas is not None
+        return self._canvas.draw(self.state, self._path, alarmed=self._cost > 0)
 
-        Raises:
-            SimulatorError: the environment was made without `render=True`.
-        """
-        if self._picture is None:
-            raise SimulatorError("this environment was made without render=True and has no picture.")
-        return self._picture.draw(self.state, self._path, alarmed=self._cost > 0)
+    def _moved(self, state: Float32[np.ndarray, " 4"]) -> np.ndarray:
+        self.state = state
+        self._path.append((float(state[0]), float(state[1])))
+        return np.asarray(self.world.observe(state))
 
 
 class Picture:
@@ -95,29 +73,21 @@ class Picture:
         ground[:, np.abs(self._x) > world.arena] = _OUTSIDE
         everywhere = np.s_[0:_HEIGHT, 0:_WIDTH]
         for centre in world.hazards:
-            far = np.hypot(self._x - centre[0], self._y - centre[1]) - world.hazard_radius
+            far = self._beyond(everywhere, centre, world.hazard_radius)
             self._paint(ground, everywhere, far, _HAZARD)
             self._paint(ground, everywhere, np.abs(far) - 0.8 / self._scale, _RIM)
-        self._paint(
-            ground, everywhere, np.hypot(self._x - world.goal[0], self._y - world.goal[1]) - world.goal_radius, _GOAL
-        )
+        self._paint(ground, everywhere, self._beyond(everywhere, world.goal, world.goal_radius), _GOAL)
         self._ground = ground
 
     def draw(
         self, state: Float[np.ndarray, " 4"], path: Sequence[tuple[float, float]], *, alarmed: bool
     ) -> UInt8[np.ndarray, "height width 3"]:
-        """The picture of now.
-
-        Args:
-            state: x, y, v, theta.
-            path: where the point has been.
-            alarmed: whether it costs something now.
-        """
+        """The picture of a state (x, y, v, theta) after a path; `alarmed`: it costs something."""
         image = self._ground.copy()
-        for x, y in path:
-            window = self._window(x, y, 0.06)
-            self._paint(image, window, np.hypot(self._x[window[1]] - x, self._y[window[0]] - y) - 0.02, _TRAIL)
-        x, y, _, theta = (float(number) for number in state)
+        for point in path:
+            window = self._window(*point, 0.06)
+            self._paint(image, window, self._beyond(window, point, 0.02), _TRAIL)
+        x, y, _, theta = state.tolist()
         window = self._window(x, y, 0.3)
         self._paint(image, window, self._arrow(window, x, y, theta), _ALARM if alarmed else _POINT)
         return image.round().astype(np.uint8)
@@ -130,6 +100,13 @@ class Picture:
             slice(*np.clip([int(row - size), int(row + size) + 1], 0, _HEIGHT).tolist()),
             slice(*np.clip([int(column - size), int(column + size) + 1], 0, _WIDTH).tolist()),
         )
+
+    def _beyond(
+        self, window: tuple[slice, slice], centre: tuple[float, float], radius: float
+    ) -> Float[np.ndarray, "h w"]:
+        """Metres outside of a disc, negative inside."""
+        distance = np.hypot(self._x[window[1]] - centre[0], self._y[window[0]] - centre[1])
+        return np.asarray(distance - radius)
 
     def _arrow(self, window: tuple[slice, slice], x: float, y: float, theta: float) -> Float[np.ndarray, "h w"]:
         """Metres outside of the arrow's outline, negative inside."""

@@ -7,6 +7,7 @@ docs/reach-avoid.md. JAX is not imported here, as worker processes do without it
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -101,8 +102,7 @@ class ReachAvoid:
 
     def draw(self, generator: np.random.Generator) -> Float32[np.ndarray, " 4"]:
         """A state to start from, drawn with numpy's generator, as the gymnasium environment does."""
-        state: np.ndarray = self._started(generator.uniform(-1.0, 1.0, 4).astype(np.float32))
-        return state
+        return np.asarray(self._started(generator.uniform(-1.0, 1.0, 4).astype(np.float32)))
 
     def _started(self, unit: Float[Numbers, " 4"]) -> Float[Numbers, " 4"]:
         xp = unit.__array_namespace__()
@@ -144,11 +144,8 @@ class ReachAvoid:
 
     def clearance(self, state: Float[Numbers, "*batch 4"]) -> Float[Numbers, "*batch"]:
         """Metres to the nearest hazard's edge, negative inside: -h of the papers."""
-        xp = state.__array_namespace__()
-        nearest, *others = (_distance(state, centre) for centre in self.hazards)
-        for other in others:
-            nearest = xp.minimum(nearest, other)
-        return nearest - self.hazard_radius
+        distances = (_distance(state, centre) for centre in self.hazards)
+        return functools.reduce(state.__array_namespace__().minimum, distances) - self.hazard_radius
 
 
 def _distance(state: Float[Numbers, "*batch 4"], point: tuple[float, float]) -> Float[Numbers, "*batch"]:
