@@ -18,7 +18,7 @@ from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import ActionBounds, Tracked, policy_network
 from safetrax.data.store import TRANSITION_FIELDS, Field, Store, TransitionIndex
 from safetrax.data.trajectories import Trajectories
-from safetrax.losses.relabelling import relabelled_rewards
+from safetrax.losses.penalties import relabelled_rewards
 from safetrax.losses.td import bellman_target, discounted_limit, summed_errors
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP, kaiming_uniform

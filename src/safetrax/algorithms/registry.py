@@ -189,7 +189,7 @@ def lines() -> str:
     shown = []
     for word, entry in known().items():
         try:
-            shown.append(f"  {word:<16}{entry.summary()}")
+            shown.append(f"  {word:<18}{entry.summary()}")
         except ConfigError as error:
-            shown.append(f"  {word:<16}{error}")
+            shown.append(f"  {word:<18}{error}")
     return "\n".join(shown)

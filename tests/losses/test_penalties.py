@@ -1,6 +1,6 @@
 import jax.numpy as jnp
 
-from safetrax.losses.relabelling import relabelled_rewards
+from safetrax.losses.penalties import relabelled_rewards
 
 
 def test_rewards_above_the_threshold_are_replaced_by_hand():
