@@ -90,7 +90,7 @@ def test_help_without_an_algorithm_lists_them(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     assert main(["train", "--help"]) == 0
     out = capsys.readouterr().out
-    assert all(f"{word:<16}{choice.line}" in out for word, choice in ALGORITHMS.items())
+    assert all(f"{word:<18}{choice.line}" in out for word, choice in ALGORITHMS.items())
 
 
 @pytest.fixture
