@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -46,10 +47,7 @@ class Actor(eqx.Module):
         return actor
 
     def _with(self: _A, name: str, value: float) -> _A:
-        adjusted: _A = eqx.tree_at(
-            lambda actor: getattr(actor, name), self, replace_fn=lambda x: jnp.full_like(x, value)
-        )
-        return adjusted
+        return replace(self, **{name: jnp.full_like(getattr(self, name), value)})
 
     def reset(self, n: int) -> Any:
         """Memory at the start of `n` episodes."""
@@ -95,8 +93,7 @@ class Standardised(Actor):
         return self.actor.adjustable
 
     def _with(self, name: str, value: float) -> Standardised:
-        adjusted: Standardised = eqx.tree_at(lambda s: s.actor, self, self.actor._with(name, value))
-        return adjusted
+        return replace(self, actor=self.actor._with(name, value))
 
     def reset(self, n: int) -> Any:
         """The inner actor's memory."""
