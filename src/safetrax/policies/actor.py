@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -47,7 +46,10 @@ class Actor(eqx.Module):
         return actor
 
     def _with(self: _A, name: str, value: float) -> _A:
-        return replace(self, **{name: jnp.full_like(getattr(self, name), value)})
+        adjusted: _A = eqx.tree_at(
+            lambda actor: getattr(actor, name), self, replace_fn=lambda x: jnp.full_like(x, value)
+        )
+        return adjusted
 
     def reset(self, n: int) -> Any:
         """Memory at the start of `n` episodes."""
@@ -93,7 +95,8 @@ class Standardised(Actor):
         return self.actor.adjustable
 
     def _with(self, name: str, value: float) -> Standardised:
-        return replace(self, actor=self.actor._with(name, value))
+        adjusted: Standardised = eqx.tree_at(lambda s: s.actor, self, self.actor._with(name, value))
+        return adjusted
 
     def reset(self, n: int) -> Any:
         """The inner actor's memory."""
