@@ -13,6 +13,7 @@ from probes import RISKY, SAFE, START, fork, two_arms
 
 from conftest import toy_episodes
 from safetrax.algorithms.base import Spec
+from safetrax.algorithms.critics import fit_cvae
 from safetrax.algorithms.learners import Learner, Tracked
 from safetrax.algorithms.lspc import LSPC, LSPCState
 from safetrax.data.store import Transitions
@@ -253,7 +254,8 @@ def test_losses_by_hand():
     optimiser = optax.adam(1e-3)
 
     # sum of squared errors, and half the mean divergence over four dimensions; z_1 = 0.5 +- e^-4
-    _, fit = TINY._fit_cvae(Learner.make(cvae, optimiser), batch, weight, jax.random.key(0))
+    learner = Learner.make(cvae, optimiser)
+    _, fit = fit_cvae(learner, optimiser, batch, jax.random.key(0), TINY.kl_weight, weight)
     divergence = (math.exp(-8) - 1) / 2 + 4 + 0.25 / 8
     errors = [(arm - math.tanh(0.5)) ** 2 + 0.5 * divergence for arm in (RISKY, SAFE)]
     assert float(fit.loss) == pytest.approx((2 * errors[0] + errors[1]) / 2, rel=0.01)
@@ -400,17 +402,17 @@ def test_one_training_gives_two_policies_for_every_limit(arms_run):
 
 def test_a_latent_that_costs_too_much_says_nothing():
     """Then the decoder gives the mean of the arms weighted by cost, -0.381, whatever the latent."""
-    algorithm = replace(TINY, kl_weight=5.0, cvae_learning_rate=3e-3)
     batch, weight = arms(RISKY, SAFE), jnp.asarray(WEIGHT_BY_COST * 2)
+    adam = optax.adam(3e-3)
 
     @jax.jit
     def clone(learner):
         def body(i, learner):
-            return algorithm._fit_cvae(learner, batch, weight, jax.random.key(i))[0]
+            return fit_cvae(learner, adam, batch, jax.random.key(i), 5.0, weight)[0]
 
         return jax.lax.fori_loop(0, 1000, body, learner)
 
-    cvae = clone(Learner.make(fresh_state().cvae.network, optax.adam(3e-3))).network
+    cvae = clone(Learner.make(fresh_state().cvae.network, adam)).network
     risky, safe = WEIGHT_BY_COST
     decoded = cvae.decoder(jnp.ones((3, 1)), jnp.asarray([[0.0] * 4, [0.5] * 4, [-0.5, 0.5, 0.5, 0.0]]))
     np.testing.assert_allclose(decoded, 0.5 * (risky - safe) / (risky + safe), atol=0.03)

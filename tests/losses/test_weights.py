@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from safetrax.losses.weights import capped_exponential, effective_share, straightened_exponential
+from safetrax.losses.weights import capped_exponential, effective_share, straightened_exponential, weight_metrics
 
 
 def test_weights_by_hand():
@@ -46,3 +46,10 @@ def test_how_many_rows_weights_amount_to():
     assert float(effective_share(jnp.asarray([0.0, 5.0, 0.0, 0.0]))) == pytest.approx(0.25)
     assert float(effective_share(jnp.asarray([3.0, 1.0]))) == pytest.approx(16 / 20)
     assert float(effective_share(jnp.zeros(4))) == 0
+
+
+def test_weights_are_logged_by_their_mean_and_the_share_at_the_cap():
+    found = weight_metrics(jnp.array([1.0, 2.0, 4.0, 5.0]), 4.0)
+    assert {name: float(value) for name, value in found.items()} == {"weight": 3.0, "clipped": 0.5}
+    found = weight_metrics(jnp.array([1.0, 2.0]), jnp.array([1.0, 3.0]))
+    assert {name: float(value) for name, value in found.items()} == {"weight": 1.5, "clipped": 0.5}

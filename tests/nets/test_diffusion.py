@@ -57,16 +57,16 @@ def test_a_schedule_needs_a_step():
 
 def test_noised_actions_have_the_schedule_s_moments_at_steps_drawn_evenly():
     actions = jnp.tile(jnp.array([[0.5, -1.0]]), (50_000, 1))
-    noised = jax.jit(lambda *x: noised_actions(FIVE, *x)._asdict())(actions, KEY)
+    noised, steps, noise = jax.jit(lambda *x: noised_actions(FIVE, *x))(actions, KEY)
     for k, kept in enumerate(FIVE.alpha_bar):
-        at = np.asarray(noised["actions"])[np.asarray(noised["steps"]) == k]
+        at = np.asarray(noised)[np.asarray(steps) == k]
         assert len(at) / 50_000 == pytest.approx(0.2, abs=0.01)
         np.testing.assert_allclose(at.mean(0), np.sqrt(kept) * np.array([0.5, -1.0]), atol=0.04)
         np.testing.assert_allclose(at.std(0), np.sqrt(1 - kept), rtol=0.02)
         assert abs(np.corrcoef(at.T)[0, 1]) < 0.04
-    kept = np.asarray(FIVE.alpha_bar)[noised["steps"], None]
-    by_hand = np.sqrt(kept) * actions + np.sqrt(1 - kept) * noised["noise"]
-    np.testing.assert_allclose(noised["actions"], by_hand, rtol=1e-4, atol=1e-5)
+    kept = np.asarray(FIVE.alpha_bar)[steps, None]
+    by_hand = np.sqrt(kept) * actions + np.sqrt(1 - kept) * noise
+    np.testing.assert_allclose(noised, by_hand, rtol=1e-4, atol=1e-5)
 
 
 # Sampling

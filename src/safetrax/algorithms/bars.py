@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -18,10 +18,16 @@ from jaxtyping import Array, Bool, Float, Int32, Key
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
 from safetrax.algorithms.critics import fit_critic, fit_value, make_critic, make_value
 from safetrax.algorithms.diagnosis import History, lasts
-from safetrax.algorithms.diffusion_learner import diffusion_actor, draw_actions, noised_actions, regression_loss
+from safetrax.algorithms.diffusion_learner import (
+    diffusion_actor,
+    draw_actions,
+    fresh_denoiser,
+    noised_actions,
+    regression_loss,
+)
 from safetrax.algorithms.learners import ActionBounds, Learner, Tracked
 from safetrax.algorithms.rewards import per_step_scale
-from safetrax.data.store import TRANSITION_FIELDS, Field, Store, TransitionIndex, Transitions
+from safetrax.data.store import TRANSITION_FIELDS, Store, TransitionIndex, Transitions
 from safetrax.data.trajectories import Trajectories
 from safetrax.losses.regions import tempered_value
 from safetrax.losses.td import bellman_target, discounted_limit
@@ -35,63 +41,36 @@ from safetrax.settings import BelowOne, Count, Fraction, NonNegative, OpenFracti
 
 
 class BARSIndex(eqx.Module):
-    """What may be drawn, and what data set and limit imply.
+    """What may be drawn, and what data set and limit imply."""
 
-    Attributes:
-        transitions: every episode's.
-        reward_scale: makes the range of episode returns equal to the number of steps.
-        region_limit: what the most careful policy's cost values are compared with.
-        policy_limit: what the policy's own cost values are compared with, delta.
-    """
-
-    transitions: TransitionIndex
-    reward_scale: Float[Array, ""]
-    region_limit: Float[Array, ""]
-    policy_limit: Float[Array, ""]
+    transitions: TransitionIndex  # every episode's
+    reward_scale: Float[Array, ""]  # makes the range of episode returns equal to the number of steps
+    region_limit: Float[Array, ""]  # what the most careful policy's cost values are compared with
+    policy_limit: Float[Array, ""]  # what the policy's own cost values are compared with, delta
 
 
 class BARSState(eqx.Module):
-    """What BARS trains.
+    """What BARS trains."""
 
-    Attributes:
-        region_critic: twin Q_c of the most careful policy, and its target. Stage 1 only.
-        region_value: its V_c. Stage 1 only.
-        reward_critic: twin Q_r of the policy, and its target.
-        reward_value: V_r of the policy.
-        cost_critic: twin Q_c of the policy, and its target.
-        policy: the denoiser, and the moving average of it that is deployed.
-        previous: the denoiser some updates ago, to which the last stage is anchored.
-        anchored: updates of the last stage so far.
-        region_limit: a copy of the index's, for the actor.
-        bounds: action bounds.
-    """
-
-    region_critic: Tracked[Ensemble]
-    region_value: Learner[MLP]
-    reward_critic: Tracked[Ensemble]
-    reward_value: Learner[MLP]
-    cost_critic: Tracked[Ensemble]
-    policy: Tracked[Denoiser]
-    previous: Denoiser
-    anchored: Int32[Array, ""]
-    region_limit: Float[Array, ""]
+    region_critic: Tracked[Ensemble]  # twin Q_c of the most careful policy, and its target. Stage 1 only
+    region_value: Learner[MLP]  # its V_c. Stage 1 only
+    reward_critic: Tracked[Ensemble]  # twin Q_r of the policy, and its target
+    reward_value: Learner[MLP]  # V_r of the policy
+    cost_critic: Tracked[Ensemble]  # twin Q_c of the policy, and its target
+    policy: Tracked[Denoiser]  # the denoiser, and the moving average of it that is deployed
+    previous: Denoiser  # the denoiser some updates ago, to which the last stage is anchored
+    anchored: Int32[Array, ""]  # updates of the last stage so far
+    region_limit: Float[Array, ""]  # a copy of the index's, for the actor
     bounds: ActionBounds
 
 
 class Regions(eqx.Module):
-    """What the most careful policy's values say of a batch.
+    """What the most careful policy's values say of a batch."""
 
-    Attributes:
-        safe: rows of safe states whose logged action is safe too.
-        unsafe: rows of unsafe states.
-        value: V_c.
-        advantage: Q_c - V_c of the logged action.
-    """
-
-    safe: Bool[Array, " B"]
-    unsafe: Bool[Array, " B"]
-    value: Float[Array, " B"]
-    advantage: Float[Array, " B"]
+    safe: Bool[Array, " B"]  # rows of safe states whose logged action is safe too
+    unsafe: Bool[Array, " B"]  # rows of unsafe states
+    value: Float[Array, " B"]  # V_c
+    advantage: Float[Array, " B"]  # Q_c - V_c of the logged action
 
 
 @dataclass(frozen=True)
@@ -114,7 +93,7 @@ class BARS(Algorithm):
     Metrics: see docs/bars.md.
     """
 
-    fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+    fields = TRANSITION_FIELDS
     losses = ("cost_critic_loss", "cost_value_loss", "clone_loss", "escape_loss", "reward_critic_loss")
 
     raw_limit: bool = False
@@ -227,11 +206,8 @@ class BARS(Algorithm):
     def init(self, key: Key[Array, ""], spec: Spec) -> BARSState:
         """Xavier-uniform weights, zero biases."""
         keys = jax.random.split(key, 6)
-        observation, action = spec.observation_size, spec.action_size
         common = (spec, self.hidden, self._optimiser())
-        denoiser = Denoiser.make(
-            keys[5], observation, action, width=self.width, blocks=self.blocks, dropout_rate=self.dropout
-        )
+        denoiser = fresh_denoiser(keys[5], spec, self.width, self.blocks, self.dropout)
         return BARSState(
             region_critic=make_critic(keys[0], *common, initialiser=xavier_uniform),
             region_value=make_value(keys[1], *common, initialiser=xavier_uniform),
@@ -420,8 +396,8 @@ class BARS(Algorithm):
         elif self.unsafe_loss == "literal" and not anchored:
             escape = mean(weight)
         if anchored:
-            noised = noised_actions(schedule, jax.lax.stop_gradient(actions), noise_key)
-            inputs = (observations, noised.actions, noised.steps)
+            noised, steps, _ = noised_actions(schedule, jax.lax.stop_gradient(actions), noise_key)
+            inputs = (observations, noised, steps)
             distance = jnp.sum(jnp.square(denoiser(*inputs) - state.previous(*inputs)), axis=-1)
             factor = weight if self.unsafe_loss == "literal" else jax.lax.stop_gradient(weight)
             anchor = self.anchor_weight * mean(factor * distance)

@@ -28,24 +28,14 @@ _A = TypeVar("_A", bound="Algorithm")
 
 @dataclass(frozen=True)
 class Spec:
-    """What a network needs to know of the data set: sizes and bounds, nothing of its contents.
+    """What a network needs to know of the data set: sizes and bounds, nothing of its contents."""
 
-    Attributes:
-        observation_size: O.
-        action_size: A.
-        max_length: steps of the longest episode.
-        num_episodes: E.
-        num_transitions: N.
-        action_low: lower action bounds, A numbers.
-        action_high: upper action bounds, A numbers.
-    """
-
-    observation_size: int
-    action_size: int
-    max_length: int
-    num_episodes: int
-    num_transitions: int
-    action_low: tuple[float, ...]
+    observation_size: int  # O
+    action_size: int  # A
+    max_length: int  # steps of the longest episode
+    num_episodes: int  # E
+    num_transitions: int  # N
+    action_low: tuple[float, ...]  # A numbers
     action_high: tuple[float, ...]
 
     @staticmethod
@@ -85,36 +75,22 @@ class Stage:
 
 @dataclass(frozen=True)
 class Variant:
-    """One of the policies that a training gives.
+    """One of the policies that a training gives."""
 
-    Attributes:
-        name: in tables and file names.
-        cost_limit: the limit that it is for; None: the run's.
-        adjustments: what `Actor.adjusted` makes of the trained actor.
-    """
-
-    name: str
-    cost_limit: float | None = None
-    adjustments: Mapping[str, float] = field(default_factory=dict)
+    name: str  # in tables and file names
+    cost_limit: float | None = None  # the limit that it is for; None: the run's
+    adjustments: Mapping[str, float] = field(default_factory=dict)  # what `Actor.adjusted` makes of the trained actor
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a training uses of a data set at one cost limit.
-
-    Attributes:
-        cost_limit: the limit.
-        unit: what is counted.
-        counts: how many of each class.
-        share: of the data set's steps that are used, in [0, 1].
-        warnings: sentences about a use that is next to none.
-    """
+    """What a training uses of a data set at one cost limit."""
 
     cost_limit: float
-    unit: str
-    counts: Mapping[str, int]
-    share: float
-    warnings: tuple[str, ...] = ()
+    unit: str  # what is counted
+    counts: Mapping[str, int]  # how many of each class
+    share: float  # of the data set's steps that are used, in [0, 1]
+    warnings: tuple[str, ...] = ()  # sentences about a use that is next to none
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count:,} {name}" for name, count in self.counts.items())
@@ -138,6 +114,8 @@ class Algorithm:
 
     fields: ClassVar[tuple[Field, ...]] = ("observations", "actions")
     losses: ClassVar[tuple[str, ...]] = ("loss",)
+    # The published settings of each suite that has its own; what differs per task is for `preset`.
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     # What the reference code adds to the standard deviations that it divides observations by; None: it does not.
     reference_std: ClassVar[float | None] = None
 
@@ -219,7 +197,7 @@ class Algorithm:
     @classmethod
     def preset(cls: type[_A], suite: str, task: str | None = None) -> _A:
         """The published settings for a suite, "bullet", "safety_gymnasium" or "metadrive", or one of its tasks."""
-        return cls()
+        return cls(**cls.presets.get(suite, {}))
 
     def config(self) -> dict[str, Any]:
         """All settings, JSON-ready."""

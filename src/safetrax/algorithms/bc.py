@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -29,7 +29,7 @@ from safetrax.settings import Count, Positive, Whole
 
 Mode = Literal["all", "safe", "risky", "boundary", "frontier", "conditioned"]
 
-_PER_LIMIT = ("safe", "risky", "boundary")
+_PER_LIMIT: dict[str, Callable[[float], Selection]] = {"safe": Safe, "risky": Risky, "boundary": Boundary}
 
 
 class BCState(eqx.Module):
@@ -41,17 +41,11 @@ class BCState(eqx.Module):
 
 
 class BCIndex(eqx.Module):
-    """What may be drawn.
+    """What may be drawn; of a conditioned policy also every episode's cost return."""
 
-    Attributes:
-        transitions: those of the selected episodes.
-        cost_returns: of every episode of the data set; None unless the policy is conditioned on it.
-        costs: their statistics, where they are standardised like observations.
-    """
-
-    transitions: TransitionIndex
+    transitions: TransitionIndex  # those of the selected episodes
     cost_returns: Float[Array, " E"] | None
-    costs: Standardiser | None
+    costs: Standardiser | None  # statistics of the cost returns, where they are standardised like observations
 
 
 @dataclass(frozen=True)
@@ -70,6 +64,8 @@ class BC(Algorithm):
 
     Metrics: `loss`, the squared error averaged over batch and action dimensions.
     """
+
+    presets: ClassVar = {"metadrive": {"updates": 200_000}}  # OSRL's schedule
 
     mode: Mode = "all"
     """Which episodes, C being an episode's cost. "all": every one. "safe": C within the limit. "risky": C at least
@@ -98,11 +94,6 @@ class BC(Algorithm):
     def needs_cost_limits(self) -> bool:
         """Also where the deployed policy is told the limit."""
         return self.uses_cost_limit or self.mode == "conditioned"
-
-    @classmethod
-    def preset(cls, suite: str, task: str | None = None) -> BC:
-        """OSRL's schedule: twice as many updates on MetaDrive."""
-        return cls(updates=200_000 if suite == "metadrive" else 100_000)
 
     def index(self, trajectories: Trajectories, cost_limit: float) -> BCIndex:
         """The transitions of the selected episodes.
@@ -172,16 +163,9 @@ class BC(Algorithm):
 
     def _selection(self, cost_limit: float) -> Selection | None:
         """The filter that keeps the mode's episodes; None: all are kept."""
-        match self.mode:
-            case "safe":
-                return Safe(cost_limit)
-            case "risky":
-                return Risky(cost_limit)
-            case "boundary":
-                return Boundary(cost_limit)
-            case "frontier":
-                return Frontier()
-        return None
+        if self.mode in _PER_LIMIT:
+            return _PER_LIMIT[self.mode](cost_limit)
+        return Frontier() if self.mode == "frontier" else None
 
     def _begin(self, state: BCState, store: Store, index: BCIndex, key: Key[Array, ""]) -> BCState:
         if state.costs is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -16,9 +15,11 @@ from safetrax.algorithms.base import Algorithm, Metrics, Spec
 from safetrax.algorithms.critics import (
     NO_GRADIENT,
     Judgement,
+    LagrangianState,
     ThresholdIndex,
-    fit_critic,
+    fit_critics,
     fit_cvae,
+    followed,
     given,
     greatest_values,
     judged,
@@ -27,38 +28,19 @@ from safetrax.algorithms.critics import (
 )
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import ActionBounds, Learner, Tracked
-from safetrax.data.store import TRANSITION_FIELDS, Field, Store, Transitions
+from safetrax.data.store import TRANSITION_FIELDS, Store, Transitions
 from safetrax.data.trajectories import Trajectories
 from safetrax.losses.lagrange import PIDState
-from safetrax.losses.td import bellman_target, summed_errors
+from safetrax.losses.td import bellman_target
 from safetrax.nets.cvae import CVAE, clipped_normal
-from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP
 from safetrax.policies.actor import Actor
 from safetrax.policies.perturbed import LATENT_BOUND, PerturbedActor, perturbed
 from safetrax.settings import Count, Fraction, NonNegative, Positive, Whole
 
 
-class BCQLagState(eqx.Module):
-    """What training changes.
-
-    Attributes:
-        cvae: the model of the logged actions.
-        policy: what acts, and its target.
-        reward_critic: two groups of networks, and their targets.
-        cost_critic: likewise.
-        pid: the multiplier's controller.
-        threshold: q, a copy of the index's, so that an actor can hold it; 0 before the first update.
-        bounds: action bounds.
-    """
-
-    cvae: Learner[CVAE]
-    policy: Tracked[MLP]
-    reward_critic: Tracked[Ensemble]
-    cost_critic: Tracked[Ensemble]
-    pid: PIDState[Array]
-    threshold: Float[Array, ""]
-    bounds: ActionBounds
+class BCQLagState(LagrangianState[MLP]):
+    """What BCQ-Lag trains."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +58,9 @@ class BCQLag(Algorithm):
     Metrics: see docs/bcq-lag.md.
     """
 
-    fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+    fields = TRANSITION_FIELDS
     losses = ("policy_loss", "reward_critic_loss", "cost_critic_loss")
+    presets: ClassVar = {"metadrive": {"updates": 200_000}}  # OSRL's schedule
     name = "BCQ-Lag"
 
     updates: Whole = 100_000
@@ -116,11 +99,6 @@ class BCQLag(Algorithm):
     """Furthest that the policy moves a decoded action, as a share of half the action range, Phi."""
     candidates: Count = 1
     """Latents drawn per action when deployed. 1, as in OSRL: no choice. More: the best of those within the limit."""
-
-    @classmethod
-    def preset(cls, suite: str, task: str | None = None) -> BCQLag:
-        """OSRL's schedule: twice as many updates on MetaDrive."""
-        return cls(updates=200_000 if suite == "metadrive" else 100_000)
 
     def index(self, trajectories: Trajectories, cost_limit: float) -> ThresholdIndex:
         """All transitions, and the discounted threshold for the longest episode's length."""
@@ -164,8 +142,6 @@ class BCQLag(Algorithm):
         still = self.perturbation > 0 and lasts(history, "policy_gradient", lambda norm: norm == 0)
         return multiplier_warnings(history, self.cost_done) + (NO_GRADIENT if still else ())
 
-    # One update
-
     def _update(
         self, state: BCQLagState, store: Store, index: ThresholdIndex, key: Key[Array, ""]
     ) -> tuple[BCQLagState, Metrics]:
@@ -174,24 +150,10 @@ class BCQLag(Algorithm):
         batch = store.transitions(index.transitions.sample(draw_key, self.batch_size))
         cvae, of_cvae = fit_cvae(state.cvae, optax.adam(self.cvae_learning_rate), batch, cvae_key, self.kl_weight)
         state = replace(state, cvae=cvae, threshold=index.threshold)
-        rewards, costs = self.targets(state, batch, target_key)
-        adam = optax.adam(self.critic_learning_rate)
-        reward_critic, of_rewards = fit_critic(state.reward_critic, adam, batch, rewards, summed_errors)
-        cost_critic, of_costs = fit_critic(state.cost_critic, adam, batch, costs, summed_errors)
-        state = replace(state, reward_critic=reward_critic, cost_critic=cost_critic)
+        targets = self.targets(state, batch, target_key)
+        state, critic_losses = fit_critics(state, optax.adam(self.critic_learning_rate), batch, targets)
         state, metrics = self._improve(state, batch, policy_key)
-        state = replace(
-            state,
-            policy=state.policy.follow(self.target_rate),
-            reward_critic=state.reward_critic.follow(self.target_rate),
-            cost_critic=state.cost_critic.follow(self.target_rate),
-        )
-        return state, {
-            **metrics,
-            "cvae_loss": of_cvae.loss,
-            "reward_critic_loss": of_rewards.loss,
-            "cost_critic_loss": of_costs.loss,
-        }
+        return followed(state, self.target_rate), {**metrics, "cvae_loss": of_cvae.loss, **critic_losses}
 
     def targets(
         self, state: BCQLagState, batch: Transitions, key: Key[Array, ""]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -16,9 +15,11 @@ from safetrax.algorithms.base import Algorithm, Metrics, Spec
 from safetrax.algorithms.critics import (
     NO_GRADIENT,
     Judgement,
+    LagrangianState,
     ThresholdIndex,
-    fit_critic,
+    fit_critics,
     fit_cvae,
+    followed,
     given,
     greatest_values,
     judged,
@@ -28,43 +29,23 @@ from safetrax.algorithms.critics import (
 )
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import ActionBounds, Learner, Tracked
-from safetrax.data.store import TRANSITION_FIELDS, Field, Store, Transitions
+from safetrax.data.store import TRANSITION_FIELDS, Store, Transitions
 from safetrax.data.trajectories import Trajectories
 from safetrax.losses.lagrange import PIDState, ascended
 from safetrax.losses.mmd import gaussian_mmd
-from safetrax.losses.td import bellman_target, summed_errors
+from safetrax.losses.td import bellman_target
 from safetrax.nets.cvae import CVAE, clipped_normal
-from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.gaussian import SquashedGaussian
 from safetrax.policies.actor import Actor
 from safetrax.policies.perturbed import LATENT_BOUND
 from safetrax.settings import Count, Fraction, NonNegative, Positive, Whole
 
 
-class BEARLagState(eqx.Module):
-    """What training changes.
+class BEARLagState(LagrangianState[SquashedGaussian]):
+    """What BEAR-Lag trains besides."""
 
-    Attributes:
-        cvae: the model of the logged actions.
-        policy: what acts, and its target.
-        reward_critic: two groups of networks, and their targets.
-        cost_critic: likewise.
-        pid: the multiplier's controller.
-        threshold: q, a copy of the index's, for the record.
-        bounds: action bounds.
-        log_alpha: logarithm of the weight of the distance to the log.
-        done: updates made.
-    """
-
-    cvae: Learner[CVAE]
-    policy: Tracked[SquashedGaussian]
-    reward_critic: Tracked[Ensemble]
-    cost_critic: Tracked[Ensemble]
-    pid: PIDState[Array]
-    threshold: Float[Array, ""]
-    bounds: ActionBounds
-    log_alpha: Float[Array, ""]
-    done: Int32[Array, ""]
+    log_alpha: Float[Array, ""]  # logarithm of the weight of the distance to the log
+    done: Int32[Array, ""]  # updates made
 
 
 @dataclass(frozen=True)
@@ -82,8 +63,9 @@ class BEARLag(Algorithm):
     Metrics: see docs/bear-lag.md.
     """
 
-    fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+    fields = TRANSITION_FIELDS
     losses = ("policy_loss", "reward_critic_loss", "cost_critic_loss")
+    presets: ClassVar = {"metadrive": {"updates": 200_000}}  # OSRL's schedule
     name = "BEAR-Lag"
 
     updates: Whole = 300_000
@@ -129,11 +111,6 @@ class BEARLag(Algorithm):
     start_policy_updates: Whole = 0
     """Updates before the reward counts; until then the policy follows the CVAE and the cost critic."""
 
-    @classmethod
-    def preset(cls, suite: str, task: str | None = None) -> BEARLag:
-        """OSRL's schedule: fewer updates on MetaDrive."""
-        return cls(updates=200_000 if suite == "metadrive" else 300_000)
-
     def index(self, trajectories: Trajectories, cost_limit: float) -> ThresholdIndex:
         """All transitions, and the discounted threshold for the longest episode's length."""
         return ThresholdIndex.make(trajectories, cost_limit, self.discount)
@@ -166,8 +143,6 @@ class BEARLag(Algorithm):
         still = lasts(history, "policy_gradient", lambda norm: norm == 0)
         return multiplier_warnings(history, self.cost_done) + (NO_GRADIENT if still else ())
 
-    # One update
-
     def _update(
         self, state: BEARLagState, store: Store, index: ThresholdIndex, key: Key[Array, ""]
     ) -> tuple[BEARLagState, Metrics]:
@@ -176,24 +151,10 @@ class BEARLag(Algorithm):
         batch = store.transitions(index.transitions.sample(draw_key, self.batch_size))
         cvae, of_cvae = fit_cvae(state.cvae, optax.adam(self.cvae_learning_rate), batch, cvae_key, self.kl_weight)
         state = replace(state, cvae=cvae, threshold=index.threshold)
-        rewards, costs = self.targets(state, batch, target_key)
-        adam = optax.adam(self.critic_learning_rate)
-        reward_critic, of_rewards = fit_critic(state.reward_critic, adam, batch, rewards, summed_errors)
-        cost_critic, of_costs = fit_critic(state.cost_critic, adam, batch, costs, summed_errors)
-        state = replace(state, reward_critic=reward_critic, cost_critic=cost_critic)
+        targets = self.targets(state, batch, target_key)
+        state, critic_losses = fit_critics(state, optax.adam(self.critic_learning_rate), batch, targets)
         state, metrics = self._improve(state, batch, policy_key)
-        state = replace(
-            state,
-            policy=state.policy.follow(self.target_rate),
-            reward_critic=state.reward_critic.follow(self.target_rate),
-            cost_critic=state.cost_critic.follow(self.target_rate),
-        )
-        return state, {
-            **metrics,
-            "cvae_loss": of_cvae.loss,
-            "reward_critic_loss": of_rewards.loss,
-            "cost_critic_loss": of_costs.loss,
-        }
+        return followed(state, self.target_rate), {**metrics, "cvae_loss": of_cvae.loss, **critic_losses}
 
     def targets(
         self, state: BEARLagState, batch: Transitions, key: Key[Array, ""]

@@ -14,16 +14,9 @@ from jaxtyping import Array, Bool, Float, Int, Int32, Key
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage
 from safetrax.algorithms.diagnosis import History, diverges, lasts
 from safetrax.algorithms.learners import ActionBounds, Learner
-from safetrax.data.store import TRANSITION_FIELDS, Field, Store, TransitionIndex, Transitions
+from safetrax.data.store import TRANSITION_FIELDS, Store, TransitionIndex, Transitions
 from safetrax.data.trajectories import Trajectories
-from safetrax.losses.dice import (
-    DivergenceName,
-    advantage,
-    flow_residual,
-    occupancy_weights,
-    value_loss,
-    worst_case,
-)
+from safetrax.losses.dice import DivergenceName, advantage, flow_residual, occupancy_weights, value_loss, worst_case
 from safetrax.losses.likelihood import gaussian_log_prob, squashed_log_prob, unsquash
 from safetrax.losses.td import discounted_limit
 from safetrax.nets.ensemble import Ensemble
@@ -36,50 +29,29 @@ _GREAT = 5.0  # scaled reward per unit of cost: beyond it, rewards hardly matter
 
 
 class COptiDICEIndex(eqx.Module):
-    """What a run draws from.
+    """What a run draws from."""
 
-    Attributes:
-        transitions: all of them.
-        initial_share: p_init, the share of rows that begin an episode.
-        threshold: what the cost estimate is compared with.
-    """
-
-    transitions: TransitionIndex
-    initial_share: Float[Array, ""]
-    threshold: Float[Array, ""]
+    transitions: TransitionIndex  # all of them
+    initial_share: Float[Array, ""]  # p_init, the share of rows that begin an episode
+    threshold: Float[Array, ""]  # what the cost estimate is compared with
 
 
 class UpperBound(eqx.Module):
-    """What the cost upper bound learns.
+    """What the cost upper bound learns."""
 
-    Attributes:
-        values: chi, the cost values.
-        temperature: tau before the softplus.
-    """
-
-    values: Learner[Ensemble]
-    temperature: Learner[Float[Array, ""]]
+    values: Learner[Ensemble]  # chi, the cost values
+    temperature: Learner[Float[Array, ""]]  # tau before the softplus
 
 
 class COptiDICEState(eqx.Module):
-    """What COptiDICE trains.
+    """What COptiDICE trains."""
 
-    Attributes:
-        policy: pi.
-        values: nu, the values of the penalised reward.
-        multiplier: lambda before the softplus.
-        bound: of the cost estimate; None where it is switched off.
-        observation_noise: standard deviation of the noise on cloned observations.
-        action_noise: the same for actions.
-        bounds: action bounds.
-    """
-
-    policy: Learner[SquashedGaussian]
-    values: Learner[Ensemble]
-    multiplier: Learner[Float[Array, ""]]
-    bound: UpperBound | None
-    observation_noise: Float[Array, " O"]
-    action_noise: Float[Array, " A"]
+    policy: Learner[SquashedGaussian]  # pi
+    values: Learner[Ensemble]  # nu, the values of the penalised reward
+    multiplier: Learner[Float[Array, ""]]  # lambda before the softplus
+    bound: UpperBound | None  # of the cost estimate; None where it is switched off
+    observation_noise: Float[Array, " O"]  # standard deviation of the noise on cloned observations
+    action_noise: Float[Array, " A"]  # the same for actions
     bounds: ActionBounds
 
 
@@ -101,8 +73,9 @@ class COptiDICE(Algorithm):
     Metrics: see docs/coptidice.md.
     """
 
-    fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+    fields = TRANSITION_FIELDS
     losses = ("policy_loss", "reward_critic_loss", "cost_critic_loss")
+    presets: ClassVar = {"metadrive": {"updates": 200_000}}  # OSRL's schedule
 
     hidden: tuple[Count, ...] = (256, 256)
     """Units of each hidden layer, of the policy and of the values."""
@@ -137,11 +110,6 @@ class COptiDICE(Algorithm):
     def name(self) -> str:
         """COptiDICE, or COptiDICE-OSRL with `osrl_compat`."""
         return "COptiDICE-OSRL" if self.osrl_compat else "COptiDICE"
-
-    @classmethod
-    def preset(cls, suite: str, task: str | None = None) -> COptiDICE:
-        """OSRL's schedule: twice as many updates on MetaDrive."""
-        return cls(updates=200_000 if suite == "metadrive" else 100_000)
 
     def index(self, trajectories: Trajectories, cost_limit: float) -> COptiDICEIndex:
         """All transitions, and the threshold for one limit."""
@@ -194,8 +162,6 @@ class COptiDICE(Algorithm):
                 "lose their say; raise the cost limit, lower alpha, or add safe episodes."
             )
         return tuple(found)
-
-    # Training
 
     def _measure_noise(
         self, state: COptiDICEState, store: Store, index: COptiDICEIndex, key: Key[Array, ""]
@@ -261,11 +227,7 @@ class COptiDICE(Algorithm):
         return values, advantage(rewards, batch.costs, multiplier, values, following, batch.done, self.discount)
 
     def _step_bound(
-        self,
-        bound: UpperBound | None,
-        batch: Transitions,
-        initial: Float[Array, " B"],
-        weights: Float[Array, " B"],
+        self, bound: UpperBound | None, batch: Transitions, initial: Float[Array, " B"], weights: Float[Array, " B"]
     ) -> tuple[UpperBound | None, Float[Array, ""], Metrics]:
         """One step of chi and tau, and the cost estimate before it."""
         if bound is None:

@@ -16,7 +16,7 @@ from safetrax.algorithms.base import Algorithm, Metrics, Spec
 from safetrax.algorithms.critics import ThresholdIndex, fit_critic, fit_cvae, make_critic, over_samples
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import ActionBounds, Fit, Learner, Tracked
-from safetrax.data.store import TRANSITION_FIELDS, Field, Store, Transitions
+from safetrax.data.store import TRANSITION_FIELDS, Store, Transitions
 from safetrax.data.trajectories import Trajectories
 from safetrax.losses.lagrange import LOG_BOUND, ascended
 from safetrax.losses.latent import kl_to_standard_normal
@@ -31,32 +31,19 @@ _NOTHING: Metrics = {}
 
 
 class Detector(eqx.Module):
-    """What tells actions outside of the data, and how strongly their cost values are raised.
+    """What tells actions outside of the data, and how strongly their cost values are raised."""
 
-    Attributes:
-        cvae: its encoder's divergence from the prior marks an action.
-        log_alpha: log of the penalty's weight.
-    """
-
-    cvae: Learner[CVAE]
-    log_alpha: Float[Array, ""]
+    cvae: Learner[CVAE]  # its encoder's divergence from the prior marks an action
+    log_alpha: Float[Array, ""]  # log of the penalty's weight
 
 
 class CPQState(eqx.Module):
-    """What CPQ trains.
+    """What CPQ trains."""
 
-    Attributes:
-        policy: pi.
-        reward_critic: Q.
-        cost_critic: Q_c.
-        detector: None under `osrl_compat`, where it has no effect.
-        bounds: action bounds.
-    """
-
-    policy: Learner[SquashedGaussian]
-    reward_critic: Tracked[Ensemble]
-    cost_critic: Tracked[Ensemble]
-    detector: Detector | None
+    policy: Learner[SquashedGaussian]  # pi
+    reward_critic: Tracked[Ensemble]  # Q
+    cost_critic: Tracked[Ensemble]  # Q_c
+    detector: Detector | None  # None under `osrl_compat`, where it has no effect
     bounds: ActionBounds
 
 
@@ -81,8 +68,9 @@ class CPQ(Algorithm):
     Metrics: see docs/cpq.md.
     """
 
-    fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+    fields = TRANSITION_FIELDS
     losses = ("policy_loss", "reward_critic_loss", "cost_critic_loss")
+    presets: ClassVar = {"metadrive": {"updates": 200_000}}  # OSRL's schedule
 
     hidden: tuple[Count, ...] = (256, 256)
     """Units of each hidden layer, of the policy and of the critics."""
@@ -128,11 +116,6 @@ class CPQ(Algorithm):
     def name(self) -> str:
         """CPQ, or CPQ-OSRL with `osrl_compat`."""
         return "CPQ-OSRL" if self.osrl_compat else "CPQ"
-
-    @classmethod
-    def preset(cls, suite: str, task: str | None = None) -> CPQ:
-        """OSRL's schedule: twice as many updates on MetaDrive."""
-        return cls(updates=200_000 if suite == "metadrive" else 100_000)
 
     def index(self, trajectories: Trajectories, cost_limit: float) -> ThresholdIndex:
         """All transitions, and the discounted cost that is allowed, q_kappa."""
@@ -180,8 +163,6 @@ class CPQ(Algorithm):
             )
         return tuple(found)
 
-    # Training
-
     def _update(
         self, state: CPQState, store: Store, index: ThresholdIndex, key: Key[Array, ""]
     ) -> tuple[CPQState, Metrics]:
@@ -225,19 +206,11 @@ class CPQ(Algorithm):
         }
 
     def targets(
-        self,
-        state: CPQState,
-        batch: Transitions,
-        following: Float[Array, "B A"],
-        threshold: Float[Array, ""],
+        self, state: CPQState, batch: Transitions, following: Float[Array, "B A"], threshold: Float[Array, ""]
     ) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
         """r + gamma (1 - d) 1[Q_c(s', a') <= q] Q(s', a') and c + gamma Q_c(s', a'), from the target critics.
 
-        Args:
-            state: whose target critics.
-            batch: of the data.
-            following: a', the policy's draws at s'.
-            threshold: q.
+        `following` are a', the policy's draws at s'.
         """
         rewards = self.reward_scale * (batch.rewards + self.reward_shift)
         values = state.reward_critic.target.min(batch.next_observations, following)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -17,14 +17,14 @@ from safetrax.algorithms.base import Algorithm, Metrics, Spec
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import ActionBounds, Learner, Tracked
 from safetrax.algorithms.rewards import ReturnRange, RewardIndex, value_warnings
-from safetrax.data.store import TRANSITION_FIELDS, Field, Store, Transitions
+from safetrax.data.store import TRANSITION_FIELDS, Store, Transitions
 from safetrax.data.trajectories import Trajectories
 from safetrax.losses.conservative import conservative_gap
 from safetrax.losses.likelihood import squashed_log_prob
 from safetrax.losses.td import bellman_target, summed_errors
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.gaussian import SquashedGaussian
-from safetrax.nets.mlp import MLP, Initialiser, kaiming_uniform
+from safetrax.nets.mlp import MLP, Initialiser, kaiming_uniform, orthogonal, xavier_uniform
 from safetrax.policies.actor import Actor
 from safetrax.settings import Count, Fraction, NonNegative, Positive, Rate, Whole
 
@@ -33,17 +33,11 @@ _OUTPUT_GAIN = 1e-2  # fresh policies hardly depend on the state, fresh critics 
 
 
 class ScaledGaussian(eqx.Module):
-    """a = tanh(u), u Gaussian; the log standard deviation is multiplier * output + offset, both learned.
+    """a = tanh(u), u Gaussian; the log standard deviation is multiplier * output + offset, both learned."""
 
-    Attributes:
-        network: mean and raw log standard deviation, side by side.
-        multiplier: of the raw log standard deviation.
-        offset: added to it.
-    """
-
-    network: MLP
-    multiplier: Float[Array, ""]
-    offset: Float[Array, ""]
+    network: MLP  # mean and raw log standard deviation, side by side
+    multiplier: Float[Array, ""]  # of the raw log standard deviation
+    offset: Float[Array, ""]  # added to it
 
     def moments(self, observations: Float[Array, "n O"]) -> tuple[Float[Array, "n A"], Float[Array, "n A"]]:
         """Mean and log standard deviation of u; the latter is clipped to [-20, 2]."""
@@ -52,18 +46,11 @@ class ScaledGaussian(eqx.Module):
 
 
 class CQLState(eqx.Module):
-    """What CQL trains and remembers.
+    """What CQL trains and remembers."""
 
-    Attributes:
-        policy: a squashed Gaussian.
-        critics: Q, two of them, and their targets.
-        log_temperature: log of the entropy's weight.
-        bounds: action bounds.
-    """
-
-    policy: Learner[ScaledGaussian]
-    critics: Tracked[Ensemble]
-    log_temperature: Learner[Float[Array, ""]]
+    policy: Learner[ScaledGaussian]  # a squashed Gaussian
+    critics: Tracked[Ensemble]  # Q, two of them, and their targets
+    log_temperature: Learner[Float[Array, ""]]  # log of the entropy's weight
     bounds: ActionBounds
 
 
@@ -82,10 +69,10 @@ class CQL(Algorithm):
     Metrics: see docs/cql.md.
     """
 
-    fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+    fields = TRANSITION_FIELDS
     losses = ("policy_loss", "reward_critic_loss")
     uses_cost_limit = False
-    reference_std: ClassVar[float | None] = 1e-3
+    reference_std = 1e-3
 
     penalty_weight: NonNegative = 10.0
     """alpha of CQL: weight of the penalty against the squared error of each critic; 0: none."""
@@ -127,11 +114,11 @@ class CQL(Algorithm):
         """
         policy_key, first_key, second_key = jax.random.split(key, 3)
         observations, actions = spec.observation_size, spec.action_size
-        network = _network(policy_key, (observations, *self.hidden, 2 * actions), kaiming_uniform, _small_xavier)
+        small_xavier = partial(xavier_uniform, gain=_OUTPUT_GAIN)
+        network = _network(policy_key, (observations, *self.hidden, 2 * actions), kaiming_uniform, small_xavier)
         sizes = (observations + actions, *self.hidden, 1)
-        critics = tuple(
-            _network(k, sizes, _orthogonal(math.sqrt(2)), _orthogonal(_OUTPUT_GAIN)) for k in (first_key, second_key)
-        )
+        gains = partial(orthogonal, gain=math.sqrt(2)), partial(orthogonal, gain=_OUTPUT_GAIN)
+        critics = tuple(_network(k, sizes, *gains) for k in (first_key, second_key))
         policy = ScaledGaussian(network, jnp.ones(()), -jnp.ones(()))
         return CQLState(
             policy=Learner.make(policy, self._policy_optimiser()),
@@ -229,15 +216,8 @@ class CQL(Algorithm):
     ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, "K B"], Float[Array, "K B"]]]:
         """Squared error plus weighted penalty, summed over the critics; one pass of each over all S + 1 actions.
 
-        Args:
-            critics: to be trained.
-            batch: of the data.
-            target: of Q at the logged actions.
-            actions: drawn for the penalty, all to be judged in s.
-            log_density: of the drawn actions, in nats.
-
-        Returns:
-            The loss; and the squared error, Q of the logged actions, and the penalty before its weight.
+        The drawn actions, with their log densities in nats, are all judged in s. Also gives the squared error, Q of
+        the logged actions, and the penalty before its weight.
         """
         rows = jnp.concatenate([actions, batch.actions[None]])
         observations = jnp.broadcast_to(batch.observations, (len(rows), *batch.observations.shape))
@@ -256,14 +236,3 @@ def _network(key: Key[Array, ""], sizes: Sequence[int], hidden: Initialiser, out
     layer = output(output_key, sizes[-2], sizes[-1])
     changed: MLP = eqx.tree_at(lambda mlp: (mlp.weights[-1], mlp.biases[-1]), network, layer)
     return changed
-
-
-def _orthogonal(gain: float) -> Initialiser:
-    """Orthogonal weights and zero biases."""
-    weights = jax.nn.initializers.orthogonal(gain)
-    return lambda key, fan_in, fan_out: (weights(key, (fan_in, fan_out), jnp.float32), jnp.zeros(fan_out))
-
-
-def _small_xavier(key: Key[Array, ""], fan_in: int, fan_out: int) -> tuple[Float[Array, "i o"], Float[Array, " o"]]:
-    bound = _OUTPUT_GAIN * math.sqrt(6 / (fan_in + fan_out))
-    return jax.random.uniform(key, (fan_in, fan_out), minval=-bound, maxval=bound), jnp.zeros(fan_out)

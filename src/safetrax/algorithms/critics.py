@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from dataclasses import replace
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -13,31 +14,28 @@ from jaxtyping import Array, Float, Key
 
 from safetrax.algorithms.base import Metrics, Spec
 from safetrax.algorithms.diagnosis import History, diverges
-from safetrax.algorithms.learners import Fit, Learner, Tracked
+from safetrax.algorithms.learners import ActionBounds, Fit, Learner, N, Tracked
 from safetrax.data.store import TransitionIndex, Transitions
 from safetrax.data.trajectories import Trajectories
 from safetrax.losses.expectile import expectile_loss
 from safetrax.losses.lagrange import PIDState, pid_multiplier
-from safetrax.losses.latent import cvae_loss, kl_to_standard_normal
-from safetrax.losses.td import discounted_limit, squared_error
+from safetrax.losses.latent import cvae_loss, kl_to_standard_normal, weighted_cvae_loss
+from safetrax.losses.td import discounted_limit, squared_error, summed_errors
 from safetrax.nets.cvae import CVAE
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP, Initialiser, kaiming_uniform
+
+S = TypeVar("S", bound="LagrangianState[Any]")
 
 _GROUPS = 2
 _ALARMING_MULTIPLIER = 10.0  # OSRL's gains and rewards keep it well below 1 where the limit can be met
 
 
 class ThresholdIndex(eqx.Module):
-    """What may be drawn, and what the limit means for a discounted cost value.
+    """What may be drawn, and what the limit means for a discounted cost value."""
 
-    Attributes:
-        transitions: all of them.
-        threshold: q, see `discounted_limit`.
-    """
-
-    transitions: TransitionIndex
-    threshold: Float[Array, ""]
+    transitions: TransitionIndex  # all of them
+    threshold: Float[Array, ""]  # q, see `discounted_limit`
 
     @staticmethod
     def make(trajectories: Trajectories, cost_limit: float, discount: float) -> ThresholdIndex:
@@ -89,8 +87,7 @@ def fit_critic(
         values = network(batch.observations, batch.actions)
         return error(values, target), values
 
-    learner, fit = critic.learner.step(optimiser, loss)
-    return Tracked(learner, critic.target), fit
+    return critic.step(optimiser, loss)
 
 
 def fit_value(
@@ -117,13 +114,16 @@ def fit_cvae(
     batch: Transitions,
     key: Key[Array, ""],
     kl_weight: float,
+    weight: Float[Array, " B"] | None = None,
 ) -> tuple[Learner[CVAE], Fit[Float[Array, "B L"]]]:
-    """A step towards the logged actions; also the latents' divergence from the prior."""
+    """A step towards the logged actions, which LSPC weighs; also the latents' divergence from the prior."""
 
     def loss(network: CVAE) -> tuple[jax.Array, jax.Array]:
         decoded, mean, log_std = network.reconstruct(key, batch.observations, batch.actions)
         divergence = kl_to_standard_normal(mean, log_std)
-        return cvae_loss(decoded, batch.actions, divergence, kl_weight), divergence
+        if weight is None:
+            return cvae_loss(decoded, batch.actions, divergence, kl_weight), divergence
+        return weighted_cvae_loss(decoded, batch.actions, divergence, kl_weight, weight), divergence
 
     return cvae.step(optimiser, loss)
 
@@ -139,9 +139,7 @@ def group_values(values: Float[Array, "K n"]) -> Float[Array, "2 n"]:
 def mixed_value(values: Float[Array, "K n"], min_weight: float) -> Float[Array, " n"]:
     """lambda min(Q^1, Q^2) + (1 - lambda) max(Q^1, Q^2), soft clipped double Q-learning (Fujimoto et al., 2019).
 
-    Args:
-        values: of all networks, see `group_values`.
-        min_weight: lambda.
+    Q^1 and Q^2 are the `group_values`, lambda is `min_weight`.
     """
     groups = group_values(values)
     return min_weight * jnp.min(groups, axis=0) + (1 - min_weight) * jnp.max(groups, axis=0)
@@ -194,34 +192,29 @@ def over_samples(function: Callable[[jax.Array], Any], samples: Float[Array, "K 
 # A policy under a Lagrange multiplier
 
 
-@runtime_checkable
-class LagrangianState(Protocol):
-    """What `judged` needs of a state: critics, the controller of the multiplier, and the threshold q."""
+class LagrangianState(eqx.Module, Generic[N]):
+    """What BCQ-Lag and BEAR-Lag train, each in a subclass: Equinox does not bear calls of an alias with `[N]`."""
 
-    reward_critic: Tracked[Ensemble]
-    cost_critic: Tracked[Ensemble]
-    pid: PIDState[Array]
-    threshold: Float[Array, ""]
+    cvae: Learner[CVAE]  # the model of the logged actions
+    policy: Tracked[N]  # what acts, and its target
+    reward_critic: Tracked[Ensemble]  # two groups of networks, and their targets
+    cost_critic: Tracked[Ensemble]  # likewise
+    pid: PIDState[Array]  # the multiplier's controller
+    threshold: Float[Array, ""]  # q, a copy of the index's, so that an actor can hold it; 0 before the first update
+    bounds: ActionBounds
 
 
 class Judgement(NamedTuple):
-    """What critics say of a policy's actions.
+    """What critics say of a policy's actions."""
 
-    Attributes:
-        value: mean min(Q^1, Q^2).
-        penalty: lambda mean(Q_c - q), Q_c the smaller group's value too; lambda passes no gradient.
-        pid: the controller after this error.
-        metrics: to log.
-    """
-
-    value: Float[Array, ""]
-    penalty: Float[Array, ""]
-    pid: PIDState[Array]
-    metrics: Metrics
+    value: Float[Array, ""]  # mean min(Q^1, Q^2)
+    penalty: Float[Array, ""]  # lambda mean(Q_c - q), Q_c the smaller group's value too; lambda passes no gradient
+    pid: PIDState[Array]  # the controller after this error
+    metrics: Metrics  # to log
 
 
 def judged(
-    state: LagrangianState,
+    state: LagrangianState[Any],
     observations: Float[Array, "n O"],
     actions: Float[Array, "n A"],
     gains: tuple[float, float, float],
@@ -239,6 +232,29 @@ def judged(
         "multiplier": multiplier,
     }
     return Judgement(jnp.mean(values), multiplier * gap, pid, metrics)
+
+
+def fit_critics(
+    state: S,
+    optimiser: optax.GradientTransformation,
+    batch: Transitions,
+    targets: tuple[Float[Array, " B"], Float[Array, " B"]],
+) -> tuple[S, Metrics]:
+    """A step of the reward critic and one of the cost critic towards their targets; also their losses."""
+    reward_critic, of_rewards = fit_critic(state.reward_critic, optimiser, batch, targets[0], summed_errors)
+    cost_critic, of_costs = fit_critic(state.cost_critic, optimiser, batch, targets[1], summed_errors)
+    losses = {"reward_critic_loss": of_rewards.loss, "cost_critic_loss": of_costs.loss}
+    return replace(state, reward_critic=reward_critic, cost_critic=cost_critic), losses
+
+
+def followed(state: S, rate: float) -> S:
+    """With all targets moved."""
+    return replace(
+        state,
+        policy=state.policy.follow(rate),
+        reward_critic=state.reward_critic.follow(rate),
+        cost_critic=state.cost_critic.follow(rate),
+    )
 
 
 NO_GRADIENT = (

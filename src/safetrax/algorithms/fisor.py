@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import equinox as eqx
 import jax
@@ -15,13 +15,14 @@ from jaxtyping import Array, Float, Key
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, keep_state
 from safetrax.algorithms.critics import fit_critic, fit_value, make_critic, make_value
 from safetrax.algorithms.diagnosis import History, lasts
-from safetrax.algorithms.diffusion_learner import diffusion_actor, regression_loss
+from safetrax.algorithms.diffusion_learner import diffusion_actor, fresh_denoiser, regression_loss
 from safetrax.algorithms.learners import ActionBounds, Learner, Tracked
 from safetrax.algorithms.rewards import per_step_scale
-from safetrax.data.store import TRANSITION_FIELDS, Field, Store, TransitionIndex, Transitions
+from safetrax.data.store import TRANSITION_FIELDS, Store, TransitionIndex, Transitions
 from safetrax.data.trajectories import Trajectories
 from safetrax.losses.feasibility import constraint_value, feasibility_target, feasibility_weights
 from safetrax.losses.td import bellman_target, discounted_limit
+from safetrax.losses.weights import weight_metrics
 from safetrax.nets.denoiser import Denoiser
 from safetrax.nets.diffusion import NoiseSchedule, ScheduleName
 from safetrax.nets.ensemble import Ensemble
@@ -31,36 +32,21 @@ from safetrax.settings import BelowOne, Count, NonNegative, OpenFraction, Positi
 
 
 class FISORIndex(eqx.Module):
-    """What may be drawn, and what data set and limit imply.
+    """What may be drawn, and what data set and limit imply."""
 
-    Attributes:
-        transitions: every episode's.
-        reward_scale: makes the range of episode returns equal to the number of steps.
-        threshold: of the cost values, q; 0 where feasibility is learnt.
-    """
-
-    transitions: TransitionIndex
-    reward_scale: Float[Array, ""]
-    threshold: Float[Array, ""]
+    transitions: TransitionIndex  # every episode's
+    reward_scale: Float[Array, ""]  # makes the range of episode returns equal to the number of steps
+    threshold: Float[Array, ""]  # of the cost values, q; 0 where feasibility is learnt
 
 
 class FISORState(eqx.Module):
-    """What FISOR trains.
+    """What FISOR trains."""
 
-    Attributes:
-        policy: the denoiser, and the moving average of it that is deployed.
-        reward_critic: twin Q_r and its target.
-        reward_value: V_r.
-        cost_critic: twin Q_h and its target.
-        cost_value: V_h.
-        bounds: action bounds.
-    """
-
-    policy: Tracked[Denoiser]
-    reward_critic: Tracked[Ensemble]
-    reward_value: Learner[MLP]
-    cost_critic: Tracked[Ensemble]
-    cost_value: Learner[MLP]
+    policy: Tracked[Denoiser]  # the denoiser, and the moving average of it that is deployed
+    reward_critic: Tracked[Ensemble]  # twin Q_r and its target
+    reward_value: Learner[MLP]  # V_r
+    cost_critic: Tracked[Ensemble]  # twin Q_h and its target
+    cost_value: Learner[MLP]  # V_h
     bounds: ActionBounds
 
 
@@ -87,7 +73,7 @@ class FISOR(Algorithm):
     Metrics: see docs/fisor.md.
     """
 
-    fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+    fields = TRANSITION_FIELDS
     losses = ("policy_loss", "reward_critic_loss", "cost_critic_loss")
 
     constraint: Literal["feasibility", "cost"] = "feasibility"
@@ -184,10 +170,7 @@ class FISOR(Algorithm):
     def init(self, key: Key[Array, ""], spec: Spec) -> FISORState:
         """Xavier-uniform weights, zero biases."""
         keys = jax.random.split(key, 5)
-        observation, action = spec.observation_size, spec.action_size
-        denoiser = Denoiser.make(
-            keys[0], observation, action, width=self.width, blocks=self.blocks, dropout_rate=self.dropout
-        )
+        denoiser = fresh_denoiser(keys[0], spec, self.width, self.blocks, self.dropout)
         common = (spec, self.hidden, optax.adam(self.learning_rate))
         return FISORState(
             policy=Tracked.make(denoiser, self._policy_optimiser()),
@@ -208,7 +191,7 @@ class FISOR(Algorithm):
         """The averaged denoiser and the target critics."""
         safest = self.choice == "safest"
         choice = Safest(state.cost_critic.target) if safest else MostRewarding(state.reward_critic.target)
-        schedule = self._noise_schedule()
+        schedule = NoiseSchedule.make(self.schedule, self.diffusion_steps)
         return diffusion_actor(state.policy.target, schedule, choice, state.bounds, self.candidates)
 
     def diagnose(self, history: History) -> tuple[str, ...]:
@@ -231,16 +214,13 @@ class FISOR(Algorithm):
             )
         return tuple(sentences)
 
-    # One update
-
     def _update(
         self, state: FISORState, store: Store, index: FISORIndex, key: Key[Array, ""]
     ) -> tuple[FISORState, Metrics]:
         draw_key, *policy_keys = jax.random.split(key, 1 + self.policy_steps)
         rows = index.transitions.sample(draw_key, self.policy_steps * self.policy_batch_size)
         # the critics, and so the weights, are the same in all policy steps
-        for number, policy_key in enumerate(policy_keys):
-            part = rows[number * self.policy_batch_size : (number + 1) * self.policy_batch_size]
+        for part, policy_key in zip(jnp.split(rows, self.policy_steps), policy_keys, strict=True):
             state, metrics = self._improve(state, store.transitions(part), index, policy_key)
         state, critic_metrics = self._evaluate(state, store.transitions(rows[: self.critic_batch_size]), index)
         return state, {**metrics, **critic_metrics}
@@ -262,22 +242,18 @@ class FISOR(Algorithm):
             cost_bounds=(self.cost_weight_floor, self.cost_weight_cap),
             reward_cap=self.reward_weight_cap,
         )
-        schedule = self._noise_schedule()
+        schedule = NoiseSchedule.make(self.schedule, self.diffusion_steps)
         policy, fit = state.policy.step(
-            self._policy_optimiser(),
-            lambda denoiser: (regression_loss(denoiser, schedule, batch, weight, key), None),
+            self._policy_optimiser(), lambda denoiser: (regression_loss(denoiser, schedule, batch, weight, key), None)
         )
         infeasible = value > 0
-        cap = jnp.where(infeasible, self.cost_weight_cap, self.reward_weight_cap)
-        metrics = {
+        return replace(state, policy=policy.follow(self.ema_rate)), {
             "infeasible": jnp.mean(infeasible),
             "abandoned": jnp.mean(~infeasible & (action_value > 0)),
-            "weight": jnp.mean(weight),
-            "clipped": jnp.mean(weight >= cap),
+            **weight_metrics(weight, jnp.where(infeasible, self.cost_weight_cap, self.reward_weight_cap)),
             "policy_loss": fit.loss,
             "policy_gradient": fit.gradient,
         }
-        return replace(state, policy=policy.follow(self.ema_rate)), metrics
 
     def _evaluate(self, state: FISORState, batch: Transitions, index: FISORIndex) -> tuple[FISORState, Metrics]:
         """One step of every critic and value, each with what came before it."""
@@ -315,9 +291,6 @@ class FISOR(Algorithm):
             "cost_critic_loss": of_cost_critic.loss,
             "cost": jnp.mean(batch.costs),
         }
-
-    def _noise_schedule(self) -> NoiseSchedule:
-        return NoiseSchedule.make(self.schedule, self.diffusion_steps)
 
     def _policy_optimiser(self) -> optax.GradientTransformation:
         decay = round(self.policy_decay * max(self.updates * self.policy_steps, 1))

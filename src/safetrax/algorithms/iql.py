@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import equinox as eqx
 import jax
@@ -17,11 +17,11 @@ from safetrax.algorithms.critics import fit_critic, fit_value, make_critic, make
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import ActionBounds, Learner, Tracked
 from safetrax.algorithms.rewards import ReturnRange, RewardIndex, value_warnings
-from safetrax.data.store import TRANSITION_FIELDS, Field, Store
+from safetrax.data.store import TRANSITION_FIELDS, Store
 from safetrax.data.trajectories import Trajectories
 from safetrax.losses.likelihood import gaussian_log_prob
 from safetrax.losses.td import bellman_target
-from safetrax.losses.weights import capped_exponential
+from safetrax.losses.weights import capped_exponential, weight_metrics
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP
 from safetrax.policies.actor import Actor
@@ -31,30 +31,18 @@ _LARGEST_LOG_STD = 2.0
 
 
 class GaussianPolicy(eqx.Module):
-    """N(network(s), exp(log_std)^2): one log standard deviation per action dimension, the same in all states.
+    """N(network(s), exp(log_std)^2): one log standard deviation per action dimension, the same in all states."""
 
-    Attributes:
-        network: the mean.
-        log_std: not clipped.
-    """
-
-    network: MLP
-    log_std: Float[Array, " A"]
+    network: MLP  # the mean
+    log_std: Float[Array, " A"]  # not clipped
 
 
 class IQLState(eqx.Module):
-    """What IQL trains and remembers.
+    """What IQL trains and remembers."""
 
-    Attributes:
-        policy: a Gaussian.
-        critics: Q, two of them, and their targets.
-        value: V.
-        bounds: action bounds.
-    """
-
-    policy: Learner[GaussianPolicy]
-    critics: Tracked[Ensemble]
-    value: Learner[MLP]
+    policy: Learner[GaussianPolicy]  # a Gaussian
+    critics: Tracked[Ensemble]  # Q, two of them, and their targets
+    value: Learner[MLP]  # V
     bounds: ActionBounds
 
 
@@ -75,10 +63,10 @@ class IQL(Algorithm):
     Metrics: see docs/iql.md.
     """
 
-    fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+    fields = TRANSITION_FIELDS
     losses = ("policy_loss", "value_loss", "reward_critic_loss")
     uses_cost_limit = False
-    reference_std: ClassVar[float | None] = 1e-3
+    reference_std = 1e-3
 
     expectile: OpenFraction = 0.7
     """Which expectile of Q over logged actions V is; 0.5: their mean, towards 1: the best action's value."""
@@ -176,8 +164,7 @@ class IQL(Algorithm):
             "reward_critic_loss": of_critics.loss,
             "policy_loss": of_policy.loss,
             "policy_gradient": of_policy.gradient,
-            "weight": jnp.mean(weight),
-            "clipped": jnp.mean(weight >= self.weight_cap),
+            **weight_metrics(weight, self.weight_cap),
             "behaviour_distance": of_policy.extra,
             "policy_std": jnp.mean(jnp.exp(self._log_std(state.policy.network))),
             "value_ratio": index.value_ratio(of_value.extra, scale),

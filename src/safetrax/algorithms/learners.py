@@ -22,29 +22,18 @@ Loss = Callable[[N], tuple[jax.Array, X]]
 
 
 class Fit(eqx.Module, Generic[X]):
-    """What a gradient step has seen: all of the network before it.
+    """What a gradient step has seen: all of the network before it."""
 
-    Attributes:
-        loss: what was minimised.
-        extra: what else the loss gave.
-        gradient: its Euclidean norm.
-    """
-
-    loss: Float[Array, ""]
-    extra: X
-    gradient: Float[Array, ""]
+    loss: Float[Array, ""]  # what was minimised
+    extra: X  # what else the loss gave
+    gradient: Float[Array, ""]  # its Euclidean norm
 
 
 class Learner(eqx.Module, Generic[N]):
-    """A network and its optimiser's state.
+    """A network and its optimiser's state."""
 
-    Attributes:
-        network: any tree of arrays.
-        optimiser: state of the transformation that `make` and `step` are given.
-    """
-
-    network: N
-    optimiser: optax.OptState
+    network: N  # any tree of arrays
+    optimiser: optax.OptState  # state of the transformation that `make` and `step` are given
 
     @staticmethod
     def make(network: N, optimiser: optax.GradientTransformation) -> Learner[N]:
@@ -60,15 +49,10 @@ class Learner(eqx.Module, Generic[N]):
 
 
 class Tracked(eqx.Module, Generic[N]):
-    """A learner whose network is followed by a slowly moving average, its target.
+    """A learner whose network is followed by a slowly moving average, its target."""
 
-    Attributes:
-        learner: the network that is trained.
-        target: its average.
-    """
-
-    learner: Learner[N]
-    target: N
+    learner: Learner[N]  # the network that is trained
+    target: N  # its average
 
     @staticmethod
     def make(network: N, optimiser: optax.GradientTransformation) -> Tracked[N]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -15,14 +14,14 @@ from annotated_types import Ge, Gt, Le
 from jaxtyping import Array, Float, Key
 
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Variant
-from safetrax.algorithms.critics import fit_critic, fit_value, make_critic, make_value
+from safetrax.algorithms.critics import fit_critic, fit_cvae, fit_value, make_critic, make_value
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import ActionBounds, Fit, Learner, Tracked
 from safetrax.data.store import TRANSITION_FIELDS, Store, TransitionIndex, Transitions
 from safetrax.data.trajectories import Trajectories
-from safetrax.losses.latent import centre_distance, kl_to_standard_normal, weighted_cvae_loss
+from safetrax.losses.latent import centre_distance
 from safetrax.losses.td import bellman_target
-from safetrax.losses.weights import capped_exponential, effective_share
+from safetrax.losses.weights import capped_exponential, effective_share, weight_metrics
 from safetrax.nets.cvae import CVAE, Decoder
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP
@@ -34,24 +33,14 @@ _ONE_ACTION = 0.3  # of `centre`: below it, z = 0 decodes to much the same actio
 
 
 class LSPCState(eqx.Module):
-    """What LSPC trains.
+    """What LSPC trains."""
 
-    Attributes:
-        reward_critic: twin Q_r and its target.
-        reward_value: V_r.
-        cost_critic: twin Q_c and its target.
-        cost_value: V_c.
-        cvae: of actions, weighted towards the cheap ones.
-        encoder: of the latents that LSPC-O decodes.
-        bounds: action bounds.
-    """
-
-    reward_critic: Tracked[Ensemble]
-    reward_value: Learner[MLP]
-    cost_critic: Tracked[Ensemble]
-    cost_value: Learner[MLP]
-    cvae: Learner[CVAE]
-    encoder: Learner[LatentEncoder]
+    reward_critic: Tracked[Ensemble]  # twin Q_r and its target
+    reward_value: Learner[MLP]  # V_r
+    cost_critic: Tracked[Ensemble]  # twin Q_c and its target
+    cost_value: Learner[MLP]  # V_c
+    cvae: Learner[CVAE]  # of actions, weighted towards the cheap ones
+    encoder: Learner[LatentEncoder]  # of the latents that LSPC-O decodes
     bounds: ActionBounds
 
 
@@ -223,8 +212,6 @@ class LSPC(Algorithm):
             )
         return tuple(sentences)
 
-    # One update
-
     def _update(
         self, state: LSPCState, store: Store, index: TransitionIndex, key: Key[Array, ""]
     ) -> tuple[LSPCState, Metrics]:
@@ -253,18 +240,15 @@ class LSPC(Algorithm):
 
         by_reward = capped_exponential(self.reward_temperature * (reward_q - reward_v), self.reward_weight_cap)
         by_cost = capped_exponential(self.cost_temperature * (cost_v - cost_q), self.cost_weight_cap)
-        threshold = math.inf if self.cost_threshold is None else self.cost_threshold
-        masked = jnp.maximum(cost_v, cost_q) >= threshold
-        by_cost = jnp.where(masked, 0.0, by_cost)
-        weight, policy_weight = (by_reward, by_cost) if self.converse else (by_cost, by_reward)
+        masked = jnp.maximum(cost_v, cost_q) >= (jnp.inf if self.cost_threshold is None else self.cost_threshold)
+        roles = [(jnp.where(masked, 0.0, by_cost), self.cost_weight_cap), (by_reward, self.reward_weight_cap)]
+        (weight, cap), (policy_weight, policy_cap) = roles[::-1] if self.converse else roles
 
-        cvae, of_cvae = self._fit_cvae(state.cvae, batch, weight, cvae_key)
-        encoder, of_encoder = self._fit_encoder(
-            state.encoder, cvae.network.decoder, batch, policy_weight, encoder_key
-        )
-        caps = (self.cost_weight_cap, self.reward_weight_cap)
-        cap, policy_cap = caps[::-1] if self.converse else caps
-        at_zero = cvae.network.decoder(observations, jnp.zeros((weight.size, self.latent)))
+        cvae_adam = optax.adam(self.cvae_learning_rate)
+        cvae, of_cvae = fit_cvae(state.cvae, cvae_adam, batch, cvae_key, self.kl_weight, weight)
+        decoder = cvae.network.decoder  # stays in the encoder's step
+        encoder, of_encoder = self._fit_encoder(state.encoder, decoder, batch, policy_weight, encoder_key)
+        at_zero = decoder(observations, jnp.zeros((weight.size, self.latent)))
         return replace(
             state,
             reward_critic=reward_critic.follow(self.target_rate),
@@ -279,10 +263,8 @@ class LSPC(Algorithm):
             "cost": jnp.mean(batch.costs),
             "below_zero": jnp.mean(of_cost_value.extra < 0),
             "above_limit": jnp.mean(masked),
-            "weight": jnp.mean(weight),
-            "policy_weight": jnp.mean(policy_weight),
-            "clipped": jnp.mean(weight == cap),
-            "policy_clipped": jnp.mean(policy_weight == policy_cap),
+            **weight_metrics(weight, cap),
+            **{f"policy_{name}": value for name, value in weight_metrics(policy_weight, policy_cap).items()},
             "effective": effective_share(weight),
             "policy_effective": effective_share(policy_weight),
             "centre": centre_distance(at_zero, batch.actions, weight),
@@ -295,18 +277,6 @@ class LSPC(Algorithm):
             "cvae_loss": of_cvae.loss,
             "policy_loss": of_encoder.loss,
         }
-
-    def _fit_cvae(
-        self, learner: Learner[CVAE], batch: Transitions, weight: Float[Array, " B"], key: Key[Array, ""]
-    ) -> tuple[Learner[CVAE], Fit[None]]:
-        """Eq. 43."""
-
-        def loss(network: CVAE) -> tuple[jax.Array, None]:
-            decoded, mean, log_std = network.reconstruct(key, batch.observations, batch.actions)
-            divergence = kl_to_standard_normal(mean, log_std)
-            return weighted_cvae_loss(decoded, batch.actions, divergence, self.kl_weight, weight), None
-
-        return learner.step(optax.adam(self.cvae_learning_rate), loss)
 
     def _fit_encoder(
         self,

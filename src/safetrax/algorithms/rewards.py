@@ -22,20 +22,13 @@ _IMPOSSIBLE = 10.0  # times the greatest value that the rewards allow
 
 
 class RewardIndex(eqx.Module):
-    """All transitions, and what their rewards say about returns and values.
-
-    Attributes:
-        transitions: every episode's.
-        value_bound: max |r| / (1 - discount), or max |r| times the longest episode for discount 1: no policy's value
-            is greater.
-        return_range: the greatest less the smallest episode return; 0 where they are equal up to rounding.
-        horizon: steps of an episode of the task, or of the log's longest where the task is not known.
-    """
+    """All transitions, and what their rewards say about returns and values."""
 
     transitions: TransitionIndex
+    # max |r| / (1 - discount), or max |r| times the longest episode for discount 1: no policy's value is greater
     value_bound: Float[Array, ""]
-    return_range: Float[Array, ""]
-    horizon: Float[Array, ""]
+    return_range: Float[Array, ""]  # greatest less smallest return of an episode; 0: equal up to rounding
+    horizon: Float[Array, ""]  # steps of an episode of the task, or of the log's longest where the task is not known
 
     @staticmethod
     def make(trajectories: Trajectories, discount: float) -> RewardIndex:
@@ -61,12 +54,7 @@ class RewardIndex(eqx.Module):
         return jnp.where(self.return_range > 0, span / jnp.where(self.return_range > 0, self.return_range, 1.0), 1.0)
 
     def value_ratio(self, values: Float[Array, "*b"], reward_scale: Array | float = 1.0) -> Float[Array, ""]:
-        """Mean |value| over the greatest value that the rewards allow; 0 where all rewards are 0.
-
-        Args:
-            values: of rewards times `reward_scale`.
-            reward_scale: positive.
-        """
+        """Mean |value| over the greatest that rewards times `reward_scale` allow; 0 where all rewards are 0."""
         bound = self.value_bound * reward_scale
         return jnp.where(bound > 0, jnp.mean(jnp.abs(values)) / jnp.where(bound > 0, bound, 1.0), 0.0)
 

@@ -20,26 +20,18 @@ _UNSEEN = float(np.finfo(np.float32).max)  # a deviation divided by it is 0
 
 
 class Standardiser(eqx.Module):
-    """The map s -> (s - mean) / std of observations.
+    """The map s -> (s - mean) / std of observations."""
 
-    Attributes:
-        mean: of every observation dimension.
-        std: what its deviation from the mean is divided by.
-    """
-
-    mean: Float[Array, " O"]
-    std: Float[Array, " O"]
+    mean: Float[Array, " O"]  # of every observation dimension
+    std: Float[Array, " O"]  # what its deviation from the mean is divided by
 
     @staticmethod
     def of(observations: Float[Array, "N O"], added: float = 0.0) -> Standardiser:
         """Statistics of all rows, computed block by block: neither a copy of the rows nor a long sum is made.
 
-        Blocks are merged as in Chan et al. (1979), so that rounding does not grow with N.
-
-        Args:
-            observations: of a log.
-            added: to every standard deviation. With 0, a dimension that is constant up to rounding becomes 0 in any
-                observation, for a network has learnt nothing about its other values.
+        Blocks are merged as in Chan et al. (1979), so that rounding does not grow with N. With nothing `added` to the
+        standard deviations, a dimension that is constant up to rounding becomes 0 in any observation, for a network
+        has learnt nothing about its other values.
         """
         total = observations.shape[0]
         rows = min(_ROWS_AT_ONCE, total)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -16,7 +15,7 @@ from safetrax.algorithms.critics import fit_critic, make_critic
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import ActionBounds, Tracked, policy_network
 from safetrax.algorithms.rewards import RewardIndex, value_warnings
-from safetrax.data.store import TRANSITION_FIELDS, Field, Store, Transitions
+from safetrax.data.store import TRANSITION_FIELDS, Store, Transitions
 from safetrax.data.trajectories import Trajectories
 from safetrax.losses.td import bellman_target, summed_errors
 from safetrax.nets.ensemble import Ensemble
@@ -28,36 +27,21 @@ _SMALLEST_VALUE = 1e-8  # of mean |Q|, where it divides
 
 
 class PolicyReport(eqx.Module):
-    """What is logged of a policy step, kept until the next one.
+    """What is logged of a policy step, kept until the next one."""
 
-    Attributes:
-        loss: the policy's.
-        gradient: its gradient's norm.
-        value_weight: lambda.
-        distance: mean squared distance to the logged actions.
-    """
-
-    loss: Float[Array, ""]
-    gradient: Float[Array, ""]
-    value_weight: Float[Array, ""]
-    distance: Float[Array, ""]
+    loss: Float[Array, ""]  # the policy's
+    gradient: Float[Array, ""]  # its gradient's norm
+    value_weight: Float[Array, ""]  # lambda
+    distance: Float[Array, ""]  # mean squared distance to the logged actions
 
 
 class TD3BCState(eqx.Module):
-    """What TD3+BC trains and remembers.
+    """What TD3+BC trains and remembers."""
 
-    Attributes:
-        policy: deterministic, with its target.
-        critics: Q, two of them, with their targets.
-        count: updates made.
-        report: of the last policy step.
-        bounds: action bounds.
-    """
-
-    policy: Tracked[MLP]
-    critics: Tracked[Ensemble]
-    count: Int32[Array, ""]
-    report: PolicyReport
+    policy: Tracked[MLP]  # deterministic, with its target
+    critics: Tracked[Ensemble]  # Q, two of them, with their targets
+    count: Int32[Array, ""]  # updates made
+    report: PolicyReport  # of the last policy step
     bounds: ActionBounds
 
 
@@ -75,11 +59,11 @@ class TD3BC(Algorithm):
     Metrics: see docs/td3-bc.md.
     """
 
-    fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+    fields = TRANSITION_FIELDS
     losses = ("policy_loss", "reward_critic_loss")
     name = "TD3+BC"
     uses_cost_limit = False
-    reference_std: ClassVar[float | None] = 1e-3
+    reference_std = 1e-3
 
     value_weight: NonNegative = 2.5
     """alpha: weight of the normalised value against the distance to the logged actions; 0: behaviour cloning."""

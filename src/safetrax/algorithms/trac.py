@@ -14,14 +14,7 @@ from jaxtyping import Array, Float, Key, UInt32
 from safetrax.algorithms.base import LITTLE, Algorithm, Metrics, Spec, Stage, Usage, keep_state
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import ActionBounds, Learner, dropout_seed, policy_network
-from safetrax.data.segments import (
-    DESIRABLE,
-    UNDESIRABLE,
-    Ratio,
-    ValueRange,
-    label_windows,
-    segment_length,
-)
+from safetrax.data.segments import DESIRABLE, UNDESIRABLE, Ratio, ValueRange, label_windows, segment_length
 from safetrax.data.store import SegmentBatch, SegmentIndex, Store, step_mask, window_rows
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
@@ -41,17 +34,11 @@ _ROWS_AT_ONCE = 8192  # of the pass that caches the reference's log-likelihoods
 
 
 class TraCState(eqx.Module):
-    """What TraC trains and remembers.
+    """What TraC trains and remembers."""
 
-    Attributes:
-        learner: the policy, with the optimiser of the present stage.
-        bounds: action bounds.
-        reference_log_prob: log pi_ref(a|s) of every transition, from the second stage on.
-    """
-
-    learner: Learner[MLP]
+    learner: Learner[MLP]  # the policy, with the optimiser of the present stage
     bounds: ActionBounds
-    reference_log_prob: Float[Array, " N"] | None
+    reference_log_prob: Float[Array, " N"] | None  # log pi_ref(a|s) of every transition, from the second stage on
 
     @property
     def network(self) -> MLP:
@@ -272,20 +259,13 @@ class TraC(Algorithm):
         reference = state.reference_log_prob
         assert reference is not None
         reference_log_prob = jnp.take(reference, rows, mode="clip")
-        lambda_desirable, lambda_undesirable = self._class_weights(batch, index)
+        lambdas = self._class_weights(batch, index)
 
         def loss(network: MLP) -> tuple[jax.Array, Metrics]:
             log_prob = self._log_prob(network, store, rows, dropout_seed(dropout_key))
             log_ratio = jnp.where(mask, log_prob - reference_log_prob, 0.0)
             score = trajectory_score(log_ratio, self.discount, self.temperature)
-            value = classification_loss(
-                score,
-                batch.desirable,
-                batch.weight,
-                lambda_desirable,
-                lambda_undesirable,
-                self.probability_floor,
-            )
+            value = classification_loss(score, batch.desirable, batch.weight, *lambdas, self.probability_floor)
             distance = -jnp.sum(jnp.where(mask, log_prob, 0.0)) / jnp.sum(mask)
             return value, {"distance": distance, **score_metrics(score, batch.desirable, self.probability_floor)}
 

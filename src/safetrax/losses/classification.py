@@ -15,12 +15,8 @@ ClassWeighting = Literal["code", "normalised", "paper"]
 def trajectory_score(log_ratio: Float[Array, "B T"], discount: float, temperature: float) -> Float[Array, " B"]:
     """Score of each segment under the policy, psi = sum_t gamma^t alpha log(pi / pi_ref).
 
-    Eq. 7 of Gong et al., AAAI 2025 (arXiv:2412.15429), with t counted from the segment's first step.
-
-    Args:
-        log_ratio: log pi(a|s) - log pi_ref(a|s) of every step, in nats; zero where a step does not count.
-        discount: gamma in [0, 1].
-        temperature: alpha > 0.
+    Eq. 7 of Gong et al., AAAI 2025 (arXiv:2412.15429), with t counted from the segment's first step, gamma in [0, 1]
+    and the temperature alpha > 0. The ratio is in nats, and zero where a step does not count.
     """
     return temperature * log_ratio @ (discount ** jnp.arange(log_ratio.shape[-1], dtype=jnp.float32))
 
@@ -62,15 +58,8 @@ def classification_loss(
 ) -> Float[Array, ""]:
     """Weighted cross-entropy of the two classes, -1/B sum lambda_y w [y log s(psi) + (1-y) log(1 - s(psi))].
 
-    The overall loss below Eq. 10 of Gong et al., AAAI 2025 (arXiv:2412.15429).
-
-    Args:
-        score: psi of every segment.
-        desirable: y.
-        weight: w of every segment (Eqs. 2-3), in [0, 1].
-        lambda_desirable: weight of the desirable class.
-        lambda_undesirable: weight of the undesirable class.
-        floor: probabilities below it count as it, and give no gradient (reference code: 1e-6). None: no floor.
+    The overall loss below Eq. 10 of Gong et al., AAAI 2025 (arXiv:2412.15429), with weights w in [0, 1] (Eqs. 2-3).
+    Probabilities below `floor` count as it, and give no gradient (reference code: 1e-6). None: no floor.
     """
     log_prob = jax.nn.log_sigmoid(jnp.where(desirable, score, -score))
     if floor is not None:
@@ -82,13 +71,7 @@ def classification_loss(
 def score_metrics(
     score: Float[Array, " B"], desirable: Bool[Array, " B"], floor: float | None
 ) -> dict[str, Float[Array, ""]]:
-    """Mean scores of the classes, the share on the right side of 0, and the share whose gradient the floor removes.
-
-    Args:
-        score: psi of every segment.
-        desirable: y.
-        floor: see `classification_loss`.
-    """
+    """Mean scores of the classes, and the shares on the right side of 0 and whose gradient the floor removes."""
 
     def mean_where(x: jax.Array, condition: jax.Array) -> jax.Array:
         return jnp.sum(jnp.where(condition, x, 0.0)) / jnp.maximum(jnp.sum(condition), 1)

@@ -16,13 +16,8 @@ def conservative_gap(
 
     CQL(H) of Kumar et al. (arXiv:2006.04779), Eq. 4, with importance weights: a_j is drawn from density p. A sum, not
     a mean, as in the reference implementations, so that a constant Q and S draws from the uniform density on
-    [-1, 1]^A give log S + A log 2.
-
-    Args:
-        sampled: Q(s, a_j) of S drawn actions.
-        log_density: log p(a_j), in nats.
-        logged: Q(s, a) of the logged action.
-        temperature: T; the smaller, the closer to the greatest value.
+    [-1, 1]^A give log S + A log 2. Densities are in nats; the smaller the temperature T, the closer to the greatest
+    value.
     """
     soft_maximum = jax.nn.logsumexp((sampled - log_density) / temperature, axis=-2) * temperature
     return soft_maximum - logged

@@ -52,27 +52,14 @@ def advantage(
     done: Bool[Array, " B"],
     discount: float,
 ) -> Float[Array, " B"]:
-    """e = r - lambda c + gamma (1 - d) nu(s') - nu(s), the advantage of the penalised reward.
-
-    Args:
-        rewards: r.
-        costs: c.
-        multiplier: lambda >= 0.
-        values: nu(s).
-        next_values: nu(s').
-        done: d.
-        discount: gamma in [0, 1).
-    """
+    """e = r - lambda c + gamma (1 - d) nu(s') - nu(s), the advantage of the penalised reward; nu are the values."""
     return rewards - multiplier * costs + discount * ~done * next_values - values
 
 
 def occupancy_weights(advantages: Float[Array, " B"], alpha: float, name: DivergenceName) -> Float[Array, " B"]:
     """w = max((f')^-1(e / alpha), 0), the weights that maximise E[w e - alpha f(w)].
 
-    Args:
-        advantages: e.
-        alpha: strength of the divergence, positive; the larger, the closer the weights are to those of e = 0.
-        name: which f.
+    The larger alpha > 0, the strength of the divergence, the closer the weights are to those of e = 0.
     """
     return jnp.maximum(inverse_slope(advantages / alpha, name), 0)
 
@@ -89,16 +76,8 @@ def value_loss(
     """(1 - gamma) E[1_init nu(s) / p_init] + E[w e - alpha f(w)], which nu minimises.
 
     The weights maximise the second term, so its gradient with them held fixed is its gradient (envelope theorem):
-    pass them detached.
-
-    Args:
-        values: nu(s).
-        initial: 1_init / p_init: is the row its episode's first, over the share of such rows in the data.
-        advantages: e.
-        weights: w of these advantages.
-        discount: gamma.
-        alpha: strength of the divergence.
-        name: which f.
+    pass them detached. `initial` is 1_init / p_init: is the row its episode's first, over the share of such rows in
+    the data.
     """
     return (1 - discount) * jnp.mean(initial * values) + jnp.mean(
         weights * advantages - alpha * divergence(weights, name)
@@ -116,16 +95,8 @@ def flow_residual(
 ) -> Float[Array, " B"]:
     """l = (1 - gamma) chi(s) 1_init / p_init + w (c + gamma (1 - d) chi(s') - chi(s)).
 
-    Its mean is E[w c] plus chi's product with the violation of the flow equations by w.
-
-    Args:
-        values: chi(s).
-        next_values: chi(s').
-        initial: 1_init / p_init.
-        weights: w, detached.
-        costs: c.
-        done: d.
-        discount: gamma.
+    Its mean is E[w c] plus the product of chi, the values, with the violation of the flow equations by w, which is
+    detached; `initial` as in `value_loss`.
     """
     return (1 - discount) * values * initial + weights * (costs + discount * ~done * next_values - values)
 
@@ -133,14 +104,9 @@ def flow_residual(
 def worst_case(
     residuals: Float[Array, " B"], temperature: Float[Array, ""]
 ) -> tuple[Float[Array, " B"], Float[Array, ""]]:
-    """omega = B softmax(l / tau), the batch re-weighted towards great residuals, and its divergence from the batch.
+    """omega = B softmax(l / tau), the batch re-weighted towards great residuals l, and its divergence from the batch.
 
-    Args:
-        residuals: l.
-        temperature: tau > 0; the smaller, the greater the divergence.
-
-    Returns:
-        omega, of sum B, and E[omega log omega - omega + 1], in nats.
+    The divergence is E[omega log omega - omega + 1], in nats; the smaller the temperature tau > 0, the greater it is.
     """
     log_omega = jax.nn.log_softmax(residuals / temperature) + math.log(residuals.shape[0])
     omega = jnp.exp(log_omega)

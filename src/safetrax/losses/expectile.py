@@ -7,11 +7,9 @@ from jaxtyping import Array, Float
 
 
 def expectile_loss(difference: Float[Array, "*b"], expectile: float) -> Float[Array, "*b"]:
-    """L_tau(u) = |tau - 1(u < 0)| u^2, elementwise.
+    """L_tau(u) = |tau - 1(u < 0)| u^2, elementwise, for tau in (0, 1); 1/2 gives the mean.
 
-    Args:
-        difference: u, the target minus the estimate; then the estimate converges to the tau-expectile of the targets.
-            With the sign turned it converges to the (1 - tau)-expectile.
-        expectile: tau in (0, 1); 1/2 gives the mean.
+    Where u is the target minus the estimate, the estimate converges to the tau-expectile of the targets; with the
+    sign turned, to the (1 - tau)-expectile.
     """
     return jnp.where(difference < 0, 1 - expectile, expectile) * jnp.square(difference)

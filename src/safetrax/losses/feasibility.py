@@ -24,11 +24,7 @@ def feasibility_target(
 ) -> Float[Array, "*b"]:
     """(1 - gamma) h + gamma max(h, V(s')), and h where the episode ends (Fisac et al., 2019; FISOR, Eq. 6).
 
-    Args:
-        constraint: h.
-        next_value: V(s'), of the action that avoids most.
-        done: the episode ends with this step.
-        discount: gamma.
+    V(s') is the value of the action that avoids most.
     """
     lasting = (1 - discount) * constraint + discount * jnp.maximum(constraint, next_value)
     return jnp.where(done, constraint, lasting)

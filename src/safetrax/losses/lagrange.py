@@ -13,15 +13,10 @@ LOG_BOUND = 5.0  # of the logarithm of a weight that ascends
 
 
 class PIDState(eqx.Module, Generic[S]):
-    """What the controller remembers.
+    """What the controller remembers."""
 
-    Attributes:
-        error: e of the last update.
-        integral: running sum of e, never below 0.
-    """
-
-    error: S
-    integral: S
+    error: S  # e of the last update
+    integral: S  # running sum of e, never below 0
 
     @staticmethod
     def start() -> PIDState[Array]:
@@ -34,12 +29,8 @@ def pid_multiplier(state: PIDState[S], error: S, gains: tuple[float, float, floa
 
     Stooke et al., 2020 (arXiv:2007.03964), Algorithm 2, as OSRL codes it: the proportional term too is cut at 0.
     I = (I + e)+, so a long time within the limit is no credit; a falling error adds no derivative. Nothing bounds the
-    multiplier from above: under a lasting error e it grows by K_I e per update.
-
-    Args:
-        state: the controller before; of arrays, or of floats in double precision.
-        error: e, the mean cost value minus its threshold; positive where the limit is violated.
-        gains: K_P, K_I, K_D, each at least 0.
+    multiplier from above: under a lasting error e it grows by K_I e per update. Of arrays, or of floats in double
+    precision; e is positive where the limit is violated, and the gains K_P, K_I, K_D are at least 0.
     """
     proportional_gain, integral_gain, derivative_gain = gains
     integral = _positive(state.integral + error)
@@ -59,10 +50,7 @@ def _positive(x: S) -> S:
 def ascended(log_weight: Float[Array, ""], excess: Float[Array, ""], learning_rate: float) -> Float[Array, ""]:
     """clip(log alpha + rate alpha e, -5, 5): plain gradient ascent on a dual variable's logarithm (BEAR, CPQ).
 
-    Args:
-        log_weight: log alpha before.
-        excess: e, by how much the constraint is violated.
-        learning_rate: the step size.
+    The excess e is by how much the constraint is violated.
     """
     moved = log_weight + learning_rate * jnp.exp(log_weight) * excess
     return jnp.clip(moved, -LOG_BOUND, LOG_BOUND)

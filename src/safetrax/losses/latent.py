@@ -18,11 +18,7 @@ def cvae_loss(
 ) -> Float[Array, ""]:
     """mean (a' - a)^2 + beta mean KL, both over rows and dimensions (BCQ; Fujimoto et al., 2019, and OSRL).
 
-    Args:
-        decoded: a'.
-        actions: a.
-        divergence: of the latent from its prior, see `kl_to_standard_normal`.
-        kl_weight: beta.
+    `decoded` is a', `divergence` the KL of `kl_to_standard_normal`.
     """
     return jnp.mean(jnp.square(decoded - actions)) + kl_weight * jnp.mean(divergence)
 

@@ -37,11 +37,6 @@ def squashed_log_prob(
     """log pi(a) of a = tanh(u), u ~ N(mean, std^2), by change of variables; summed over the last axis, in nats.
 
     Haarnoja et al., 2018, Appendix C, with log(1 - tanh^2 u) = 2 (log 2 - u - softplus(-2u)).
-
-    Args:
-        unsquashed: u = arctanh(a).
-        mean: of u.
-        log_std: of u.
     """
     correction = 2 * (math.log(2) - unsquashed - jax.nn.softplus(-2 * unsquashed))
     return gaussian_log_prob(unsquashed, mean, log_std) - jnp.sum(correction, axis=-1)

@@ -9,12 +9,9 @@ _FLOOR = 1e-6  # under the root, so that its gradient is finite where the sets a
 
 
 def gaussian_kernel_mean(x: Float[Array, "K *b A"], y: Float[Array, "M *b A"], width: float) -> Float[Array, "*b"]:
-    """Mean of exp(-||x_i - y_j||^2 / (2 sigma)) over all pairs i, j.
+    """Mean of exp(-||x_i - y_j||^2 / (2 sigma)) over all pairs i, j of K and M samples in each place of the batch.
 
-    Args:
-        x: K samples in each place of the batch.
-        y: M samples, likewise.
-        width: sigma. It divides the squared distance as it is: the kernel's standard deviation is sqrt(sigma).
+    The width sigma divides the squared distance as it is: the kernel's standard deviation is sqrt(sigma).
     """
     squared = jnp.sum(jnp.square(x[:, None] - y[None]), axis=-1)
     return jnp.mean(jnp.exp(-squared / (2 * width)), axis=(0, 1))
@@ -23,12 +20,7 @@ def gaussian_kernel_mean(x: Float[Array, "K *b A"], y: Float[Array, "M *b A"], w
 def gaussian_mmd(x: Float[Array, "K *b A"], y: Float[Array, "M *b A"], width: float) -> Float[Array, "*b"]:
     """sqrt(mean k(x, x) + mean k(y, y) - 2 mean k(x, y) + 1e-6), the means over all pairs, equal ones included.
 
-    Kumar et al., BEAR, 2019 (arXiv:1906.00949), as its code and OSRL estimate it.
-
-    Args:
-        x: K samples of one distribution in each place of the batch.
-        y: M samples of the other.
-        width: sigma, see `gaussian_kernel_mean`.
+    Kumar et al., BEAR, 2019 (arXiv:1906.00949), as its code and OSRL estimate it; see `gaussian_kernel_mean`.
     """
     squared = (
         gaussian_kernel_mean(x, x, width) + gaussian_kernel_mean(y, y, width) - 2 * gaussian_kernel_mean(x, y, width)

@@ -26,15 +26,7 @@ def advantage_estimates(
     """Generalised advantage estimates of whole episodes, which are padded to one length.
 
     Eqs. 11-16 of Schulman et al., 2016 (arXiv:1506.02438). A truncated episode goes on after its last step, with the
-    value of the observation there; a terminated one does not.
-
-    Args:
-        rewards: of every step; those after an episode's end are not used.
-        values: of every observation, `T + 1` of them.
-        lengths: steps of each episode.
-        terminated: whether they end where nothing follows.
-        discount: gamma.
-        trace: lambda.
+    value of the observation there; a terminated one does not. `trace` is lambda.
     """
     episodes, steps = rewards.shape
     at = np.arange(steps)

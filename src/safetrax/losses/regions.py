@@ -9,11 +9,9 @@ from jaxtyping import Array, Float
 def tempered_value(
     reward: Float[Array, "*b"], cost: Float[Array, "*b"], delta: Array | float, *, penalty: bool = False
 ) -> Float[Array, "*b"]:
-    """Q_r where Q_c is at most delta, else Q_r / Q_c (BARS, Eq. 7).
+    """`reward` Q_r where `cost` Q_c is at most delta, else Q_r / Q_c (BARS, Eq. 7).
 
     Args:
-        reward: Q_r.
-        cost: Q_c.
         delta: positive. Below 1, a Q_c between delta and 1 raises a positive Q_r.
         penalty: Q_r - |Q_r| (1 - 1/Q_c) instead of the ratio: the same where Q_r is positive, but where it is
             negative a greater cost does not raise it.

@@ -21,6 +21,11 @@ def straightened_exponential(x: Float[Array, "*b"], cap: float) -> Float[Array, 
     return jnp.exp(jnp.minimum(x, corner)) + cap * jnp.maximum(x - corner, 0.0)
 
 
+def weight_metrics(weights: Float[Array, " n"], cap: Array | float) -> dict[str, Float[Array, ""]]:
+    """Their mean, and the share that has reached the cap."""
+    return {"weight": jnp.mean(weights), "clipped": jnp.mean(weights >= cap)}
+
+
 def effective_share(weights: Float[Array, " n"]) -> Float[Array, ""]:
     """(sum w)^2 / (n sum w^2), Kish's effective sample size as a share: 1 for equal weights, k/n for k rows alone."""
     return jnp.square(jnp.sum(weights)) / jnp.maximum(weights.size * jnp.sum(jnp.square(weights)), _SMALLEST)

@@ -29,15 +29,10 @@ class Decoder(eqx.Module):
 
 
 class CVAE(eqx.Module):
-    """Encoder q(z|s,a) and decoder p(a|s,z) of Sohn et al. (2015), with the bounds of Fujimoto et al. (BCQ, 2019).
+    """Encoder q(z|s,a) and decoder p(a|s,z) of Sohn et al. (2015), with the bounds of Fujimoto et al. (BCQ, 2019)."""
 
-    Attributes:
-        encoder: from (s, a) to mean and log standard deviation of z.
-        decoder: from (s, z) to an action.
-    """
-
-    encoder: MLP
-    decoder: Decoder
+    encoder: MLP  # from (s, a) to mean and log standard deviation of z
+    decoder: Decoder  # from (s, z) to an action
 
     @staticmethod
     def make(key: Key[Array, ""], observation_size: int, action_size: int, hidden: int, latent: int) -> CVAE:

@@ -44,19 +44,12 @@ class Dense(eqx.Module):
 
 @saveable
 class ResidualBlock(eqx.Module):
-    """x + W_2 mish(W_1 norm(dropout(x))), with a hidden layer four times as wide.
+    """x + W_2 mish(W_1 norm(dropout(x))), with a hidden layer four times as wide."""
 
-    Attributes:
-        scale: of the layer norm.
-        offset: of the layer norm.
-        widen: W_1.
-        narrow: W_2.
-    """
-
-    scale: Float[Array, " w"]
-    offset: Float[Array, " w"]
-    widen: Dense
-    narrow: Dense
+    scale: Float[Array, " w"]  # of the layer norm
+    offset: Float[Array, " w"]  # of the layer norm
+    widen: Dense  # W_1
+    narrow: Dense  # W_2
 
     @staticmethod
     def make(key: Key[Array, ""], width: int) -> ResidualBlock:
@@ -80,23 +73,14 @@ class ResidualBlock(eqx.Module):
 
 @saveable
 class Denoiser(eqx.Module):
-    """eps(s, a_k, k): learnable Fourier features of k, two layers for the time, residual blocks (FISOR, IDQL).
+    """eps(s, a_k, k): learnable Fourier features of k, two layers for the time, residual blocks (FISOR, IDQL)."""
 
-    Attributes:
-        frequencies: w of the features cos(2 pi w k), sin(2 pi w k).
-        time: two layers, mish between them.
-        enter: from (a_k, s, time) to the width of the blocks.
-        blocks: residual.
-        leave: from mish of the last block to the noise.
-        dropout_rate: share of a block's inputs dropped where a dropout seed is given.
-    """
-
-    frequencies: Float[Array, " f"]
-    time: tuple[Dense, Dense]
-    enter: Dense
-    blocks: tuple[ResidualBlock, ...]
-    leave: Dense
-    dropout_rate: float = eqx.field(static=True)
+    frequencies: Float[Array, " f"]  # w of the features cos(2 pi w k), sin(2 pi w k)
+    time: tuple[Dense, Dense]  # two layers, mish between them
+    enter: Dense  # from (a_k, s, time) to the width of the blocks
+    blocks: tuple[ResidualBlock, ...]  # residual
+    leave: Dense  # from mish of the last block to the noise
+    dropout_rate: float = eqx.field(static=True)  # share of a block's inputs dropped where a dropout seed is given
 
     @staticmethod
     def make(

@@ -27,15 +27,10 @@ Predictor = Callable[[Float[Array, "n A"], Int[Array, " n"]], Float[Array, "n A"
 
 @saveable
 class NoiseSchedule(eqx.Module):
-    """How much noise each of K steps adds: a_k = sqrt(alpha_bar_k) a + sqrt(1 - alpha_bar_k) eps, k = 0..K-1.
+    """How much noise each of K steps adds: a_k = sqrt(alpha_bar_k) a + sqrt(1 - alpha_bar_k) eps, k = 0..K-1."""
 
-    Attributes:
-        alpha: 1 - beta_k.
-        alpha_bar: running product of alpha.
-    """
-
-    alpha: Float[Array, " K"]
-    alpha_bar: Float[Array, " K"]
+    alpha: Float[Array, " K"]  # 1 - beta_k
+    alpha_bar: Float[Array, " K"]  # running product of alpha
 
     @staticmethod
     def make(name: ScheduleName, steps: int) -> NoiseSchedule:
@@ -78,13 +73,7 @@ def _cosine(steps: int) -> Float[np.ndarray, " K"]:
 
 
 def draw_noise(key: Key[Array, ""], steps: int, shape: tuple[int, ...]) -> Float[Array, K * b]:
-    """All the noise that sampling takes: the start in row 0, then one row for every step but the last.
-
-    Args:
-        key: of all of it.
-        steps: K.
-        shape: of the actions.
-    """
+    """All the noise that K = `steps` of sampling take: the start in row 0, then a row for every step but the last."""
     return jax.random.normal(key, (steps, *shape))
 
 
@@ -95,11 +84,7 @@ def sample(
 
         x <- (x - (1 - alpha_k) / sqrt(1 - alpha_bar_k) eps(x, k)) / sqrt(alpha_k) + [k > 0] sqrt(beta_k) xi
 
-    Args:
-        predict: eps(x, k).
-        schedule: of K steps.
-        noise: standard normal, from `draw_noise`.
-        clip: clip x to [-1, 1] after every step.
+    eps is `predict`, the noise is that of `draw_noise`; `clip` clips x to [-1, 1] after every step.
     """
     rows = noise.shape[1]
     # the last step adds nothing

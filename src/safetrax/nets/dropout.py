@@ -34,27 +34,19 @@ def keep_mask(seed: UInt32[Array, ""], shape: tuple[int, int], rate: float) -> B
 
 
 def dropout(x: Float[Array, "n h"], seed: UInt32[Array, ""], rate: float) -> Float[Array, "n h"]:
-    """Zero units at random and scale the others by 1 / keep probability (Srivastava et al., 2014).
+    """Zero a share `rate` of units at random and scale the others by 1 / keep probability (Srivastava et al., 2014).
 
-    Args:
-        x: a flat batch.
-        seed: any 32-bit number; the same seed gives the same mask.
-        rate: share dropped, in [0, 1).
+    The seed is any 32-bit number; the same one gives the same mask.
     """
     return jnp.where(keep_mask(seed, (x.shape[0], x.shape[1]), rate), x * _scale(rate), 0.0)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def relu_dropout(x: Float[Array, "n h"], seed: UInt32[Array, ""], rate: float) -> Float[Array, "n h"]:
-    """ReLU, then zero units at random and scale the others by 1 / keep probability (Srivastava et al., 2014).
+    """ReLU, then `dropout`.
 
     A unit passes gradient exactly where the result is positive, so the backward pass needs the result alone, which
     the next layer keeps anyway: neither mask nor pre-activation is stored or computed again.
-
-    Args:
-        x: pre-activations of a flat batch.
-        seed: any 32-bit number; the same seed gives the same mask.
-        rate: share dropped, in [0, 1).
     """
     kept = keep_mask(seed, (x.shape[0], x.shape[1]), rate) & (x > 0)
     return jnp.where(kept, x * _scale(rate), 0.0)

@@ -19,20 +19,13 @@ class Ensemble(eqx.Module):
 
     They are evaluated one after the other, not stacked: a CPU does batched matrix products at half the rate of plain
     ones, and XLA schedules independent products of a GPU side by side.
-
-    Attributes:
-        members: the networks.
     """
 
     members: tuple[MLP, ...]
 
     @staticmethod
     def make(
-        key: Key[Array, ""],
-        sizes: Sequence[int],
-        count: int,
-        *,
-        initialiser: Initialiser = kaiming_uniform,
+        key: Key[Array, ""], sizes: Sequence[int], count: int, *, initialiser: Initialiser = kaiming_uniform
     ) -> Ensemble:
         """`count` fresh networks of layer sizes `sizes` = (in, hidden...); the single output is added."""
         keys = jax.random.split(key, count)

@@ -15,9 +15,11 @@ from safetrax.nets.saving import saveable
 Initialiser = Callable[[jax.Array, int, int], tuple[jax.Array, jax.Array]]
 
 
-def orthogonal(key: Key[Array, ""], fan_in: int, fan_out: int) -> tuple[Float[Array, "i o"], Float[Array, " o"]]:
-    """Orthogonal weights of gain 1 and zero biases (TraC's reference code)."""
-    return jax.nn.initializers.orthogonal()(key, (fan_in, fan_out), jnp.float32), jnp.zeros(fan_out)
+def orthogonal(
+    key: Key[Array, ""], fan_in: int, fan_out: int, gain: float = 1.0
+) -> tuple[Float[Array, "i o"], Float[Array, " o"]]:
+    """Orthogonal weights and zero biases (of gain 1: TraC's reference code)."""
+    return jax.nn.initializers.orthogonal(gain)(key, (fan_in, fan_out), jnp.float32), jnp.zeros(fan_out)
 
 
 def kaiming_uniform(key: Key[Array, ""], fan_in: int, fan_out: int) -> tuple[Float[Array, "i o"], Float[Array, " o"]]:
@@ -28,9 +30,11 @@ def kaiming_uniform(key: Key[Array, ""], fan_in: int, fan_out: int) -> tuple[Flo
     return weight, jax.random.uniform(bias_key, (fan_out,), minval=-bound, maxval=bound)
 
 
-def xavier_uniform(key: Key[Array, ""], fan_in: int, fan_out: int) -> tuple[Float[Array, "i o"], Float[Array, " o"]]:
-    """Weights uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio, 2010) and zero biases."""
-    bound = (6 / (fan_in + fan_out)) ** 0.5
+def xavier_uniform(
+    key: Key[Array, ""], fan_in: int, fan_out: int, gain: float = 1.0
+) -> tuple[Float[Array, "i o"], Float[Array, " o"]]:
+    """Weights uniform in +-gain sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio, 2010) and zero biases."""
+    bound = gain * (6 / (fan_in + fan_out)) ** 0.5
     return jax.random.uniform(key, (fan_in, fan_out), minval=-bound, maxval=bound), jnp.zeros(fan_out)
 
 
@@ -66,20 +70,14 @@ _FUNCTIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 class MLP(eqx.Module):
     """Linear -> dropout -> ReLU (or another function) per hidden layer, then a linear layer and the output function.
 
-    Attributes:
-        weights: one `(in, out)` matrix per layer.
-        biases: one `(out,)` vector per layer.
-        output: "tanh" or "identity".
-        dropout_rate: share of hidden units dropped while training; used only where a dropout seed is given, and
-            with ReLU only.
-        activation: of the hidden layers, "relu" or "tanh".
+    Dropout is used only where a seed is given, and with ReLU only.
     """
 
-    weights: tuple[Float[Array, "_ _"], ...]
-    biases: tuple[Float[Array, " _"], ...]
-    output: str = eqx.field(static=True)
-    dropout_rate: float = eqx.field(static=True)
-    activation: str = eqx.field(static=True, default="relu")
+    weights: tuple[Float[Array, "_ _"], ...]  # one `(in, out)` matrix per layer
+    biases: tuple[Float[Array, " _"], ...]  # one `(out,)` vector per layer
+    output: str = eqx.field(static=True)  # "tanh" or "identity"
+    dropout_rate: float = eqx.field(static=True)  # share of hidden units dropped while training
+    activation: str = eqx.field(static=True, default="relu")  # of the hidden layers, "relu" or "tanh"
 
     @staticmethod
     def make(

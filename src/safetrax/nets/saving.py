@@ -35,11 +35,7 @@ def saveable(cls: _M) -> _M:
 
 
 def _class_named(name: str) -> type[eqx.Module]:
-    """The saveable class of that name, of the library or of a package that brings algorithms of its own.
-
-    Raises:
-        DataError: there is none.
-    """
+    """The saveable class of that name, of the library or of a package that brings algorithms of its own."""
     broken = []
     for entry in () if name in _SAVEABLE else entry_points(group=GROUP):
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,14 +17,10 @@ from safetrax.policies.policy import Policies
 
 
 class Feed(NamedTuple):
-    """What `n` episodes of each of `P` policies have just seen, in two arrays: each costs a transfer to the device.
+    """What `n` episodes of each of `P` policies have just seen, in two arrays: each costs a transfer."""
 
-    Attributes:
-        numbers: observation of now, reward and cost of the last action.
-        counts: number of the episode, and steps made in it; where 0, the episode is fresh and has no last action.
-    """
-
-    numbers: Float[Array | np.ndarray, "P n O2"]
+    numbers: Float[Array | np.ndarray, "P n O2"]  # observation of now, reward and cost of the last action
+    # number of the episode, and steps made in it; where 0, the episode is fresh and has no last action
     counts: Int[Array | np.ndarray, "P n 2"]
 
     @staticmethod
@@ -119,7 +116,7 @@ def require_fit(policies: Policies, task: Task) -> None:
         )
     feed = Feed.blank(count, 1, task.observation_size)
     try:
-        memory = jax.eval_shape(_fresh_memory_of_one, policies.actor)
+        memory = jax.eval_shape(partial(_fresh_memory, rows=1), policies.actor)
         actions, _ = jax.eval_shape(_decide, policies.actor, memory, jax.random.key(0), feed)
     except (TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -130,10 +127,6 @@ def require_fit(policies: Policies, task: Task) -> None:
         raise TaskError(
             f"the policy {first} gives actions of {actions.shape[-1]} numbers, but {task.name} takes {wanted[1]}."
         )
-
-
-def _fresh_memory_of_one(actor: Actor) -> Any:
-    return _fresh_memory(actor, 1)
 
 
 def require_finite(actions: np.ndarray, acting: np.ndarray, policies: Policies) -> None:

@@ -17,19 +17,12 @@ _MOST = float(np.finfo(np.float32).max)  # infinity would not pass through a net
 
 @saveable
 class ConditionedActor(Actor):
-    """A network of observation and cost limit with outputs in [-1, 1], stretched to the action bounds.
-
-    Attributes:
-        network: sees the observation and, as its last input, the limit.
-        action_low: lower action bounds.
-        action_high: upper action bounds.
-        cost_limit: of an episode, the same in all its steps; adjustable.
-    """
+    """A network of observation and, as last input, cost limit; its outputs in [-1, 1] are stretched to the bounds."""
 
     network: Callable[[Float[Array, "n O1"]], Float[Array, "n A"]]
     action_low: Float[Array, " A"]
     action_high: Float[Array, " A"]
-    cost_limit: Float[Array, ""]
+    cost_limit: Float[Array, ""]  # of an episode, the same in all its steps; adjustable
 
     @property
     def adjustable(self) -> Mapping[str, tuple[float, float]]:

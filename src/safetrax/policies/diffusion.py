@@ -51,17 +51,11 @@ class MostRewarding(Choice):
 
 @saveable
 class MostRewardingWithin(Choice):
-    """Of the actions whose cost value is within the threshold, the one of the greatest value; of others, the safest.
+    """Of the actions whose cost value is within the threshold, the one of greatest value; of others, the safest."""
 
-    Attributes:
-        rewarding: the value.
-        safe: minus the cost value.
-        threshold: of the cost value.
-    """
-
-    rewarding: MostRewarding
-    safe: Safest
-    threshold: Float[Array, ""]
+    rewarding: MostRewarding  # the value
+    safe: Safest  # minus the cost value
+    threshold: Float[Array, ""]  # of the cost value
 
     def __call__(self, observations: Float[Array, "n O"], actions: Float[Array, "n A"]) -> Float[Array, " n"]:
         """min Q within; beyond, less than any of them and falling with the cost value."""
@@ -72,25 +66,15 @@ class MostRewardingWithin(Choice):
 
 @saveable
 class DiffusionActor(Actor):
-    """Draws candidates for every observation, all in one batch, and plays the one that `choice` scores highest.
+    """Draws candidates for every observation, all in one batch, and plays the one that `choice` scores highest."""
 
-    Attributes:
-        denoiser: eps(s, a_k, k).
-        schedule: of K steps.
-        choice: scores the candidates.
-        action_low: lower action bounds.
-        action_high: upper action bounds.
-        noise: factor on all that is drawn; 0: deterministic, all candidates equal.
-        candidates: N.
-    """
-
-    denoiser: Denoiser
-    schedule: NoiseSchedule
-    choice: Choice
+    denoiser: Denoiser  # eps(s, a_k, k)
+    schedule: NoiseSchedule  # of K steps
+    choice: Choice  # scores the candidates
     action_low: Float[Array, " A"]
     action_high: Float[Array, " A"]
-    noise: Float[Array, ""]
-    candidates: int = eqx.field(static=True)
+    noise: Float[Array, ""]  # factor on all that is drawn; 0: deterministic, all candidates equal
+    candidates: int = eqx.field(static=True)  # N
 
     @property
     def adjustable(self) -> Mapping[str, tuple[float, float]]:

@@ -53,28 +53,19 @@ class LatentActor(Actor):
 
     The vector comes from the encoder, restriction * tanh(u), or from the prior, a standard normal draw clipped to
     +-restriction. Both are computed and one is chosen, so that policies of either kind run as one program.
-
-    Attributes:
-        decoder: from observations and latents to actions in [-1, 1].
-        encoder: gives u.
-        action_low: lower action bounds.
-        action_high: upper action bounds.
-        restriction: epsilon, at least 0; with 0 only the decoder's action at z = 0 is left.
-        from_prior: 1: latents come from the prior; 0: from the encoder.
-        noise: factor on the standard deviation of what is drawn; 0: the policy is deterministic.
     """
 
-    decoder: Decoder
-    encoder: LatentEncoder
+    decoder: Decoder  # from observations and latents to actions in [-1, 1]
+    encoder: LatentEncoder  # gives u
     action_low: Float[Array, " A"]
     action_high: Float[Array, " A"]
-    restriction: Float[Array, ""]
-    from_prior: Float[Array, ""]
-    noise: Float[Array, ""]
+    restriction: Float[Array, ""]  # epsilon, at least 0; with 0 only the decoder's action at z = 0 is left
+    from_prior: Float[Array, ""]  # 1: latents come from the prior; 0: from the encoder
+    noise: Float[Array, ""]  # factor on the standard deviation of what is drawn; 0: the policy is deterministic
 
     @property
     def adjustable(self) -> Mapping[str, tuple[float, float]]:
-        """The last three attributes; `from_prior` is 0 or 1."""
+        """The last three fields; `from_prior` is 0 or 1."""
         return {"restriction": (0.0, LARGEST_RESTRICTION), "from_prior": (0.0, 1.0), "noise": (0.0, 1.0)}
 
     def _with(self, name: str, value: float) -> LatentActor:

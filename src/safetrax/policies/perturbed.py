@@ -17,12 +17,9 @@ LATENT_BOUND = 0.5
 
 
 def perturbed(actions: Float[Array, "*b A"], direction: Float[Array, "*b A"], scale: float) -> Float[Array, "*b A"]:
-    """clip(a + scale xi, -1, 1), the perturbation model of Fujimoto et al., BCQ, 2019 (arXiv:1812.02900).
+    """clip(a + Phi xi(s, a), -1, 1), the perturbation model of Fujimoto et al., BCQ, 2019 (arXiv:1812.02900).
 
-    Args:
-        actions: a, in [-1, 1].
-        direction: xi(s, a), in [-1, 1].
-        scale: Phi, the furthest that an action may move.
+    Actions a and directions xi lie in [-1, 1]; the scale Phi is the furthest that an action may move.
     """
     return jnp.clip(actions + scale * direction, -1.0, 1.0)
 
@@ -33,28 +30,17 @@ class PerturbedActor(Actor):
 
     With several candidates, as many latents are drawn for each observation. Of the actions whose cost value is within
     the threshold it plays the one of greatest value; if none is, the one of least cost value.
-
-    Attributes:
-        decoder: from (s, z) to an action.
-        perturbation: xi, from (s, a) to a direction in [-1, 1].
-        critics: Q is the least of their values; none with one candidate, which needs no choice.
-        cost_critics: Q_c, likewise.
-        threshold: of the cost value.
-        action_low: lower action bounds.
-        action_high: upper action bounds.
-        scale: Phi.
-        candidates: latents per observation.
     """
 
-    decoder: Decoder
-    perturbation: MLP
-    critics: tuple[MLP, ...]
-    cost_critics: tuple[MLP, ...]
-    threshold: Float[Array, ""]
+    decoder: Decoder  # from (s, z) to an action
+    perturbation: MLP  # xi, from (s, a) to a direction in [-1, 1]
+    critics: tuple[MLP, ...]  # Q is the least of their values; none with one candidate, which needs no choice
+    cost_critics: tuple[MLP, ...]  # Q_c, likewise
+    threshold: Float[Array, ""]  # of the cost value
     action_low: Float[Array, " A"]
     action_high: Float[Array, " A"]
-    scale: float = eqx.field(static=True)
-    candidates: int = eqx.field(static=True)
+    scale: float = eqx.field(static=True)  # Phi
+    candidates: int = eqx.field(static=True)  # latents per observation
 
     def draw(self, keys: Key[Array, " n"]) -> Float[Array, "n C L"]:
         """Latents of each of C candidates, normal and clipped."""

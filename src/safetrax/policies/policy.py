@@ -29,16 +29,11 @@ FORMAT_VERSION = "1"
 
 @dataclass(eq=False)
 class Policy:
-    """A trained policy that acts on its own: no data set, no optimiser, no environment needed.
+    """A trained policy that acts on its own: no data set, no optimiser, no environment needed."""
 
-    Attributes:
-        actor: the pure functions that decide.
-        id: which run it came from.
-        metadata: JSON-ready facts about the training (configuration, data hash, versions, updates).
-    """
-
-    actor: Actor
-    id: RunId
+    actor: Actor  # the pure functions that decide
+    id: RunId  # which run it came from
+    # JSON-ready facts about the training (configuration, data hash, versions, updates)
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -191,11 +186,7 @@ def _finite(actor: Actor) -> bool:
 
 
 def _numbers(values: Any, what: str) -> np.ndarray:
-    """As float32.
-
-    Raises:
-        ConfigError: they are no numbers, or one is not finite in float32.
-    """
+    """As finite float32."""
     try:
         array = np.asarray(values)
     except (TypeError, ValueError):
@@ -236,17 +227,11 @@ def _act(actor: Actor, memory: Any, observations: jax.Array, keys: jax.Array) ->
 
 @dataclass(frozen=True, eq=False)
 class Policies(Sequence[Policy]):
-    """Several policies of one shape, stacked for batched inference.
+    """Several policies of one shape, stacked for batched inference."""
 
-    Attributes:
-        actor: one actor whose arrays have a leading axis of length P = len(ids).
-        ids: the run of each policy.
-        metadata: shared facts, copied into each policy.
-    """
-
-    actor: Actor
-    ids: tuple[RunId, ...]
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    actor: Actor  # its arrays have a leading axis of length P = len(ids)
+    ids: tuple[RunId, ...]  # the run of each policy
+    metadata: Mapping[str, Any] = field(default_factory=dict)  # shared facts, copied into each policy
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -23,17 +23,11 @@ FORMAT_VERSION = "1"
 
 @dataclass(frozen=True)
 class Position:
-    """Where training stands.
+    """Where training stands."""
 
-    Attributes:
-        stage: number of the stage.
-        update: updates of it that are done.
-        logged: updates of it that the metric rows cover; the running sums hold those since.
-    """
-
-    stage: Whole
-    update: Whole
-    logged: Whole
+    stage: Whole  # number of the stage
+    update: Whole  # updates of it that are done
+    logged: Whole  # updates of it that the metric rows cover; the running sums hold those since
 
 
 def save_checkpoint(path: Path, position: Position, carry: Any, signature: Mapping[str, Any]) -> None:

@@ -30,21 +30,13 @@ _Points = dict[str, dict[int, dict[int, list[float]]]]  # label, update, seed
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """Curves that share axes.
+    """Curves that share axes."""
 
-    Attributes:
-        kind: "reward" and "cost" are normalised and come from evaluations; "metric" comes from the training's log.
-        title: of the panel.
-        stage: of which algorithm's stage the metric is; empty for evaluations.
-        by_algorithm: whether the labels are algorithms; else they are cost limits.
-        lines: in the order of the legend.
-    """
-
-    kind: str
+    kind: str  # "reward" and "cost" are normalised and come from evaluations; "metric" comes from the training's log
     title: str
-    stage: str
-    by_algorithm: bool
-    lines: tuple[Curve, ...]
+    stage: str  # of which algorithm's stage the metric is; empty for evaluations
+    by_algorithm: bool  # whether the labels are algorithms; else they are cost limits
+    lines: tuple[Curve, ...]  # in the order of the legend
 
     def chart(self, look: Looks | None = None, *, title: str | None = None, key: bool = False) -> Chart:
         """Drawn; `look` is of all labels that the legend has, and their own if None."""
@@ -73,19 +65,15 @@ def training_chart(panels: Sequence[Panel]) -> Chart:
 def evaluation_panels(task: str, history: Sequence[Evaluated], limits: Sequence[float]) -> list[Panel]:
     """Normalised reward and cost over updates; none where there is one evaluation only.
 
-    Args:
-        task: its name, which gives the reference returns.
-        history: evaluations in it.
-        limits: where algorithms that ignore the limit are scored.
+    Algorithms that ignore the limit are scored at `limits`.
     """
-    algorithms = list(dict.fromkeys(entry.run.algorithm for entry in history))
     steps: dict[str, set[int]] = defaultdict(set)
     for entry in history:
         steps[entry.run.algorithm].add(entry.step)
     if not any(len(found) > 1 for found in steps.values()):
         return []
     found = get_task(task)
-    several = len(algorithms) > 1
+    several = len(steps) > 1
     rewards, costs = _points(), _points()
     for entry in history:
         algorithm, _, limit, seed = entry.run
@@ -100,12 +88,7 @@ def evaluation_panels(task: str, history: Sequence[Evaluated], limits: Sequence[
 
 
 def metric_panels(rows: Iterable[MetricRow], losses: Mapping[str, Sequence[str]]) -> list[Panel]:
-    """The metrics of trainings over updates: of every stage the losses first, and not more than one looks at.
-
-    Args:
-        rows: of any trainings.
-        losses: of each algorithm, the metrics that it calls its losses.
-    """
+    """The metrics of trainings over updates: of every stage the losses of its algorithm first, then some others."""
     found: dict[tuple[str, str, str], _Points] = {}
     labels: dict[float | None, str] = {}
     for stage, update, algorithm, limit, seed, metric, value in rows:

@@ -14,17 +14,9 @@ from safetrax.policies.policy import Policies
 
 
 class Evaluator:
-    """Keeps a pool of simulators warm between evaluations of one task.
+    """Evaluates on one task every so many updates (0: never) and keeps its simulators warm in between.
 
-    Args:
-        task: where to evaluate; needed if `every` is positive.
-        every: updates between evaluations; 0: never.
-        episodes: per policy.
-        path: rows are appended there, if given.
-
-    Attributes:
-        every: as given.
-        rows: of all evaluations so far, those before a resume included.
+    `rows` are those of all evaluations so far, those before a resume included; they are appended to `path`, if given.
     """
 
     def __init__(self, task: str | None, every: int, episodes: int, path: Path | None) -> None:
@@ -44,10 +36,7 @@ class Evaluator:
             self._pool = EnvPool(self._task)
         try:
             result = evaluate(policies, self._task, episodes=self._episodes, pool=self._pool, step=update)
-        except (
-            RunError,
-            SimulatorError,
-        ) as error:  # a policy has diverged, or the simulator failed: training goes on
+        except (RunError, SimulatorError) as error:  # a policy or the simulator has failed: training goes on
             return f"no evaluation at {update}: {error}"
         self.rows += result.rows
         if self._path is not None:

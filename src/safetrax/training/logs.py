@@ -20,22 +20,12 @@ Sink = Literal["tensorboard", "wandb"]
 
 
 class MetricRow(NamedTuple):
-    """One metric of one run, averaged over the updates since the row before.
+    """One metric of one run, averaged over the updates since the row before."""
 
-    Attributes:
-        stage: name of the stage.
-        update: updates done by then, all stages counted together.
-        algorithm: its name.
-        cost_limit: of the run; None where the algorithm ignores it.
-        seed: of the run.
-        metric: its name.
-        value: the mean.
-    """
-
-    stage: str
-    update: int
+    stage: str  # name of the stage
+    update: int  # updates done by then, all stages counted together
     algorithm: str
-    cost_limit: float | None
+    cost_limit: float | None  # of the run; None where the algorithm ignores it
     seed: int
     metric: str
     value: float
@@ -74,9 +64,8 @@ class TensorBoardSink(MetricSink):
     """Event files, one folder per run."""
 
     def __init__(self, folder: Path) -> None:
-        module = _package("tensorboard")
         self._folder = folder
-        self._make = module.SummaryWriter
+        self._make = _package("tensorboard").SummaryWriter
         self._writers: dict[str, Any] = {}
 
     def write(self, rows: Sequence[MetricRow]) -> None:
@@ -97,8 +86,8 @@ class WandbSink(MetricSink):
     """One Weights & Biases run that holds all rows, named by run and metric."""
 
     def __init__(self, folder: Path | None, config: dict[str, Any]) -> None:
-        module = _package("wandb")
-        self._run = module.init(project="safetrax", dir=None if folder is None else str(folder), config=config)
+        where = None if folder is None else str(folder)
+        self._run = _package("wandb").init(project="safetrax", dir=where, config=config)
 
     def write(self, rows: Sequence[MetricRow]) -> None:
         """All rows of the interval at one step."""

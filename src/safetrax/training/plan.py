@@ -23,24 +23,17 @@ from safetrax.files import exact
 from safetrax.policies.actor import Actor
 from safetrax.policies.policy import Policies
 from safetrax.run_id import RunId
-from safetrax.settings import require_whole
+from safetrax.settings import require, require_whole
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The resolved request.
+    """The resolved request."""
 
-    Attributes:
-        ids: one per run; limits vary slowest.
-        cost_limits: as asked for, or the task's.
-        task: its name in the catalogue, if known.
-        signature: what a checkpoint must agree with: settings, task, runs and data.
-    """
-
-    ids: tuple[RunId, ...]
-    cost_limits: tuple[float, ...]
-    task: str | None
-    signature: Mapping[str, Any]
+    ids: tuple[RunId, ...]  # one per run; limits vary slowest
+    cost_limits: tuple[float, ...]  # as asked for, or the task's
+    task: str | None  # its name in the catalogue, if known
+    signature: Mapping[str, Any]  # what a checkpoint must agree with: settings, task, runs and data
 
     @staticmethod
     def make(
@@ -132,8 +125,7 @@ def check_counts(*, log_every: int, evaluate_every: int, evaluation_episodes: in
         ("evaluate_every", evaluate_every, 0),
         ("evaluation_episodes", evaluation_episodes, 1),
     ):
-        if value < least:
-            raise ConfigError(f"{name} is {value}, but must be at least {least}.")
+        require(value >= least, name, value, f"be at least {least}")
 
 
 def _limits(algorithm: Algorithm, cost_limits: Sequence[float] | None, entry: Task | None) -> tuple[float, ...]:

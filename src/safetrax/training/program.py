@@ -78,14 +78,8 @@ class Program:
     ) -> tuple[State, Metrics]:
         """Make updates first .. first + updates - 1 of the stage in every run, on the device.
 
-        Args:
-            stage: which stage.
-            carry: states, and running sums of the metrics `(R,)` (see `zero_metrics`). Donated.
-            store: the data set.
-            indices: one per run.
-            keys: one per run.
-            first: number of the first update, counted from 0 within the stage.
-            updates: how many; any number runs the same compiled program.
+        The carry, states and running sums of the metrics `(R,)` (see `zero_metrics`), is donated. Updates are counted
+        from 0 within the stage; any number of them runs the same compiled program.
         """
         bounds = jnp.asarray([first, first + updates], jnp.int32)
         with jax.default_matmul_precision(self._precision):
@@ -123,7 +117,8 @@ class Program:
 
     def _begin_all(self, stage: int, states: State, store: Store, indices: Index, keys: Key[Array, " R"]) -> State:
         def begin(state: State, index: Index, key: Key[Array, ""]) -> State:
-            return self.stages[stage].begin(state, store, index, jax.random.fold_in(_stage_key(key, stage), 0))
+            stage_key = jax.random.fold_in(key, stage + 1)
+            return self.stages[stage].begin(state, store, index, jax.random.fold_in(stage_key, 0))
 
         return self._over_runs(begin)(states, indices, keys)
 
@@ -137,7 +132,7 @@ class Program:
         bounds: Int32[Array, " 2"],
     ) -> tuple[State, Metrics]:
         def advance(carry: tuple[State, Metrics], index: Index, key: Key[Array, ""]) -> tuple[State, Metrics]:
-            stage_key = _stage_key(key, stage)
+            stage_key = jax.random.fold_in(key, stage + 1)
 
             def body(i: Array, carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
                 state, sums = carry
@@ -154,7 +149,3 @@ class Program:
 def stack(trees: Sequence[Any]) -> Any:
     """Stack trees of equal structure and shapes along a new leading axis."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-
-
-def _stage_key(key: Key[Array, ""], stage: int) -> Key[Array, ""]:
-    return jax.random.fold_in(key, stage + 1)

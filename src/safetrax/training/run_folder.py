@@ -1,13 +1,4 @@
-"""The run folder: what is written where.
-
-config.json               resolved settings, data hash, versions, command
-checkpoint.safetensors    everything to go on with, replaced atomically
-metrics.csv               training metrics
-episodes.csv              one row per evaluation episode
-result.json               how far its job is, or how it ended
-policies/*.safetensors    the trained policies; the training has ended when all that config.json promises are there
-lock                      while somebody writes into the folder
-"""
+"""The run folder: what is written where."""
 
 from __future__ import annotations
 
@@ -74,68 +65,34 @@ _Count = Annotated[int, Ge(0), Le(_MOST)]
 
 @dataclass(frozen=True)
 class JobState:
-    """How far a job is, or how it ended: `result.json`.
+    """How far a job is, or how it ended: `result.json`."""
 
-    Attributes:
-        name: "running", "failed" or "done"; others are not written.
-        started: when its last attempt began, in seconds since 1970.
-        beat: when it was last heard of.
-        place: computer and process.
-        updates: updates made by now.
-        total: updates that it consists of; 0 where unknown.
-        attempts: how often it was begun; with more than one, training went on from a checkpoint.
-        error: the sentence, if it failed.
-        seconds: of "training" and "evaluation", wall clock, in the last attempt; empty before its end.
-        warnings: what the library warned of, each once.
-    """
-
-    name: str
-    started: _Seconds = 0.0
-    beat: _Seconds = 0.0
-    place: str = ""
-    updates: _Count = 0
-    total: _Count = 0
-    attempts: _Count = 0
-    error: str = ""
+    name: str  # "running", "failed" or "done"; others are not written
+    started: _Seconds = 0.0  # when its last attempt began, in seconds since 1970
+    beat: _Seconds = 0.0  # when it was last heard of
+    place: str = ""  # computer and process
+    updates: _Count = 0  # made by now
+    total: _Count = 0  # updates that it consists of; 0 where unknown
+    attempts: _Count = 0  # how often it was begun; with more than one, training went on from a checkpoint
+    error: str = ""  # the sentence, if it failed
+    # of "training" and "evaluation", wall clock, in the last attempt; empty before its end
     seconds: dict[str, _Seconds] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()  # what the library warned of, each once
 
 
-@dataclass(frozen=True)
 class RunFolder:
-    """Paths inside a run's folder."""
+    """Paths inside a run's folder, and what is read from them and written to them."""
 
-    path: Path
-
-    @property
-    def config_file(self) -> Path:
-        """Settings, hashes, versions."""
-        return self.path / "config.json"
-
-    @property
-    def checkpoint_file(self) -> Path:
-        """The state to resume from."""
-        return self.path / "checkpoint.safetensors"
-
-    @property
-    def metrics_file(self) -> Path:
-        """Training metrics."""
-        return self.path / "metrics.csv"
-
-    @property
-    def episodes_file(self) -> Path:
-        """Evaluation episodes."""
-        return self.path / "episodes.csv"
-
-    @property
-    def result_file(self) -> Path:
-        """How far its job is, or how it ended."""
-        return self.path / "result.json"
-
-    @property
-    def policies_folder(self) -> Path:
-        """Trained policies."""
-        return self.path / "policies"
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config_file = self.path / "config.json"  # resolved settings, data hash, versions, command
+        self.checkpoint_file = self.path / "checkpoint.safetensors"  # everything to go on with, replaced atomically
+        self.metrics_file = self.path / "metrics.csv"  # of the training
+        self.episodes_file = self.path / "episodes.csv"  # one row per evaluation episode
+        self.result_file = self.path / "result.json"  # how far its job is, or how it ended
+        # the training has ended when all policies that config.json promises are there
+        self.policies_folder = self.path / "policies"
+        self._lock_file = self.path / "lock"  # while somebody writes into the folder
 
     @staticmethod
     def create(path: str | Path, config: Mapping[str, Any]) -> RunFolder:
@@ -144,7 +101,7 @@ class RunFolder:
         Raises:
             RunError: the folder holds something already, or cannot be written.
         """
-        folder = RunFolder(Path(path))
+        folder = RunFolder(path)
         with explain_os_errors(folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
             occupied = not all(folder._is_of_a_start(entry) for entry in folder.path.iterdir())
@@ -161,10 +118,6 @@ class RunFolder:
         if entry == self.metrics_file:
             return b"\n" not in entry.read_bytes()[:-1]  # not more than a header
         return entry in (self.config_file, self.result_file, self._lock_file)
-
-    @property
-    def _lock_file(self) -> Path:
-        return self.path / "lock"
 
     @contextlib.contextmanager
     def locked(self, waiting: Callable[[], None] | None = None) -> Iterator[None]:
@@ -204,7 +157,7 @@ class RunFolder:
         Raises:
             RunError: there is none.
         """
-        folder = RunFolder(Path(path))
+        folder = RunFolder(path)
         if not folder.config_file.is_file():
             raise RunError(
                 f"{folder.path} is no run folder: it has no config.json; check the path, or start the run again."
@@ -265,7 +218,14 @@ class RunFolder:
         """
         from safetrax.policies.policy import Policies, Policy  # brings JAX
 
-        policies = [Policy.load(file) for file in self._finished()]
+        files, whole = self._policy_files()
+        if not whole:
+            some = "not all" if any(self.policies_folder.glob("*.safetensors")) else "no"
+            raise RunError(
+                f"{self.path} holds {some} policies yet: its training has not ended; "
+                f"resume it first, or if some of its runs diverged, use the files in {self.policies_folder}."
+            )
+        policies = [Policy.load(file) for file in files]
         policies.sort(key=lambda p: (p.id.cost_limit is not None, p.id.cost_limit or 0.0, p.id.seed))
         return Policies.stack(policies)
 
@@ -276,17 +236,6 @@ class RunFolder:
             RunError: the configuration is damaged.
         """
         return self._policy_files()[1]
-
-    def _finished(self) -> list[Path]:
-        """The files of all policies."""
-        files, whole = self._policy_files()
-        if not whole:
-            some = "not all" if any(self.policies_folder.glob("*.safetensors")) else "no"
-            raise RunError(
-                f"{self.path} holds {some} policies yet: its training has not ended; "
-                f"resume it first, or if some of its runs diverged, use the files in {self.policies_folder}."
-            )
-        return files
 
     def _policy_files(self) -> tuple[list[Path], bool]:
         """The files of all policies, and whether they are there."""

@@ -62,23 +62,14 @@ class DivergedError(RunError):
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What training hands back.
+    """What training hands back."""
 
-    Attributes:
-        policies: one per (cost limit, seed), in the order of `ids`; several where there are several variants.
-        config: the resolved configuration.
-        metrics: all metric rows.
-        episodes: of the evaluations while training, if any.
-        folder: where it is saved; None if nowhere.
-        losses: the metrics that the algorithm calls its losses.
-    """
-
-    policies: Policies
-    config: Mapping[str, Any]
+    policies: Policies  # one per (cost limit, seed), in the order of `ids`; several where there are several variants
+    config: Mapping[str, Any]  # resolved
     metrics: tuple[MetricRow, ...]
-    episodes: tuple[EpisodeRow, ...]
-    folder: RunFolder | None
-    losses: tuple[str, ...] = ()
+    episodes: tuple[EpisodeRow, ...]  # of the evaluations while training, if any
+    folder: RunFolder | None  # where it is saved; None if nowhere
+    losses: tuple[str, ...] = ()  # the metrics that the algorithm calls its losses
 
     @property
     def ids(self) -> tuple[RunId, ...]:
@@ -221,13 +212,13 @@ def train(
     if resume and out is None:
         raise ConfigError("resume needs the run's folder; pass it as out.")
     require_sinks(log_to, has_folder=out is not None)
-    episodes_file = None if out is None else RunFolder(Path(out)).episodes_file
+    episodes_file = None if out is None else RunFolder(out).episodes_file
     evaluator = Evaluator(plan.task, evaluate_every, evaluation_episodes, episodes_file)
     store = Store.make(data, algorithm.fields)
     standardiser = plan.standardiser(algorithm, store) if warm is None else warm.standardiser
     if standardiser is not None:
         store = standardiser.store(store)
-    folder = None if out is None else RunFolder.open(out) if resume else RunFolder(Path(out))
+    folder = None if out is None else RunFolder.open(out) if resume else RunFolder(out)
     with contextlib.nullcontext() if folder is None else folder.locked():
         if folder is not None and not resume:
             RunFolder.create(folder.path, config)
@@ -316,7 +307,9 @@ class _Loop:
         self.reporter.start(self._before[-1], len(self.plan.ids))
         try:
             with catch_signals() as self._stop:
-                states = self._fresh() if start is None else None
+                states = self.program.init(self.keys) if start is None else None
+                if start is None and self.warm is not None:
+                    states = self.warm.apply(states)
                 for stage in range(0 if start is None else start.stage, len(stages)):
                     resumed = start if start is not None and start.stage == stage else None
                     states = self._run_stage(stage, states, resumed)
@@ -326,10 +319,6 @@ class _Loop:
                 sink.close()
             self.evaluator.close()
         return states
-
-    def _fresh(self) -> Any:
-        states = self.program.init(self.keys)
-        return states if self.warm is None else self.warm.apply(states)
 
     def _run_stage(self, stage: int, states: Any, start: Position | None) -> Any:
         length = self.program.stages[stage].updates

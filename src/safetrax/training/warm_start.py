@@ -23,26 +23,15 @@ _FRESH = ".optimiser"  # moments and step counts belong to the schedule of the t
 
 @dataclass(frozen=True)
 class WarmStart:
-    """The networks of a finished training.
+    """The networks of a finished training."""
 
-    Attributes:
-        path: its checkpoint.
-        digest: SHA-256 of it, for the new run's signature.
-        standardiser: through which the networks have seen observations; None: as they are.
-    """
-
-    path: Path
-    digest: str
-    standardiser: Standardiser | None
+    path: Path  # its checkpoint
+    digest: str  # SHA-256 of it, for the new run's signature
+    standardiser: Standardiser | None  # through which the networks have seen observations; None: as they are
 
     @staticmethod
     def of(folder: str | Path, signature: Mapping[str, Any], observation_size: int) -> WarmStart:
-        """The networks in a run folder.
-
-        Args:
-            folder: of the training that has ended.
-            signature: of the one that begins.
-            observation_size: of its data.
+        """The networks in the run folder of a training that has ended; signature and size are of the one that begins.
 
         Raises:
             RunError: it is no run folder, has not ended, or trained another algorithm, other limits or seeds, or on

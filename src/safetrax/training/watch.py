@@ -20,13 +20,7 @@ from safetrax.training.run_folder import RunFolder
 
 
 class Watch:
-    """Warns of each fault of each run once.
-
-    Args:
-        algorithm: asked for a diagnosis.
-        plan: whose runs.
-        remedy: what to do if a run diverges.
-    """
+    """Warns of each fault of each run of the plan once; `remedy` is what to do if one diverges."""
 
     def __init__(self, algorithm: Algorithm, plan: Plan, remedy: str) -> None:
         self._algorithm, self._plan, self._remedy = algorithm, plan, remedy
