@@ -9,6 +9,7 @@ from probes import START, fork, two_arms
 
 from conftest import toy_episodes
 from safetrax.algorithms.base import Spec
+from safetrax.algorithms.deterministic import cloning_value_loss, smoothed_target
 from safetrax.algorithms.td3_bc import TD3BC
 from safetrax.data.store import Store, Transitions
 from safetrax.errors import ConfigError
@@ -60,20 +61,28 @@ def test_target_by_hand():
     critics = (linear([0.0, 3.0]), linear([1.0, 1.0]))
     state = eqx.tree_at(lambda s: s.critics.target.members, state, critics)
     batch = batch_of([0.0, 0.0], [1.0, 2.0], [False, True])
-    quiet = replace(LINEAR, target_noise=0.0)
-    np.testing.assert_allclose(quiet._target(state, batch, KEY), [1 + 0.9 * 1.8, 2.0], rtol=1e-5)
+
+    def target(batch, noise):
+        return smoothed_target(
+            state.policy, state.critics, batch, batch.rewards, KEY, discount=0.9, noise=noise, clip=0.5
+        )
+
+    np.testing.assert_allclose(target(batch, 0.0), [1 + 0.9 * 1.8, 2.0], rtol=1e-5)
     # noise is cut at +-0.5, and the noisy action at the edge of the box
-    loud = replace(LINEAR, target_noise=1e6)
     many = jax.tree.map(lambda x: jnp.repeat(x[:1], 50, axis=0), batch)
-    values = np.unique(np.asarray(loud._target(state, many, KEY)).round(4))
+    values = np.unique(np.asarray(target(many, 1e6)).round(4))
     np.testing.assert_allclose(values, [1 + 0.9 * 0.9, 1 + 0.9 * 2.0], rtol=1e-4)  # 3 * 0.3 and 1 + 1
+
+
+def loss_and_gradient(policy, critic, batch):
+    return jax.value_and_grad(cloning_value_loss, has_aux=True)(policy, critic, batch, 2.5)
 
 
 def test_policy_loss_and_its_gradient_by_hand():
     # pi = 1/2 everywhere, Q = 2 a: lambda = 2.5, loss = (0.4^2 + 0.6^2) / 2 - 2.5
     policy, critic = linear([0.0], np.arctanh(0.5), "tanh"), linear([0.0, 2.0])
     batch = batch_of([0.1, -0.1], [0.0, 0.0], [False, False])
-    (loss, (weight, distance)), gradient = jax.value_and_grad(LINEAR.policy_loss, has_aux=True)(policy, critic, batch)
+    (loss, (weight, distance)), gradient = loss_and_gradient(policy, critic, batch)
     np.testing.assert_allclose([loss, weight, distance], [0.26 - 2.5, 2.5, 0.26], rtol=1e-5)
     # lambda passes no gradient: (2 * 0.5 - 2.5 * 2) tanh'
     np.testing.assert_allclose(gradient.biases[0], [(1.0 - 5.0) * 0.75], rtol=1e-5)
@@ -89,12 +98,10 @@ def test_the_scale_of_values_does_not_change_the_policy_s_gradient(started):
     store, _, state, _ = started
     batch = store.transitions(jnp.arange(18))
     policy, critic = state.policy.network, state.critics.network.members[0]
-    gradient_of = jax.jit(
-        lambda alg, critic: jax.value_and_grad(alg.policy_loss, has_aux=True)(policy, critic, batch), static_argnums=0
-    )
-    (loss, (weight, _)), gradient = gradient_of(TINY, critic)
+    gradient_of = jax.jit(lambda critic: loss_and_gradient(policy, critic, batch))
+    (loss, (weight, _)), gradient = gradient_of(critic)
     for factor in (1e-3, 1e3):
-        (other_loss, (other_weight, _)), other = gradient_of(TINY, scaled(critic, factor))
+        (other_loss, (other_weight, _)), other = gradient_of(scaled(critic, factor))
         for x, y in zip(jax.tree.leaves(gradient), jax.tree.leaves(other), strict=True):
             np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-6)
         np.testing.assert_allclose(other_loss, loss, rtol=1e-4)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int32, Key
 
 from safetrax.algorithms.base import Algorithm, Metrics, Spec
 from safetrax.algorithms.critics import fit_critic, make_critic
-from safetrax.algorithms.deterministic import PolicyReport, delayed_policy_step, smoothed_actions
+from safetrax.algorithms.deterministic import PolicyReport, delayed_policy_step, smoothed_target
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import ActionBounds, Tracked, policy_network
 from safetrax.data.store import TRANSITION_FIELDS, Field, Store, TransitionIndex
@@ -155,11 +155,16 @@ class CARL(Algorithm):
         cost_values = cost_critics.network.max(batch.observations, batch.actions)
         rewards, relabelled = relabelled_rewards(batch.rewards, cost_values, index.threshold, index.penalty)
         # rewards: TD3's target
-        actions = smoothed_actions(
-            state.policy, batch.next_observations, noise_key, self.target_noise, self.noise_clip
+        target = smoothed_target(
+            state.policy,
+            state.critics,
+            batch,
+            rewards,
+            noise_key,
+            discount=self.discount,
+            noise=self.target_noise,
+            clip=self.noise_clip,
         )
-        following = state.critics.target.min(batch.next_observations, actions)
-        target = bellman_target(rewards, following, self.discount, batch.done)
         critics, of_reward = fit_critic(state.critics, self._adam, batch, target, summed_errors)
         count = state.count + 1
         policy, critics, report = delayed_policy_step(

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int32, Key
 from safetrax.algorithms.base import Metrics
 from safetrax.algorithms.learners import Tracked
 from safetrax.data.store import Transitions
+from safetrax.losses.td import bellman_target
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP
 
@@ -47,13 +48,22 @@ class PolicyReport(eqx.Module):
         }
 
 
-def smoothed_actions(
-    policy: Tracked[MLP], observations: Float[Array, "B O"], key: Key[Array, ""], noise: float, clip: float
-) -> Float[Array, "B A"]:
-    """The target policy's actions with clipped noise (TD3, Eq. 14 of arXiv:1802.09477), inside [-1, 1]."""
-    actions = policy.target(observations)
-    drawn = noise * jax.random.normal(key, actions.shape)
-    return jnp.clip(actions + jnp.clip(drawn, -clip, clip), -1, 1)
+def smoothed_target(
+    policy: Tracked[MLP],
+    critics: Tracked[Ensemble],
+    batch: Transitions,
+    rewards: Float[Array, " B"],
+    key: Key[Array, ""],
+    *,
+    discount: float,
+    noise: float,
+    clip: float,
+) -> Float[Array, " B"]:
+    """r + gamma (1 - d) min Q'(s', a'), a' the target policy's action with clipped noise (TD3, arXiv:1802.09477)."""
+    drawn = jnp.clip(noise * jax.random.normal(key, batch.actions.shape), -clip, clip)
+    actions = jnp.clip(policy.target(batch.next_observations) + drawn, -1, 1)
+    following = critics.target.min(batch.next_observations, actions)
+    return bellman_target(rewards, following, discount, batch.done)
 
 
 def cloning_value_loss(

@@ -8,31 +8,21 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int32, Key
+from jaxtyping import Array, Int32, Key
 
 from safetrax.algorithms.base import Algorithm, Metrics, Spec
 from safetrax.algorithms.critics import fit_critic, make_critic
+from safetrax.algorithms.deterministic import PolicyReport, delayed_policy_step, smoothed_target
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import ActionBounds, Tracked, policy_network
 from safetrax.algorithms.rewards import RewardIndex, value_warnings
-from safetrax.data.store import TRANSITION_FIELDS, Store, Transitions
+from safetrax.data.store import TRANSITION_FIELDS, Store
 from safetrax.data.trajectories import Trajectories
-from safetrax.losses.td import bellman_target, summed_errors
+from safetrax.losses.td import summed_errors
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP, kaiming_uniform
 from safetrax.policies.actor import Actor
 from safetrax.settings import Count, Fraction, NonNegative, Positive, Rate, Whole
-
-_SMALLEST_VALUE = 1e-8  # of mean |Q|, where it divides
-
-
-class PolicyReport(eqx.Module):
-    """What is logged of a policy step, kept until the next one."""
-
-    loss: Float[Array, ""]  # the policy's
-    gradient: Float[Array, ""]  # its gradient's norm
-    value_weight: Float[Array, ""]  # lambda
-    distance: Float[Array, ""]  # mean squared distance to the logged actions
 
 
 class TD3BCState(eqx.Module):
@@ -94,12 +84,11 @@ class TD3BC(Algorithm):
         """PyTorch's default weights."""
         policy_key, critic_key = jax.random.split(key)
         policy = policy_network(policy_key, spec, self.hidden, dropout=0.0, initialiser=kaiming_uniform)
-        zero = jnp.zeros(())
         return TD3BCState(
             policy=Tracked.make(policy, optax.adam(self.learning_rate)),
             critics=make_critic(critic_key, spec, self.hidden, optax.adam(self.learning_rate)),
             count=jnp.zeros((), jnp.int32),
-            report=PolicyReport(zero, zero, zero, zero),
+            report=PolicyReport.empty(),
             bounds=ActionBounds.of(spec),
         )
 
@@ -116,63 +105,39 @@ class TD3BC(Algorithm):
             )
         return sentences
 
-    def policy_loss(
-        self, policy: MLP, critic: MLP, batch: Transitions
-    ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, ""]]]:
-        """-lambda mean Q(s, pi(s)) + mean (pi(s) - a)^2, lambda = value_weight / mean |Q|; also lambda and distance.
-
-        lambda passes no gradient; the distance is averaged over batch and dimensions (Eqs. 3 and 4, the authors'
-        code).
-        """
-        actions = policy(batch.observations)
-        values = critic(jnp.concatenate([batch.observations, actions], axis=-1))
-        size = jnp.maximum(jnp.mean(jnp.abs(jax.lax.stop_gradient(values))), _SMALLEST_VALUE)
-        weight = self.value_weight / size
-        distance = jnp.mean(jnp.square(actions - batch.actions))
-        return distance - weight * jnp.mean(values), (weight, distance)
-
     def _update(
         self, state: TD3BCState, store: Store, index: RewardIndex, key: Key[Array, ""]
     ) -> tuple[TD3BCState, Metrics]:
         draw_key, noise_key = jax.random.split(key)
         batch = store.transitions(index.transitions.sample(draw_key, self.batch_size))
-        target = self._target(state, batch, noise_key)
-        critics, fit = fit_critic(state.critics, optax.adam(self.learning_rate), batch, target, summed_errors)
+        target = smoothed_target(
+            state.policy,
+            state.critics,
+            batch,
+            batch.rewards,
+            noise_key,
+            discount=self.discount,
+            noise=self.target_noise,
+            clip=self.noise_clip,
+        )
+        optimiser = optax.adam(self.learning_rate)
+        critics, fit = fit_critic(state.critics, optimiser, batch, target, summed_errors)
         count = state.count + 1
-        # runs that are vmapped make the policy step in every update and choose: a condition becomes a selection
-        policy, critics, report = jax.lax.cond(
-            count % self.policy_delay == 0,
-            lambda policy, critics, _: self._move_policy(policy, critics, batch),
-            lambda policy, critics, report: (policy, critics, report),
+        policy, critics, report = delayed_policy_step(
+            count,
             state.policy,
             critics,
             state.report,
+            batch,
+            optimiser,
+            delay=self.policy_delay,
+            value_weight=self.value_weight,
+            target_rate=self.target_rate,
         )
         metrics = {
             "reward_value": jnp.mean(fit.extra),
             "reward_critic_loss": fit.loss,
-            "policy_loss": report.loss,
-            "policy_gradient": report.gradient,
-            "value_weight": report.value_weight,
-            "behaviour_distance": report.distance,
+            **report.metrics(),
             "value_ratio": index.value_ratio(fit.extra),
         }
         return TD3BCState(policy, critics, count, report, state.bounds), metrics
-
-    def _target(self, state: TD3BCState, batch: Transitions, key: Key[Array, ""]) -> Float[Array, " B"]:
-        """r + discount (1 - done) min Q'(s', pi'(s') + noise)."""
-        noise = self.target_noise * jax.random.normal(key, batch.actions.shape)
-        noise = jnp.clip(noise, -self.noise_clip, self.noise_clip)
-        actions = jnp.clip(state.policy.target(batch.next_observations) + noise, -1, 1)
-        following = state.critics.target.min(batch.next_observations, actions)
-        return bellman_target(batch.rewards, following, self.discount, batch.done)
-
-    def _move_policy(
-        self, policy: Tracked[MLP], critics: Tracked[Ensemble], batch: Transitions
-    ) -> tuple[Tracked[MLP], Tracked[Ensemble], PolicyReport]:
-        critic = critics.network.members[0]
-        policy, fit = policy.step(
-            optax.adam(self.learning_rate), lambda network: self.policy_loss(network, critic, batch)
-        )
-        report = PolicyReport(fit.loss, fit.gradient, *fit.extra)
-        return policy.follow(self.target_rate), critics.follow(self.target_rate), report

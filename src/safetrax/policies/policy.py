@@ -29,11 +29,16 @@ FORMAT_VERSION = "1"
 
 @dataclass(eq=False)
 class Policy:
-    """A trained policy that acts on its own: no data set, no optimiser, no environment needed."""
+    """A trained policy that acts on its own: no data set, no optimiser, no environment needed.
 
-    actor: Actor  # the pure functions that decide
-    id: RunId  # which run it came from
-    # JSON-ready facts about the training (configuration, data hash, versions, updates)
+    Attributes:
+        actor: the pure functions that decide.
+        id: which run it came from.
+        metadata: JSON-ready facts about the training (configuration, data hash, versions, updates).
+    """
+
+    actor: Actor
+    id: RunId
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -227,11 +232,17 @@ def _act(actor: Actor, memory: Any, observations: jax.Array, keys: jax.Array) ->
 
 @dataclass(frozen=True, eq=False)
 class Policies(Sequence[Policy]):
-    """Several policies of one shape, stacked for batched inference."""
+    """Several policies of one shape, stacked for batched inference.
 
-    actor: Actor  # its arrays have a leading axis of length P = len(ids)
-    ids: tuple[RunId, ...]  # the run of each policy
-    metadata: Mapping[str, Any] = field(default_factory=dict)  # shared facts, copied into each policy
+    Attributes:
+        actor: one actor whose arrays have a leading axis of length P = len(ids).
+        ids: the run of each policy.
+        metadata: shared facts, copied into each policy.
+    """
+
+    actor: Actor
+    ids: tuple[RunId, ...]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)

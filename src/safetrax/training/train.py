@@ -62,14 +62,23 @@ class DivergedError(RunError):
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What training hands back."""
+    """What training hands back.
 
-    policies: Policies  # one per (cost limit, seed), in the order of `ids`; several where there are several variants
-    config: Mapping[str, Any]  # resolved
+    Attributes:
+        policies: one per (cost limit, seed), in the order of `ids`; several where there are several variants.
+        config: the resolved configuration.
+        metrics: all metric rows.
+        episodes: of the evaluations while training, if any.
+        folder: where it is saved; None if nowhere.
+        losses: the metrics that the algorithm calls its losses.
+    """
+
+    policies: Policies
+    config: Mapping[str, Any]
     metrics: tuple[MetricRow, ...]
-    episodes: tuple[EpisodeRow, ...]  # of the evaluations while training, if any
-    folder: RunFolder | None  # where it is saved; None if nowhere
-    losses: tuple[str, ...] = ()  # the metrics that the algorithm calls its losses
+    episodes: tuple[EpisodeRow, ...]
+    folder: RunFolder | None
+    losses: tuple[str, ...] = ()
 
     @property
     def ids(self) -> tuple[RunId, ...]:
