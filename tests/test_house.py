@@ -151,6 +151,24 @@ def test_no_algorithm_imports_another():
         assert not (EAGER[name] | LATE[name]) & files, name
 
 
+def test_what_files_may_name_is_imported_with_the_policies():
+    """Else a policy is saved that another process cannot load."""
+    reached, todo = set(), ["policies"]
+    while todo:
+        name = todo.pop()
+        if name not in reached:
+            reached.add(name)
+            todo += EAGER[name]
+    saveable = {
+        name
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and "saveable" in map(ast.unparse, node.decorator_list)
+    }
+    assert len(saveable) > 5
+    assert saveable <= reached, saveable - reached
+
+
 def test_names_of_files_are_there_once():
     counts = Counter(path.stem for path in NAMES.values())
     twice = {stem for stem, count in counts.items() if count > 1}

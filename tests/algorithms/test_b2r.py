@@ -183,7 +183,7 @@ def test_what_cannot_be_learnt_is_refused_and_doubted_before_any_compute(monkeyp
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(TypeError):
-            train(plain, varied, cost_limits=(float(np.median(varied.cost_returns)),))
+            train(replace(plain, reward_scale=10.0), varied, cost_limits=(float(np.median(varied.cost_returns)),))
 
 
 def test_usage_counts_what_is_drawn():

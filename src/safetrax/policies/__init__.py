@@ -3,6 +3,10 @@
 Importing this room lets files name every actor in it; see `safetrax.nets.saving.saveable`.
 """
 
+from safetrax.nets.boundary_transformer import (
+    BoundaryTransformer as BoundaryTransformer,  # networks that a SequenceActor may hold
+)
+from safetrax.nets.decision_transformer import DecisionTransformer as DecisionTransformer
 from safetrax.nets.gaussian import (
     SquashedGaussian as SquashedGaussian,  # a network that a DeterministicActor may hold
 )
@@ -16,4 +20,5 @@ from safetrax.policies.latent import LatentActor as LatentActor
 from safetrax.policies.perturbed import PerturbedActor as PerturbedActor
 from safetrax.policies.policy import Policies as Policies
 from safetrax.policies.policy import Policy as Policy
+from safetrax.policies.sequence import BoundaryActor as BoundaryActor
 from safetrax.policies.sequence import SequenceActor as SequenceActor
