@@ -389,7 +389,7 @@ def test_no_array_grows_with_the_batch_or_with_the_updates(name):
     longer = {entry.name for entry in fields(first.algorithm) if entry.name.endswith("updates")}
     more = (*longer, *batch_sizes(first.algorithm))
     doubled = {setting: 2 * getattr(first.algorithm, setting) for setting in more}
-    algorithm, half = replace(first.algorithm, **doubled), ball_run().select(np.arange(15))
+    algorithm, half = replace(first.algorithm, **doubled), ball_run().select(np.arange(0, 30, 2))
     runs = len(first.runs)
     with quick():
         index = algorithm.index(half, LIMITS[0])
