@@ -161,7 +161,7 @@ def test_what_cannot_be_learnt_is_refused_and_doubted_before_any_compute(monkeyp
     for algorithm, limit, sentence in (
         (CDT(), dearest + 9, f"the cost limit {dearest + 9:g} lies outside of"),
         (CDT(cost_cap=2.0, relabel_share=0.0), 3.0, "costs of the episodes that are drawn"),
-        (asked, 2.0, r"at the cost limit 2 .* the return 50, but the log's episodes return"),
+        (asked, 2.0, r"at the cost limit 2 .* the return 50, but it is trained on episodes that return"),
     ):
         with pytest.warns(SafeTraXWarning, match=sentence), pytest.raises(TypeError):
             train(algorithm, data, cost_limits=(limit,))

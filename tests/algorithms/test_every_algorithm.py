@@ -50,6 +50,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "FISOR": {**_DIFFUSION, "updates": 3},
     "BARS": {**_DIFFUSION, "critic_updates": 2, "updates": 4, "unsafe_batch_size": 8},
     "CDT": {"width": 16, "blocks": 2, "heads": 2, "context": 4, "batch_size": 16, "updates": 3},
+    "B2R": {"width": 16, "blocks": 2, "heads": 2, "batch_size": 16, "updates": 3},
     "CPQ": {**_LAGRANGIAN, "critics": 1},
     "BCQLag": {**_LAGRANGIAN, "group_size": 1},
     "BEARLag": {**_LAGRANGIAN, "group_size": 1, "mmd_samples": 3, "start_policy_updates": 1},

@@ -31,7 +31,7 @@ def network() -> DecisionTransformer:
 
 
 run = jax.jit(lambda network, *parts: network(*parts))
-last = jax.jit(lambda network, *parts: network.last_state(*parts))
+last = jax.jit(lambda network, *parts: network.last_features(*parts))
 
 
 def history(seed: int = 0) -> list[jax.Array]:

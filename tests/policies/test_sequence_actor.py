@@ -141,7 +141,9 @@ def test_what_was_not_trained_is_refused_or_warned_of():
     for policy in (make_policy(), policies, standardised):
         with pytest.raises(ConfigError, match=r"cost_limit is 31, .* cost 0 to 30; choose a limit among them"):
             policy.adjusted(cost_limit=31.0)
-        with pytest.warns(SafeTraXWarning, match="the return 101, but the log's episodes return 0 to 100"):
+        with pytest.warns(
+            SafeTraXWarning, match="the return 101, but it is trained on episodes that return 0 to 100"
+        ):
             policy.adjusted(target_return=101.0)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -192,4 +194,4 @@ def test_what_a_log_tells_to_ask_for():
         assert shapes == [leaf.shape for leaf in jax.tree.leaves(one)]
     assert told.doubts(40, (0, 64)) == ()
     assert "outside of 0 to 64" in told.doubts(70, (0, 64))[0]
-    assert "return 2, but the log's episodes return 3 to 20" in given.doubts(20, (0, 64))[0]
+    assert "return 2, but it is trained on episodes that return 3 to 20" in given.doubts(20, (0, 64))[0]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from safetrax.algorithms.registry import HOMES
 
 if TYPE_CHECKING:  # what a type checker cannot read off the registry
+    from safetrax.algorithms.b2r import B2R as B2R
     from safetrax.algorithms.bars import BARS as BARS
     from safetrax.algorithms.base import Algorithm as Algorithm
     from safetrax.algorithms.base import Spec as Spec

@@ -12,8 +12,17 @@ import optax
 from jaxtyping import Array, Key
 
 from safetrax.algorithms.base import LITTLE, Algorithm, Metrics, Spec, Stage, Usage, Variant
-from safetrax.algorithms.cdt_tasks import published
 from safetrax.algorithms.learners import ActionBounds, Learner, dropout_seed
+from safetrax.algorithms.published_targets import published
+from safetrax.algorithms.sequence_learner import (
+    SequenceState,
+    action_loss,
+    move_temperature,
+    new_temperature,
+    require_sizes,
+    require_steps,
+    warmed_up,
+)
 from safetrax.catalogue import get_task
 from safetrax.data.relabelling import Pairing, Relabelled, relabel
 from safetrax.data.segments import within_limit
@@ -22,21 +31,13 @@ from safetrax.data.store import Store
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 from safetrax.losses import masked
-from safetrax.losses.likelihood import gaussian_entropy, gaussian_log_prob
 from safetrax.losses.masked import CostClass, masked_mean
 from safetrax.nets.decision_transformer import DecisionTransformer
 from safetrax.policies.actor import Actor
 from safetrax.policies.sequence import SequenceActor, Targets
-from safetrax.settings import BelowOne, Count, Fraction, NonNegative, Positive, Whole, require
+from safetrax.settings import BelowOne, Count, Fraction, NonNegative, Positive, Whole
 
-
-class CDTState(eqx.Module):
-    """The transformer with all heads, the temperature of the entropy, action bounds, and what may be asked for."""
-
-    learner: Learner[DecisionTransformer]
-    log_temperature: Learner[Array]
-    bounds: ActionBounds
-    targets: Targets
+CDTState = SequenceState[DecisionTransformer]
 
 
 class CDTIndex(eqx.Module):
@@ -140,10 +141,7 @@ class CDT(Algorithm):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.width % self.heads == 0, "heads", self.heads, f"divide the width, {self.width}")
-        limits, count = self.target_limits, len(self.target_limits)
-        require(len(self.target_returns) == count, "target_returns", self.target_returns, f"have {count} entries")
-        require(list(limits) == sorted(set(limits)), "target_limits", limits, "be ascending")
+        require_sizes(self.width, self.heads, self.target_limits, self.target_returns)
 
     @property
     def uses_cost_limit(self) -> bool:
@@ -161,7 +159,7 @@ class CDT(Algorithm):
         updates = 200_000 if suite == "metadrive" else 100_000
         if task is None:
             return cls(updates=updates)
-        return cls(updates=updates, episode_length=get_task(task).horizon, **published(task))
+        return cls(updates=updates, episode_length=get_task(task).horizon, **published("cdt_tasks.csv", task))
 
     def index(self, trajectories: Trajectories, cost_limit: float) -> CDTIndex:
         """Windows of all episodes, whatever the limit.
@@ -170,8 +168,7 @@ class CDT(Algorithm):
             DataError: every episode is shorter than the context, or one is longer than `episode_length`.
         """
         longest = trajectories.max_length
-        if longest < self.context:
-            raise DataError(f"context is {self.context} steps, but the longest episode has {longest}; lower context.")
+        require_steps(self.context, longest)
         if self.episode_length is not None and longest > self.episode_length:
             raise DataError(
                 f"an episode has {longest} steps, but episode_length is {self.episode_length}; raise it, or leave it "
@@ -218,9 +215,9 @@ class CDT(Algorithm):
             cost_origin=self.cost_origin,
             clamped=self.clamp_log_std,
         )
-        return CDTState(
+        return SequenceState(
             learner=Learner.make(network, self._optimiser()),
-            log_temperature=Learner.make(jnp.log(jnp.float32(self.temperature)), self._temperature_optimiser()),
+            log_temperature=new_temperature(self.temperature, self.temperature_learning_rate),
             bounds=ActionBounds.of(spec),
             targets=Targets.unknown(self.target_limits),
         )
@@ -240,7 +237,7 @@ class CDT(Algorithm):
 
     def schedule(self, count: Array | int) -> Array:
         """Learning rate of update number `count` + 1."""
-        return self.learning_rate * jnp.minimum(1.0, (jnp.asarray(count) + 1) / max(self.warmup, 1))
+        return warmed_up(self.learning_rate, self.warmup, count)
 
     def _relabelled(self, trajectories: Trajectories) -> Relabelled:
         names = ("share", "pairing", "degree", "margin", "ceiling", "decrease")
@@ -250,11 +247,8 @@ class CDT(Algorithm):
         adam = optax.adamw(self.schedule, weight_decay=self.weight_decay)
         return optax.chain(optax.clip_by_global_norm(self.gradient_clip), adam)
 
-    def _temperature_optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.temperature_learning_rate)
-
     def _begin(self, state: CDTState, store: Store, index: CDTIndex, key: Key[Array, ""]) -> CDTState:
-        return CDTState(state.learner, state.log_temperature, state.bounds, index.targets)
+        return state.asking(index.targets)
 
     def _update(
         self, state: CDTState, store: Store, index: CDTIndex, key: Key[Array, ""]
@@ -269,20 +263,12 @@ class CDT(Algorithm):
         def loss(network: DecisionTransformer) -> tuple[jax.Array, Metrics]:
             states, actions = network(*batch.history, dropout_seed(dropout_key))
             mean, log_std = network.moments(states)
-            log_prob = share * gaussian_log_prob(batch.actions, mean, log_std)
-            entropy = share * gaussian_entropy(log_std)
-            action_loss = masked.likelihood_loss(log_prob, entropy, batch.mask, temperature)
+            likelihood, metrics = action_loss(batch, mean, log_std, temperature, share)
             logits = network.cost(actions)
             costs = masked.cost_loss(logits, classes, batch.mask)
-            value = action_loss + self.cost_weight * costs
-            metrics = {
-                "action_loss": action_loss,
-                "cost_loss": costs,
-                "log_likelihood": masked_mean(log_prob, batch.mask),
-                "entropy": masked_mean(entropy, batch.mask),
-                "behaviour_distance": masked_mean(jnp.mean(jnp.square(mean - batch.actions), -1), batch.mask),
-                "cost_accuracy": masked_mean((jnp.argmax(logits, -1) == classes).astype(jnp.float32), batch.mask),
-            }
+            value = likelihood + self.cost_weight * costs
+            foreseen = (jnp.argmax(logits, -1) == classes).astype(jnp.float32)
+            metrics = {**metrics, "cost_loss": costs, "cost_accuracy": masked_mean(foreseen, batch.mask)}
             if self.state_weight:
                 metrics["state_loss"] = masked.next_state_loss(
                     network.next_state(actions), batch.observations, batch.mask
@@ -292,8 +278,8 @@ class CDT(Algorithm):
 
         learner, fit = state.learner.step(self._optimiser(), loss)
         target = -float(size) if self.target_entropy is None else self.target_entropy
-        log_temperature, _ = state.log_temperature.step(
-            self._temperature_optimiser(), lambda x: (masked.temperature_loss(x, fit.extra["entropy"], target), None)
+        log_temperature = move_temperature(
+            state.log_temperature, self.temperature_learning_rate, fit.extra["entropy"], target
         )
         metrics = {**fit.extra, "temperature": temperature, "gradient": fit.gradient}
-        return CDTState(learner, log_temperature, state.bounds, state.targets), metrics
+        return SequenceState(learner, log_temperature, state.bounds, state.targets), metrics

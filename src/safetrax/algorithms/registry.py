@@ -88,6 +88,7 @@ ALGORITHMS = {
     ),
     "bars": _ours("bars:BARS", "a diffusion policy that clones in safe states and escapes from unsafe ones"),
     "cdt": _ours("cdt:CDT", "a transformer that is told return and cost; one training serves every limit"),
+    "b2r": _ours("b2r:B2R", "a transformer that clones episodes within the limit as if each had spent all of it"),
     "cpq": _ours("cpq:CPQ", "constraints penalised Q-learning: unknown actions count as costly"),
     "bcq-lag": _ours("bcq_lag:BCQLag", "batch-constrained Q-learning with a Lagrange multiplier"),
     "bear-lag": _ours("bear_lag:BEARLag", "Q-learning near the log's actions (MMD) with a Lagrange multiplier"),

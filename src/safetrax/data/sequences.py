@@ -93,11 +93,27 @@ class SequenceIndex(eqx.Module):
             weight: see `entry_weights`.
             cap: see `entry_weights`.
         """
+        told = Relabelled(
+            np.concatenate([np.arange(trajectories.num_episodes), relabelled.episodes]),
+            np.concatenate([trajectories.returns, relabelled.returns]),
+            np.concatenate([trajectories.cost_returns, relabelled.costs]),
+        )
         spare = places - relabelled.episodes.size
-        episodes = np.concatenate([np.arange(trajectories.num_episodes), relabelled.episodes])
-        costs = np.concatenate([trajectories.cost_returns, relabelled.costs])
-        returns = np.concatenate([trajectories.returns, relabelled.returns])
-        mass = np.pad(entry_weights(costs, weight, cap), (0, spare))
+        return SequenceIndex.of(trajectories, told, entry_weights(told.costs, weight, cap), spare)
+
+    @staticmethod
+    def of(
+        trajectories: Trajectories, told: Relabelled, mass: Float[np.ndarray, " n"], spare: int = 0
+    ) -> SequenceIndex:
+        """On the host, once.
+
+        Args:
+            trajectories: E episodes.
+            told: the entries: n episodes, and what they are said to return and to cost.
+            mass: how often each is drawn, up to a factor.
+            spare: further places, which are never drawn.
+        """
+        episodes, mass = told.episodes, np.pad(mass, (0, spare))
         cumulative = np.cumsum(mass) / mass.sum()
         cumulative[np.flatnonzero(mass)[-1] :] = 1.0
 
@@ -109,8 +125,8 @@ class SequenceIndex(eqx.Module):
             cost_to_go=jnp.asarray(to_go(trajectories.costs, trajectories.offsets), jnp.float32),
             starts=entries(trajectories.offsets[episodes], jnp.int32),
             lengths=entries(trajectories.lengths[episodes], jnp.int32),
-            return_shift=entries(returns - trajectories.returns[episodes], jnp.float32),
-            cost_shift=entries(costs - trajectories.cost_returns[episodes], jnp.float32),
+            return_shift=entries(told.returns - trajectories.returns[episodes], jnp.float32),
+            cost_shift=entries(told.costs - trajectories.cost_returns[episodes], jnp.float32),
             cumulative=jnp.asarray(cumulative, jnp.float32),
         )
 
@@ -123,10 +139,13 @@ class SequenceIndex(eqx.Module):
             size: B.
             steps: K.
         """
+        return self.windows(store, *self.draw(key, size), steps)
+
+    def draw(self, key: Key[Array, ""], size: int) -> tuple[Int[Array, " B"], Int[Array, " B"]]:
+        """The entry of each window, and its first step."""
         entry_key, start_key = jax.random.split(key)
         entry = jnp.searchsorted(self.cumulative, jax.random.uniform(entry_key, (size,)), side="right")
-        first = jax.random.randint(start_key, (size,), 0, self.lengths[entry])
-        return self.windows(store, entry, first, steps)
+        return entry, jax.random.randint(start_key, (size,), 0, self.lengths[entry])
 
     def windows(self, store: Store, entry: Int[Array, " B"], first: Int[Array, " B"], steps: int) -> SequenceBatch:
         """The windows of `steps` steps that begin at step `first` of those entries."""

@@ -12,12 +12,54 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 from safetrax.nets.saving import saveable
 from safetrax.nets.transformer import Affine, Norm, Transformer, dropped
 
-_TOKENS = 4  # of a step: return-to-go, cost-to-go, state, action
+TOKENS = 4  # of a step: return-to-go, cost-to-go, state, action
 _LOG_STD_BOUNDS = (-5.0, 2.0)
 
 
+class SequenceNetwork(eqx.Module):
+    """What a `SequenceActor` asks of its network: four tokens per step, the action's last."""
+
+    states: eqx.AbstractVar[Affine]
+    actions: eqx.AbstractVar[Affine]
+    transformer: eqx.AbstractVar[Transformer]
+
+    @property
+    def time_steps(self) -> int | None:
+        """Steps that it tells apart; None: it does not count them."""
+        return None
+
+    def last_features(
+        self,
+        returns_to_go: Float[Array, "B K"],
+        costs_to_go: Float[Array, "B K"],
+        observations: Float[Array, "B K O"],
+        actions: Float[Array, "B K A"],
+        times: Int[Array, "B K"],
+        valid: Bool[Array, "B K"],
+    ) -> Float[Array, "B E"]:
+        """What `moments` makes the next action of. Padding stands to the left; the last action is not looked at."""
+        tokens = self._tokens(returns_to_go, costs_to_go, observations, actions, times)[:, :-1]
+        seen = jnp.repeat(valid, TOKENS, axis=1)[:, :-1]
+        return self.transformer(tokens, seen, None, lambda x: x[:, -1:])[:, 0]
+
+    def moments(self, features: Float[Array, "*b E"]) -> tuple[Float[Array, "*b A"], Float[Array, "*b A"]]:
+        """Mean and log standard deviation of the action."""
+        raise NotImplementedError
+
+    def _tokens(
+        self,
+        returns_to_go: Float[Array, "B K"],
+        costs_to_go: Float[Array, "B K"],
+        observations: Float[Array, "B K O"],
+        actions: Float[Array, "B K A"],
+        times: Int[Array, "B K"],
+    ) -> Float[Array, "B K4 E"]:
+        """Embedded tokens, step after step."""
+        raise NotImplementedError
+
+
 @saveable
-class DecisionTransformer(eqx.Module):
+class DecisionTransformer(SequenceNetwork):
     """Four tokens per step, (return-to-go, cost-to-go, state, action), each with a learned embedding of the time.
 
     The constrained decision transformer of Liu et al., ICML 2023 (arXiv:2302.07351). The policy, a Gaussian without a
@@ -122,19 +164,10 @@ class DecisionTransformer(eqx.Module):
         features = features.reshape(batch, steps, 2, -1)
         return features[:, :, 0], features[:, :, 1]
 
-    def last_state(
-        self,
-        returns_to_go: Float[Array, "B K"],
-        costs_to_go: Float[Array, "B K"],
-        observations: Float[Array, "B K O"],
-        actions: Float[Array, "B K A"],
-        times: Int[Array, "B K"],
-        valid: Bool[Array, "B K"],
-    ) -> Float[Array, "B E"]:
-        """Features of the last state alone. Padding stands to the left; the last action is not looked at."""
-        tokens = self._tokens(returns_to_go, costs_to_go, observations, actions, times)[:, :-1]
-        seen = jnp.repeat(valid, _TOKENS, axis=1)[:, :-1]
-        return self.transformer(tokens, seen, None, lambda x: x[:, -1:])[:, 0]
+    @property
+    def time_steps(self) -> int:
+        """Rows of `times`."""
+        return int(self.times.shape[-2])
 
     def moments(self, features: Float[Array, "*b E"]) -> tuple[Float[Array, "*b A"], Float[Array, "*b A"]]:
         """Mean and log standard deviation of the action, from features of the state."""
@@ -164,4 +197,4 @@ class DecisionTransformer(eqx.Module):
 def _states_and_actions(x: Any) -> Any:
     """Of the tokens of every step those two, for arrays of either library."""
     batch, tokens, width = x.shape
-    return x.reshape(batch, tokens // _TOKENS, _TOKENS, width)[:, :, 2:].reshape(batch, tokens // 2, width)
+    return x.reshape(batch, tokens // TOKENS, TOKENS, width)[:, :, 2:].reshape(batch, tokens // 2, width)

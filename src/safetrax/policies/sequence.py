@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -13,9 +13,11 @@ from jaxtyping import Array, Float, Int32
 
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError
-from safetrax.nets.decision_transformer import DecisionTransformer
+from safetrax.nets.decision_transformer import SequenceNetwork
 from safetrax.nets.saving import saveable
 from safetrax.policies.actor import Actor, from_unit_box
+
+_S = TypeVar("_S", bound="SequenceActor")
 
 _MOST = float(np.finfo(np.float32).max)
 _SLACK = 1e-6  # float32 cannot hold every limit
@@ -57,15 +59,15 @@ class Targets(eqx.Module):
         """The return that belongs to a limit; beyond the table's limits that of the nearest."""
         return jnp.interp(jnp.asarray(cost_limit, jnp.float32), self.table[:, 0], self.table[:, 1])
 
-    def doubts(self, cost_limit: float, drawn: tuple[float, float]) -> tuple[str, ...]:
+    def doubts(self, cost_limit: float, drawn: tuple[float, float] | None) -> tuple[str, ...]:
         """Sentences where a limit, or the return that belongs to it, is unlike the log.
 
         Args:
             cost_limit: that a policy will be asked for.
-            drawn: least and greatest cost of the episodes that it is trained on.
+            drawn: least and greatest cost of the episodes that it is trained on. None: they do not matter.
         """
         asked, found = float(self.asked(cost_limit)), []
-        if not _within(cost_limit, drawn):
+        if drawn is not None and not _within(cost_limit, drawn):
             found.append(
                 f"the cost limit {cost_limit:g} lies outside of {drawn[0]:g} to {drawn[1]:g}, the costs of the "
                 "episodes that are drawn, so that what the policy does there is an extrapolation; choose another, or "
@@ -88,8 +90,8 @@ class Targets(eqx.Module):
     def _beyond(self, asked: float) -> str:
         low, high = _common(self.returns)
         return (
-            f"the policy is asked for the return {asked:g}, but the log's episodes return {low:g} to {high:g}, so "
-            "that what it does is an extrapolation; choose a return among them."
+            f"the policy is asked for the return {asked:g}, but it is trained on episodes that return {low:g} "
+            f"to {high:g}, so that what it does is an extrapolation; choose a return among them."
         )
 
 
@@ -117,7 +119,7 @@ class SequenceMemory(eqx.Module):
 
 @saveable
 class SequenceActor(Actor):
-    """A decision transformer that is asked for a return and a cost; both count down with what is observed.
+    """A transformer that is asked for a return and a cost; both count down with what is observed.
 
     The action is the mean of the Gaussian, clipped to the action bounds. Every step computes its whole window: the
     embedding of a token stays as it is while the window slides, but from the second block on what a token has heard
@@ -134,7 +136,7 @@ class SequenceActor(Actor):
         context: K, steps that are read.
     """
 
-    network: DecisionTransformer
+    network: SequenceNetwork
     action_low: Float[Array, " A"]
     action_high: Float[Array, " A"]
     cost_limit: Float[Array, ""]
@@ -143,17 +145,19 @@ class SequenceActor(Actor):
     targets: Targets
     context: int = eqx.field(static=True)
 
-    @staticmethod
+    @classmethod
     def make(
-        network: DecisionTransformer,
+        cls: type[_S],
+        network: SequenceNetwork,
         action_low: Float[Array, " A"],
         action_high: Float[Array, " A"],
         targets: Targets,
         context: int,
-    ) -> SequenceActor:
-        """At the limit zero, with the return that belongs to it."""
-        zero = jnp.zeros(())
-        return SequenceActor(network, action_low, action_high, zero, zero, zero, targets, context)
+        cost_limit: Array | float = 0.0,
+    ) -> _S:
+        """At a limit, with the return that belongs to it."""
+        zero, limit = jnp.zeros(()), jnp.asarray(cost_limit, jnp.float32)
+        return cls(network, action_low, action_high, limit, zero, zero, targets, context)
 
     @property
     def adjustable(self) -> Mapping[str, tuple[float, float]]:
@@ -161,9 +165,10 @@ class SequenceActor(Actor):
         return {"cost_limit": (0.0, _MOST), "target_return": (-_MOST, _MOST)}
 
     @property
-    def longest_episode(self) -> int:
-        """Steps that have an embedding of their own; K further ones belong to padding."""
-        return int(self.network.times.shape[-2]) - self.context
+    def longest_episode(self) -> int | None:
+        """Steps that the network tells apart, less K that belong to padding; None: it does not count them."""
+        steps = self.network.time_steps
+        return None if steps is None else steps - self.context
 
     def review(self, values: Mapping[str, float]) -> tuple[str, ...]:
         """See `Targets.review`."""
@@ -196,7 +201,7 @@ class SequenceActor(Actor):
         returns, costs = _appended(memory.returns, memory.return_left), _appended(memory.costs, memory.cost_left)
         pending = _appended(memory.actions, jnp.zeros((observations.shape[0], self.action_low.shape[-1])))
         times = memory.time[:, None] + jnp.arange(1 - self.context, 1)
-        features = self.network.last_state(returns, costs, seen, pending, jnp.maximum(times, 0), times >= 0)
+        features = self.network.last_features(returns, costs, seen, pending, jnp.maximum(times, 0), times >= 0)
         actions = jnp.clip(self.network.moments(features)[0], -1.0, 1.0)
         memory = SequenceMemory(
             observations=seen[:, 1:],
@@ -216,6 +221,16 @@ class SequenceActor(Actor):
         left = (memory.return_left - rewards, memory.cost_left - costs)
         result: SequenceMemory = eqx.tree_at(lambda m: (m.return_left, m.cost_left), memory, left)
         return result
+
+
+@saveable
+class BoundaryActor(SequenceActor):
+    """One whose episodes all began with the same budget, its cost limit: it can be asked for other returns only."""
+
+    @property
+    def adjustable(self) -> Mapping[str, tuple[float, float]]:
+        """The target return."""
+        return {"target_return": (-_MOST, _MOST)}
 
 
 def _within(value: float, bounds: tuple[float, float]) -> bool:
