@@ -71,8 +71,8 @@ def test_an_algorithm_of_another_package_is_one_like_ours(package, capsys, monke
     monkeypatch.setenv("COLUMNS", "120")
     assert main(["train", "--help"]) == 0
     said = capsys.readouterr().out
-    assert "weighted-bc     Cloning of the episodes within the cost limit, those of high return more\n" in said
-    assert "trac            trajectory classification" in said
+    assert "weighted-bc       Cloning of the episodes within the cost limit, those of high return more\n" in said
+    assert "trac              trajectory classification" in said
     assert main(["train", "weighted-bc", "--help"]) == 0
     assert "The best episode counts exp(sharpness) times as much" in " ".join(capsys.readouterr().out.split())
     assert main(["train", "weighted-bc", "--data", "demo", "--out", "run", *SETTINGS]) == 0

@@ -45,7 +45,7 @@ _DIFFUSION: dict[str, Any] = {
 SETTINGS: dict[str, dict[str, Any]] = {
     "BC": {**_SMALL, "updates": 3, "mode": "conditioned"},
     "TraC": {**_SMALL, "pretrain_updates": 2, "updates": 3, "segment_ratio": 0.2},
-    "TraCConditioned": {**_SMALL, "pretrain_updates": 2, "updates": 3, "segment_ratio": 0.2},
+    "TraCConditioned": {**_SMALL, "pretrain_updates": 2, "updates": 3, "segment_ratio": 0.2, "limits": (10.0, 250.0)},
     "LSPC": {**_SMALL, "updates": 3, "cvae_hidden": 16, "latent": 4},
     "FISOR": {**_DIFFUSION, "updates": 3},
     "BARS": {**_DIFFUSION, "critic_updates": 2, "updates": 4, "unsafe_batch_size": 8},

@@ -11,7 +11,7 @@ from probes import RISKY, SAFE, arm_episodes
 from safetrax.algorithms import TraCConditioned
 from safetrax.algorithms.base import Spec
 from safetrax.data.store import Store
-from safetrax.errors import ConfigError
+from safetrax.errors import ConfigError, DataError
 from safetrax.nets.mlp import MLP
 from safetrax.policies.conditioned import BudgetActor, in_range
 from safetrax.training.train import train
@@ -128,7 +128,11 @@ def test_a_limit_outside_the_range_is_refused_before_training():
     free = TraCConditioned(segment_ratio=1.0)
     with pytest.raises(ConfigError, match=r"outside the range from 0 to 10 that the log covers"):
         train(free, arm_episodes(20), cost_limits=(11.0,))
+    dear = arm_episodes(20)
+    dear = dear.select(np.flatnonzero(dear.cost_returns == 10))
+    with pytest.raises(DataError, match=r"no segment meets the cost limit 5: the cheapest would cost 10"):
+        train(TINY, dear, cost_limits=(5.0,))
     same = arm_episodes(20)
     same = same.select(np.flatnonzero(same.cost_returns == 0))
-    with pytest.raises(ConfigError, match="limits have no range; set limits"):
+    with pytest.raises(DataError, match="limits have no range; set limits"):
         free.index(same, np.inf)

@@ -60,7 +60,7 @@ def test_a_folder_is_one_source_and_files_group_by_structure(run, tmp_path):
     sources = load_sources([str(run.path), *files], None)
     assert [len(source.policies) for source in sources] == [3, 2, 1, 1]
     assert [source.task for source in sources] == ["BallRun", "BallRun", "BallRun", "BallCircle"]
-    assert [source.folder for source in sources] == [run, None, None, None]
+    assert [source.folder and source.folder.path for source in sources] == [run.path, None, None, None]
     assert sources[0].cost_limits == (20.0, 40.0)
     assert {source.step for source in sources} == {5}
     assert sources[1].title == f"{files[0]} and 1 more"

@@ -10,7 +10,7 @@ from safetrax.data import load
 from safetrax.data.limit_labels import GRID, LimitIndex, LimitTable, limit_range
 from safetrax.data.segments import DESIRABLE, UNDESIRABLE, Windows, label_windows
 from safetrax.data.trajectories import Trajectories
-from safetrax.errors import ConfigError
+from safetrax.errors import DataError
 
 
 def log(costs: list[float], returns: list[float], steps: int = 4) -> Trajectories:
@@ -84,5 +84,8 @@ def test_the_range_leaves_out_what_few_meet():
 
 
 def test_a_limit_that_nothing_meets_is_one_sentence():
-    with pytest.raises(ConfigError, match=r"no segment meets the cost limit 1: the cheapest would cost 2"):
-        LimitIndex.make(whole(log([2, 3], [1, 1])), (1.0, 3.0), top=0.5, bottom=0.0)
+    windows = whole(log([2, 3], [1, 1]))
+    with pytest.raises(DataError, match=r"no segment meets the cost limit 1: the cheapest would cost 2"):
+        LimitIndex.make(windows, (0.0, 1.0), top=0.5, bottom=0.0)
+    table = LimitIndex.make(windows, (0.0, 4.0), top=0.5, bottom=0.0).table  # all are undesirable at the least one
+    assert (table.desirable[0].item(), table.undesirable[0].item()) == (0, 1)

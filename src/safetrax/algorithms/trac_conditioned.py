@@ -14,11 +14,11 @@ from jaxtyping import Array, Float, Key, UInt32
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, Usage, Variant
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.learners import ActionBounds, Learner, dropout_seed, policy_network
-from safetrax.data.limit_labels import LimitIndex, limit_range
+from safetrax.data.limit_labels import LimitIndex, limit_range, require_met
 from safetrax.data.segments import Ratio, Windows, label_windows, segment_length
 from safetrax.data.store import Store, step_mask, window_rows
 from safetrax.data.trajectories import Trajectories
-from safetrax.errors import ConfigError
+from safetrax.errors import ConfigError, DataError
 from safetrax.files import exact
 from safetrax.losses.classification import classification_loss, score_metrics, trajectory_score
 from safetrax.losses.likelihood import fixed_variance_log_prob
@@ -131,25 +131,29 @@ class TraCConditioned(Algorithm):
 
         Raises:
             ConfigError: it is not.
+            DataError: no segment meets it.
         """
-        low, high = self._range(self._windows(trajectories))
+        windows = self._windows(trajectories)
+        low, high = self._range(windows)
         if not low <= cost_limit <= high:
             given = "of the setting limits" if self.limits else "that the log covers; the setting limits has others"
             raise ConfigError(
                 f"the cost limit {exact(cost_limit)} is outside the range from {exact(low)} to {exact(high)} {given}."
             )
+        require_met(windows, cost_limit)
         return None
 
     def index(self, trajectories: Trajectories, cost_limit: float) -> LimitIndex:
         """All windows, and their labels at every limit.
 
         Raises:
-            ConfigError: no window meets the least limit, or all cost the same.
+            DataError: no window meets the limit, or all cost the same and there is no setting `limits`.
         """
         windows = self._windows(trajectories)
+        require_met(windows, cost_limit)
         low, high = self._range(windows)
         if not low < high:
-            raise ConfigError(
+            raise DataError(
                 f"the log's segments all cost about {exact(low)}, so that limits have no range; set limits."
             )
         return LimitIndex.make(windows, (low, high), top=self.top, bottom=self.bottom)

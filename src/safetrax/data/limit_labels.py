@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int32, Key
 
-from safetrax.data.segments import ROUNDING, Windows
-from safetrax.errors import ConfigError
+from safetrax.data.segments import ROUNDING, Windows, within_limit
+from safetrax.errors import DataError
 from safetrax.files import exact
 
 GRID = 128  # limits
@@ -29,6 +29,19 @@ def limit_range(windows: Windows) -> tuple[float, float]:
     places = np.searchsorted(share, (_FEWEST_SAFE, _NEARLY_ALL), side="left")
     low, high = windows.cost[order][np.minimum(places, len(order) - 1)]
     return float(low), float(high)
+
+
+def require_met(windows: Windows, limit: float) -> None:
+    """Check that some window is safe.
+
+    Raises:
+        DataError: none is.
+    """
+    if not within_limit(windows.cost, limit).any():
+        raise DataError(
+            f"no segment meets the cost limit {exact(limit)}: the cheapest would cost {windows.cost.min():g} over a "
+            "whole episode; raise the limit."
+        )
 
 
 class LimitBatch(eqx.Module):
@@ -76,10 +89,8 @@ class LimitTable(eqx.Module):
     def make(windows: Windows, limits: Float[np.ndarray, " G"], *, top: float, bottom: float) -> LimitTable:
         """Of all windows, in O(W) for each limit.
 
-        A window is desirable if its return is at least that of the last one of the top share, ties included.
-
-        Raises:
-            ConfigError: no window is safe at the least limit.
+        A window is desirable if its return is at least that of the last one of the top share, ties included. At a
+        limit that no window meets all are undesirable.
         """
         order = np.argsort(-windows.value, kind="stable")
         value, cost, mass = windows.value[order], windows.cost[order], _mass(windows)[order]
@@ -87,10 +98,8 @@ class LimitTable(eqx.Module):
         for limit in limits.tolist():
             safe = cost <= limit * (1 + ROUNDING) + ROUNDING
             if not safe.any():
-                raise ConfigError(
-                    f"no segment meets the cost limit {exact(limit)}: the cheapest would cost {cost.min():g} over a "
-                    "whole episode; let limits begin higher."
-                )
+                rows.append((np.inf, -np.inf, 0.0, 0.0, 0.0, 1.0))
+                continue
             values, share = value[safe], np.cumsum(mass[safe])
             best = values[_reaching(share, top)] if top > 0 else np.inf
             worst = values[::-1][_reaching(np.cumsum(mass[safe][::-1]), bottom)] if bottom > 0 else -np.inf
@@ -130,8 +139,9 @@ class LimitIndex(eqx.Module):
             bottom: share of the safe windows that is undesirable, y.
 
         Raises:
-            ConfigError: no window meets the least limit.
+            DataError: no window meets the greatest limit.
         """
+        require_met(windows, limits[1])
         grid = np.linspace(*limits, GRID)
         return LimitIndex(
             starts=jnp.asarray(windows.starts),
