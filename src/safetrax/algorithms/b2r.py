@@ -13,7 +13,7 @@ import optax
 from jaxtyping import Array, Key
 
 from safetrax.algorithms.base import LITTLE, Algorithm, Metrics, Spec, Stage, Usage
-from safetrax.algorithms.learners import ActionBounds, Learner, dropout_seed
+from safetrax.algorithms.learners import ActionBounds, Learner, dropout_seed, warmed_up
 from safetrax.algorithms.published_targets import published
 from safetrax.algorithms.sequence_learner import (
     SequenceState,
@@ -22,7 +22,6 @@ from safetrax.algorithms.sequence_learner import (
     new_temperature,
     require_sizes,
     require_steps,
-    warmed_up,
 )
 from safetrax.data.alignment import AlignedIndex, Alignment
 from safetrax.data.segments import within_limit

@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array, Key
 
 from safetrax.algorithms.base import LITTLE, Algorithm, Metrics, Spec, Stage, Usage, Variant
-from safetrax.algorithms.learners import ActionBounds, Learner, dropout_seed
+from safetrax.algorithms.learners import ActionBounds, Learner, dropout_seed, warmed_up
 from safetrax.algorithms.published_targets import published
 from safetrax.algorithms.sequence_learner import (
     SequenceState,
@@ -21,7 +21,6 @@ from safetrax.algorithms.sequence_learner import (
     new_temperature,
     require_sizes,
     require_steps,
-    warmed_up,
 )
 from safetrax.catalogue import get_task
 from safetrax.data.relabelling import Pairing, Relabelled, relabel

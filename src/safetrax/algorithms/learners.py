@@ -101,6 +101,11 @@ def policy_network(
     return MLP.make(key, sizes, output="tanh", dropout_rate=dropout, initialiser=initialiser)
 
 
+def warmed_up(rate: float, warmup: int, count: Array | int) -> jax.Array:
+    """Learning rate of update number `count` + 1, which grows linearly to `rate` over `warmup` updates."""
+    return rate * jnp.minimum(1.0, (jnp.asarray(count) + 1) / max(warmup, 1))
+
+
 def dropout_seed(key: Key[Array, ""]) -> UInt32[Array, ""]:
     """A 32-bit seed for the counter hash, out of a JAX key."""
     return jax.random.bits(key, dtype=jnp.uint32)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Generic, TypeVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
@@ -73,11 +72,6 @@ def action_loss(
         "entropy": masked_mean(entropy, batch.mask),
         "behaviour_distance": masked_mean(jnp.mean(jnp.square(mean - batch.actions), -1), batch.mask),
     }
-
-
-def warmed_up(rate: float, warmup: int, count: Array | int) -> jax.Array:
-    """Learning rate of update number `count` + 1, which grows linearly to `rate` over `warmup` updates."""
-    return rate * jnp.minimum(1.0, (jnp.asarray(count) + 1) / max(warmup, 1))
 
 
 def require_sizes(width: int, heads: int, limits: tuple[float, ...], returns: tuple[float, ...]) -> None:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Key, UInt32
 
 from safetrax.algorithms.base import LITTLE, Algorithm, Metrics, Spec, Stage, Usage, keep_state
 from safetrax.algorithms.diagnosis import History, lasts
-from safetrax.algorithms.learners import ActionBounds, Learner, dropout_seed, policy_network
+from safetrax.algorithms.learners import ActionBounds, Learner, dropout_seed, policy_network, warmed_up
 from safetrax.data.segments import DESIRABLE, UNDESIRABLE, Ratio, ValueRange, label_windows, segment_length
 from safetrax.data.store import SegmentBatch, SegmentIndex, Store, step_mask, window_rows
 from safetrax.data.trajectories import Trajectories
@@ -205,7 +205,7 @@ class TraC(Algorithm):
 
     def schedule(self, count: Array | int) -> Array:
         """Learning rate of the second stage's update number `count` + 1: reaches `learning_rate` at `warmup`."""
-        return self.learning_rate * jnp.minimum(1.0, (jnp.asarray(count) + 1) / max(self.warmup, 1))
+        return warmed_up(self.learning_rate, self.warmup, count)
 
     # Stage 1: behaviour cloning
 

@@ -96,7 +96,7 @@ class LimitTable(eqx.Module):
         value, cost, mass = windows.value[order], windows.cost[order], _mass(windows)[order]
         rows = []
         for limit in limits.tolist():
-            safe = cost <= limit * (1 + ROUNDING) + ROUNDING
+            safe = within_limit(cost, limit)
             if not safe.any():
                 rows.append((np.inf, -np.inf, 0.0, 0.0, 0.0, 1.0))
                 continue
@@ -156,9 +156,15 @@ class LimitIndex(eqx.Module):
     def draw(self, key: Key[Array, ""], size: int) -> tuple[Int32[Array, " B"], Int32[Array, " B"]]:
         """First rows and valid steps of `size` windows, whatever their labels."""
         episode_key, window_key = jax.random.split(key)
-        episode = jax.random.randint(episode_key, (size,), 0, self.steps.size)
-        window = jax.random.randint(window_key, (size,), self.first[episode], self.first[episode + 1])
+        episode, window = self._drawn(episode_key, window_key, (size,))
         return self.starts[window], self.steps[episode]
+
+    def _drawn(
+        self, episode_key: Key[Array, ""], window_key: Key[Array, ""], shape: tuple[int, ...]
+    ) -> tuple[Int32[Array, "*b"], Int32[Array, "*b"]]:
+        """Numbers of an episode and of a window of it."""
+        episode = jax.random.randint(episode_key, shape, 0, self.steps.size)
+        return episode, jax.random.randint(window_key, shape, self.first[episode], self.first[episode + 1])
 
     def sample(self, key: Key[Array, ""], size: int, floor: float, attempts: int = 4) -> LimitBatch:
         """Draw `size` windows with a limit each, from those that are labelled at it.
@@ -174,8 +180,7 @@ class LimitIndex(eqx.Module):
         """
         episode_key, window_key, limit_key = jax.random.split(key, 3)
         shape = (attempts, size)
-        episode = jax.random.randint(episode_key, shape, 0, self.steps.size)
-        window = jax.random.randint(window_key, shape, self.first[episode], self.first[episode + 1])
+        episode, window = self._drawn(episode_key, window_key, shape)
         place = jax.random.randint(limit_key, shape, 0, GRID)
         table = self.table
         cost, value, limits = self.cost[window], self.value[window], table.limits[place]
