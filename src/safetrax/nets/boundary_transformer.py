@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Key, UInt32
 
 from safetrax.nets.decision_transformer import TOKENS, SequenceNetwork
 from safetrax.nets.saving import saveable
-from safetrax.nets.transformer import Affine, Norm, Transformer, dropped
+from safetrax.nets.transformer import Affine, Norm, Transformer
 
 _RETURN = 2  # place of the token at which the action is read
 _LOG_STD_BOUNDS = (-20.0, 2.0)
@@ -101,9 +101,7 @@ class BoundaryTransformer(SequenceNetwork):
     ) -> Float[Array, "B K E"]:
         """Features of every return's token; padding to the right changes nothing before it. Times are not seen."""
         tokens = self._tokens(returns_to_go, costs_to_go, observations, actions, times)
-        tokens = dropped(tokens, self.dropout, dropout_seed)
-        seed = None if dropout_seed is None else dropout_seed + jnp.uint32(1)
-        return self.transformer(tokens, None, seed, _returns)
+        return self._features(tokens, dropout_seed, _returns)
 
     def moments(self, features: Float[Array, "*b E"]) -> tuple[Float[Array, "*b A"], Float[Array, "*b A"]]:
         """Mean and log standard deviation of the action, from features of the return's token."""

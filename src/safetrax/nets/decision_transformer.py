@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from safetrax.nets.saving import saveable
-from safetrax.nets.transformer import Affine, Norm, Transformer, dropped
+from safetrax.nets.transformer import Affine, Norm, Read, Transformer, dropped
 
 TOKENS = 4  # of a step: return-to-go, cost-to-go, state, action
 _LOG_STD_BOUNDS = (-5.0, 2.0)
@@ -22,6 +22,7 @@ class SequenceNetwork(eqx.Module):
     states: eqx.AbstractVar[Affine]
     actions: eqx.AbstractVar[Affine]
     transformer: eqx.AbstractVar[Transformer]
+    dropout: eqx.AbstractVar[float]
 
     @property
     def time_steps(self) -> int | None:
@@ -41,6 +42,14 @@ class SequenceNetwork(eqx.Module):
         tokens = self._tokens(returns_to_go, costs_to_go, observations, actions, times)[:, :-1]
         seen = jnp.repeat(valid, TOKENS, axis=1)[:, :-1]
         return self.transformer(tokens, seen, None, lambda x: x[:, -1:])[:, 0]
+
+    def _features(
+        self, tokens: Float[Array, "B K4 E"], dropout_seed: UInt32[Array, ""] | None, read: Read
+    ) -> Float[Array, "B Q E"]:
+        """Of the tokens that are read; while training some units are dropped."""
+        tokens = dropped(tokens, self.dropout, dropout_seed)
+        seed = None if dropout_seed is None else dropout_seed + jnp.uint32(1)
+        return self.transformer(tokens, None, seed, read)
 
     def moments(self, features: Float[Array, "*b E"]) -> tuple[Float[Array, "*b A"], Float[Array, "*b A"]]:
         """Mean and log standard deviation of the action."""
@@ -158,9 +167,7 @@ class DecisionTransformer(SequenceNetwork):
         """Features of every state and of every action; padding to the right changes nothing before it."""
         batch, steps = times.shape
         tokens = self._tokens(returns_to_go, costs_to_go, observations, actions, times)
-        tokens = dropped(tokens, self.dropout, dropout_seed)
-        seed = None if dropout_seed is None else dropout_seed + jnp.uint32(1)
-        features = self.transformer(tokens, None, seed, _states_and_actions)
+        features = self._features(tokens, dropout_seed, _states_and_actions)
         features = features.reshape(batch, steps, 2, -1)
         return features[:, :, 0], features[:, :, 1]
 
