@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from conftest import toy_episodes
 from safetrax.data import Trajectories
+from safetrax.data.trajectories import SAFE, UNKNOWN
 from safetrax.errors import DataError
 
 ROWS = ("observations", "actions", "rewards", "costs", "terminated", "truncated")
@@ -195,7 +196,7 @@ def test_from_episodes_takes_a_generator_and_next_observations() -> None:
     [
         ([], "no episodes"),
         ([{}], r"episode 0 has no observations \(its keys: none\)"),
-        ([{k: v for k, v in episode(2).items() if k != "costs"}], "episode 0 has no costs .*observations, actions"),
+        ([{k: v for k, v in episode(2).items() if k != "rewards"}], "episode 0 has no rewards"),
         ([episode(2, next_obs=1)], "unknown key next_obs"),
         ([episode(2), episode(2, rewards=[1.0])], "episode 1: rewards has 1 rows but observations has 2"),
         ([episode(2, terminated=[1, 0])], "set in row 0, inside an episode"),
@@ -327,3 +328,26 @@ def test_data_sets_that_do_not_fit_together_are_refused():
     wide = replace(toy_episodes([3]), action_high=np.full(2, 2.0, np.float32))
     with pytest.raises(DataError, match="data set 1 has other upper action bounds"):
         Trajectories.concatenate([toy_episodes([3]), wide])
+
+
+def test_costs_may_be_absent_and_labels_go_with_their_episodes():
+    data = Trajectories.from_arrays(**arrays([0, 1, 1], costs=None, labels=[SAFE, UNKNOWN]))
+    assert data.costs is None
+    assert repr(data).endswith("no costs)")
+    assert data.select([1, 0]).labels.tolist() == [UNKNOWN, SAFE]
+    assert "costs" not in data.episode(0)
+    with pytest.raises(DataError, match="the log holds no costs"):
+        data.cost_returns  # noqa: B018
+    both = Trajectories.concatenate([data, replace(data, labels=None)])
+    assert both.costs is None
+    assert both.labels.tolist() == [SAFE, UNKNOWN, UNKNOWN, UNKNOWN]
+    with pytest.raises(DataError, match="data set 1 has other costs than data set 0: some instead of none"):
+        Trajectories.concatenate([data, Trajectories.from_arrays(**arrays([0, 1, 1]))])
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"), [([1], r"has shape \(1,\), but there are 2 episodes"), ([1, 2], "label of episode 1 is 2")]
+)
+def test_odd_labels_are_refused(labels: list[int], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        Trajectories.from_arrays(**arrays([0, 1, 1], labels=labels))

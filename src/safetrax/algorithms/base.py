@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import jax
 from jaxtyping import Array, Key
@@ -145,6 +145,16 @@ class Algorithm:
     def needs_cost_limits(self) -> bool:
         """False where limits are needed for scores only."""
         return self.uses_cost_limit
+
+    @property
+    def needs_costs(self) -> bool:
+        """False where training reads neither costs nor anything that is made of them."""
+        return True
+
+    @property
+    def needs_labels(self) -> Literal["safe", "both"] | None:
+        """Which episodes somebody must have marked: some that are safe, or some of either kind; None: none."""
+        return None
 
     @property
     def total_updates(self) -> int:

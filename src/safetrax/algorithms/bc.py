@@ -95,6 +95,11 @@ class BC(Algorithm):
         """Also where the deployed policy is told the limit."""
         return self.uses_cost_limit or self.mode == "conditioned"
 
+    @property
+    def needs_costs(self) -> bool:
+        """Unless it clones everything."""
+        return self.mode != "all"
+
     def index(self, trajectories: Trajectories, cost_limit: float) -> BCIndex:
         """The transitions of the selected episodes.
 

@@ -72,6 +72,7 @@ class CQL(Algorithm):
     fields = TRANSITION_FIELDS
     losses = ("policy_loss", "reward_critic_loss")
     uses_cost_limit = False
+    needs_costs = False
     reference_std = 1e-3
 
     penalty_weight: NonNegative = 10.0

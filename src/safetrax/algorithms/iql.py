@@ -66,6 +66,7 @@ class IQL(Algorithm):
     fields = TRANSITION_FIELDS
     losses = ("policy_loss", "value_loss", "reward_critic_loss")
     uses_cost_limit = False
+    needs_costs = False
     reference_std = 1e-3
 
     expectile: OpenFraction = 0.7

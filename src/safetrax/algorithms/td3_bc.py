@@ -53,6 +53,7 @@ class TD3BC(Algorithm):
     losses = ("policy_loss", "reward_critic_loss")
     name = "TD3+BC"
     uses_cost_limit = False
+    needs_costs = False
     reference_std = 1e-3
 
     value_weight: NonNegative = 2.5

@@ -82,7 +82,7 @@ def filled_up(trajectories: Trajectories, cost_limit: float, seed: int = 0) -> F
     where all costs of the log are 0 or 1, so that costs stay so, and to limit / L otherwise, or where the limit
     exceeds the L steps of the episode. The last one that is changed may get less.
     """
-    rng, costs = np.random.default_rng(seed), trajectories.costs.astype(np.float64)
+    rng, costs = np.random.default_rng(seed), trajectories.logged_costs.astype(np.float64)
     binary = bool(np.isin(costs, (0.0, 1.0)).all())
     for episode in np.flatnonzero(within_limit(trajectories.cost_returns, cost_limit)):
         own = costs[trajectories.offsets[episode] : trajectories.offsets[episode + 1]]

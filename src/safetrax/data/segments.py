@@ -253,7 +253,7 @@ def label_windows(
     starts = (trajectories.offsets[eligible] - first)[episode] + np.arange(windows.sum())
     ends = starts + steps[episode]
 
-    cost, value = (_window_sums(x, starts, ends) for x in (trajectories.costs, trajectories.rewards))
+    cost, value = (_window_sums(x, starts, ends) for x in (trajectories.logged_costs, trajectories.rewards))
     horizon = whole if ratio != "whole" else lengths[eligible]
     limits = cost_limit * steps / horizon
     labels = label_items(

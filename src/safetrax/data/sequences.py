@@ -122,7 +122,7 @@ class SequenceIndex(eqx.Module):
 
         return SequenceIndex(
             return_to_go=jnp.asarray(to_go(trajectories.rewards, trajectories.offsets), jnp.float32),
-            cost_to_go=jnp.asarray(to_go(trajectories.costs, trajectories.offsets), jnp.float32),
+            cost_to_go=jnp.asarray(to_go(trajectories.logged_costs, trajectories.offsets), jnp.float32),
             starts=entries(trajectories.offsets[episodes], jnp.int32),
             lengths=entries(trajectories.lengths[episodes], jnp.int32),
             return_shift=entries(told.returns - trajectories.returns[episodes], jnp.float32),

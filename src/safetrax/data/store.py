@@ -94,12 +94,11 @@ class Store(eqx.Module):
         return int(self.observations.shape[0])
 
     def transitions(self, rows: Int[Array, " B"]) -> Transitions:
-        """The transitions of those rows. All fields of `TRANSITION_FIELDS` must be there, but next_observations.
+        """The transitions of those rows, with all fields of `TRANSITION_FIELDS`; costs, if there are none, are NaN.
 
-        Without them s' is the next row's observation, and an episode's last observation follows itself.
+        Without next observations s' is the next row's observation, and an episode's last one follows itself.
         """
         assert self.rewards is not None
-        assert self.costs is not None
         assert self.terminated is not None
         assert self.truncated is not None
         done = self.terminated[rows] | self.truncated[rows]
@@ -111,7 +110,7 @@ class Store(eqx.Module):
             observations=self.observations[rows],
             actions=self.actions[rows],
             rewards=self.rewards[rows],
-            costs=self.costs[rows],
+            costs=jnp.full(rows.shape, jnp.nan) if self.costs is None else self.costs[rows],
             done=done,
             next_observations=following,
         )

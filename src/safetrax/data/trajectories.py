@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int8, Int64
 
 from safetrax.data.columns import (
     Values,
@@ -28,10 +28,14 @@ from safetrax.errors import DataError
 if TYPE_CHECKING:  # what a notebook shows
     from altair import TopLevelMixin
 
-_REQUIRED = ("observations", "actions", "rewards", "costs")
+_REQUIRED = ("observations", "actions", "rewards")
 _FLAGS = ("terminated", "truncated")
-_PER_ROW = (*_REQUIRED, *_FLAGS, "next_observations")
-_DTYPES = {"terminated": np.bool_, "truncated": np.bool_, "offsets": np.int64}  # the others are float32
+_OPTIONAL = ("costs", "next_observations", "hidden_costs")
+_PER_ROW = (*_REQUIRED, "costs", *_FLAGS, "next_observations", "hidden_costs")
+_DTYPES = {"terminated": np.bool_, "truncated": np.bool_, "offsets": np.int64, "labels": np.int8}  # else float32
+
+SAFE, UNKNOWN, UNSAFE = 1, 0, -1
+"""Labels of an episode: somebody says it went well (safe, desirable), nobody says, somebody says it did not."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -46,13 +50,15 @@ class Trajectories:
         observations: s_t, (N, O).
         actions: a_t as logged, (N, A), in the units of `action_low` and `action_high`.
         rewards: r_t, (N,).
-        costs: c_t, (N,), not negative.
+        costs: c_t, (N,), not negative; None where the log holds none.
         terminated: the environment ended the episode at this row, (N,).
         truncated: a time limit ended the episode at this row, (N,).
         offsets: first row of every episode, then N, (E + 1,).
         next_observations: s_{t+1}, (N, O), or None where the log holds none.
         action_low: lower end of the action box, (A,).
         action_high: upper end of the action box, (A,).
+        labels: of every episode, SAFE (1), UNSAFE (-1) or UNKNOWN (0), (E,); None where nobody has marked any.
+        hidden_costs: costs for scores only, (N,), which no algorithm is given; None where there are none.
         info: where the data came from, JSON-ready: source, sha256, task, tail_rows_dropped.
 
     Raises:
@@ -62,13 +68,15 @@ class Trajectories:
     observations: Float32[np.ndarray, "N O"]
     actions: Float32[np.ndarray, "N A"]
     rewards: Float32[np.ndarray, " N"]
-    costs: Float32[np.ndarray, " N"]
+    costs: Float32[np.ndarray, " N"] | None = None
     terminated: Bool[np.ndarray, " N"]
     truncated: Bool[np.ndarray, " N"]
     offsets: Int64[np.ndarray, " boundaries"]
     next_observations: Float32[np.ndarray, "N O"] | None = None
     action_low: Float32[np.ndarray, " A"]
     action_high: Float32[np.ndarray, " A"]
+    labels: Int8[np.ndarray, " E"] | None = None
+    hidden_costs: Float32[np.ndarray, " N"] | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -79,6 +87,8 @@ class Trajectories:
                 f"offsets ends at {self.offsets[-1]}, but there are {len(self.rewards)} rows; drop the rest."
             )
         check_ends(self.terminated, self.truncated, self.offsets)
+        if self.labels is not None:
+            _as_labels(self.labels, self.num_episodes)
         for name, array in self._arrays().items():
             object.__setattr__(self, name, _read_only(array.astype(_DTYPES.get(name, np.float32), copy=False)))
         object.__setattr__(self, "info", dict(self.info))
@@ -97,6 +107,8 @@ class Trajectories:
         next_observations: Values = None,
         action_low: Values = None,
         action_high: Values = None,
+        labels: Values = None,
+        hidden_costs: Values = None,
         info: Mapping[str, Any] | None = None,
     ) -> Trajectories:
         """Split flat arrays into episodes at the rows that are terminated, truncated, or both.
@@ -108,7 +120,7 @@ class Trajectories:
             observations: (N, O), any real dtype.
             actions: (N, A).
             rewards: (N,) or (N, 1).
-            costs: (N,) or (N, 1).
+            costs: (N,) or (N, 1), or None.
             terminated: (N,) or (N, 1), booleans or zeros and ones.
             truncated: as `terminated`.
             offsets: first row of every episode and the end of the last, (E + 1,). With it, no flag may be set
@@ -116,12 +128,14 @@ class Trajectories:
             next_observations: (N, O).
             action_low: (A,) or one number, -1 if omitted.
             action_high: (A,) or one number, +1 if omitted.
+            labels: SAFE, UNSAFE or UNKNOWN for every complete episode, (E,).
+            hidden_costs: as `costs`, for scores only.
             info: JSON-ready facts about the source.
 
         Raises:
             DataError: wrong shapes, lengths or dtypes, or no complete episode.
         """
-        given = (observations, actions, rewards, costs, terminated, truncated, next_observations)
+        given = (observations, actions, rewards, costs, terminated, truncated, next_observations, hidden_costs)
         columns = _checked(dict(zip(_PER_ROW, given, strict=True)))
         if offsets is None:
             starts = find_offsets(columns["terminated"], columns["truncated"])
@@ -132,7 +146,8 @@ class Trajectories:
         kept = {name: column[: starts[-1]] for name, column in columns.items()}
         low, high = as_box(action_low, action_high, columns["actions"].shape[1])
         facts = {**(info or {}), "tail_rows_dropped": dropped}
-        return cls(**kept, offsets=starts, action_low=low, action_high=high, info=facts)
+        marks = None if labels is None else _as_labels(labels, len(starts) - 1)
+        return cls(**kept, offsets=starts, action_low=low, action_high=high, labels=marks, info=facts)
 
     @classmethod
     def from_episodes(
@@ -143,10 +158,10 @@ class Trajectories:
         action_high: Values = None,
         info: Mapping[str, Any] | None = None,
     ) -> Trajectories:
-        """Join episodes, each a mapping with observations, actions, rewards and costs (one row per step).
+        """Join episodes, each a mapping with observations, actions and rewards (one row per step).
 
-        Optional keys: next_observations; terminated and truncated, either one boolean for the last row or one
-        flag per row. A last row without a flag is marked truncated.
+        Optional keys: costs, next_observations and hidden_costs; terminated and truncated, either one boolean for
+        the last row or one flag per row. A last row without a flag is marked truncated.
 
         Raises:
             DataError: a key is missing or unknown, or the arrays of an episode do not fit together.
@@ -156,7 +171,7 @@ class Trajectories:
             raise DataError("there are no episodes; pass at least one.")
         for number, part in enumerate(parts):
             _check_alike(number, part, parts[0])
-        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        columns = {"costs": None, **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]}}
         offsets = np.cumsum([0, *(len(part["rewards"]) for part in parts)])
         return cls.from_arrays(**columns, offsets=offsets, action_low=action_low, action_high=action_high, info=info)
 
@@ -164,10 +179,11 @@ class Trajectories:
     def concatenate(cls, parts: Sequence[Trajectories]) -> Trajectories:
         """Several data sets, one after the other: a log and what was collected since, for instance.
 
-        next_observations stay if all have them. `info` keeps the task if all agree on it, and every source.
+        next_observations and hidden costs stay if all have them; where some have labels, the others' are unknown.
+        `info` keeps the task if all agree on it, and every source.
 
         Raises:
-            DataError: there are none, or their sizes or action boxes differ.
+            DataError: there are none, their sizes or action boxes differ, or only some have costs.
         """
         if not parts:
             raise DataError("there are no data sets to concatenate; pass at least one.")
@@ -178,6 +194,7 @@ class Trajectories:
                 ("actions", first.action_size, part.action_size),
                 ("lower action bounds", first.action_low.tolist(), part.action_low.tolist()),
                 ("upper action bounds", first.action_high.tolist(), part.action_high.tolist()),
+                ("costs", *("some" if each.costs is not None else "none" for each in (first, part))),
             ):
                 if ours != theirs:
                     raise DataError(
@@ -185,11 +202,13 @@ class Trajectories:
                     )
         names = set.intersection(*(set(part._rows()) for part in parts))
         tasks = {part.info.get("task") for part in parts}
+        marked = any(part.labels is not None for part in parts)
         return cls(
             **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names},
             offsets=np.concatenate([[0], np.cumsum(np.concatenate([part.lengths for part in parts]))]),
             action_low=first.action_low,
             action_high=first.action_high,
+            labels=np.concatenate([part.marks for part in parts]) if marked else None,
             info={
                 "task": tasks.pop() if len(tasks) == 1 else None,
                 "parts": [dict(part.info) for part in parts],
@@ -211,8 +230,30 @@ class Trajectories:
 
     @cached_property
     def cost_returns(self) -> Float64[np.ndarray, " E"]:
-        """Undiscounted sum of costs of every episode, added up in float64."""
-        return _read_only(np.add.reduceat(self.costs, self.offsets[:-1], dtype=np.float64))
+        """Undiscounted sum of costs of every episode, added up in float64.
+
+        Raises:
+            DataError: the log holds no costs.
+        """
+        return _read_only(np.add.reduceat(self.logged_costs, self.offsets[:-1], dtype=np.float64))
+
+    @property
+    def logged_costs(self) -> Float32[np.ndarray, " N"]:
+        """The costs, where they are needed.
+
+        Raises:
+            DataError: the log holds none.
+        """
+        if self.costs is None:
+            raise DataError(
+                "the log holds no costs; name their column if it has one (`columns`), or choose what needs none."
+            )
+        return self.costs
+
+    @property
+    def marks(self) -> Int8[np.ndarray, " E"]:
+        """The labels; UNKNOWN throughout where there are none."""
+        return np.full(self.num_episodes, UNKNOWN, np.int8) if self.labels is None else self.labels
 
     @cached_property
     def lengths(self) -> Int64[np.ndarray, " E"]:
@@ -258,7 +299,9 @@ class Trajectories:
         lengths = self.lengths[numbers]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         rows = np.repeat(self.offsets[numbers] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return replace(self, **{name: array[rows] for name, array in self._rows().items()}, offsets=offsets)
+        labels = None if self.labels is None else self.labels[numbers]
+        kept = {name: array[rows] for name, array in self._rows().items()}
+        return replace(self, **kept, offsets=offsets, labels=labels)
 
     def episode(self, number: int) -> dict[str, np.ndarray]:
         """The rows of one episode by field name: read-only views, no copies.
@@ -281,11 +324,14 @@ class Trajectories:
 
     def __repr__(self) -> str:
         task = f"{self.info['task']}: " if self.info.get("task") else ""
+        costs = "no costs"
+        if self.costs is not None:
+            costs = f"cost {self.cost_returns.min():.4g} to {self.cost_returns.max():.4g}"
         return (
             f"Trajectories({task}{self.num_episodes} episodes, {self.num_transitions} transitions, "
             f"{self.observation_size} observations, {self.action_size} actions, "
             f"return {self.returns.min():.4g} to {self.returns.max():.4g}, "
-            f"cost {self.cost_returns.min():.4g} to {self.cost_returns.max():.4g})"
+            f"{costs})"
         )
 
     def _arrays(self) -> dict[str, np.ndarray]:
@@ -315,11 +361,23 @@ def _read_only(array: np.ndarray) -> np.ndarray:
 
 def _checked(values: Mapping[str, Values]) -> dict[str, np.ndarray]:
     """The columns of one row per transition, by field name."""
-    kinds = {"rewards": as_vector, "costs": as_vector, **dict.fromkeys(_FLAGS, as_flags)}
-    wanted = [name for name, array in values.items() if array is not None or name != "next_observations"]
+    kinds = {"rewards": as_vector, "costs": as_vector, "hidden_costs": as_vector, **dict.fromkeys(_FLAGS, as_flags)}
+    wanted = [name for name, array in values.items() if array is not None or name not in _OPTIONAL]
     columns = {name: kinds.get(name, as_matrix)(name, values[name]) for name in wanted}
     check_fit(columns)
     return columns
+
+
+def _as_labels(values: Values, num_episodes: int) -> Int8[np.ndarray, " E"]:
+    labels = np.asarray(values)
+    if labels.shape != (num_episodes,):
+        raise DataError(f"labels has shape {labels.shape}, but there are {num_episodes} episodes; pass one each.")
+    odd = np.flatnonzero(~np.isin(labels, (SAFE, UNKNOWN, UNSAFE)))
+    if odd.size:
+        raise DataError(
+            f"the label of episode {odd[0]} is {labels[odd[0]]}; pass {SAFE} (safe), {UNSAFE} (unsafe) or {UNKNOWN}."
+        )
+    return labels.astype(np.int8)
 
 
 def _episode_columns(number: int, episode: Mapping[str, Any]) -> dict[str, np.ndarray]:

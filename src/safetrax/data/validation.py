@@ -147,6 +147,8 @@ def _non_finite(trajectories: Trajectories, arrays: Sequence[_Array]) -> Iterato
 
 
 def _negative_costs(trajectories: Trajectories) -> Iterator[str]:
+    if trajectories.costs is None:
+        return
     row, count = _rows_where(trajectories.costs, lambda chunk: chunk < 0)
     if count:
         yield (
@@ -202,7 +204,7 @@ def _reset_observations(trajectories: Trajectories) -> Iterator[str]:
 
 
 def _free_of_cost(trajectories: Trajectories) -> Iterator[str]:
-    if not trajectories.costs.any():
+    if trajectories.costs is not None and not trajectories.costs.any():
         yield (
             f"costs is 0 in all {trajectories.num_transitions} rows, so every policy looks safe; "
             "check that the right column was logged."

@@ -16,9 +16,9 @@ from safetrax.algorithms.standardisation import Standardiser
 from safetrax.catalogue import Task, get_task
 from safetrax.data.segments import check_cost_limits
 from safetrax.data.store import Store
-from safetrax.data.trajectories import Trajectories
+from safetrax.data.trajectories import SAFE, UNSAFE, Trajectories
 from safetrax.data.validation import check
-from safetrax.errors import ConfigError, SafeTraXWarning
+from safetrax.errors import ConfigError, DataError, SafeTraXWarning
 from safetrax.files import exact
 from safetrax.policies.actor import Actor
 from safetrax.policies.policy import Policies
@@ -56,6 +56,7 @@ class Plan:
         for finding in check(data, task=None if entry is None else entry.name):
             warnings.warn(finding.message, SafeTraXWarning, stacklevel=3)
         limits = _limits(algorithm, cost_limits, entry)
+        check_needs(algorithm, data)
         _check_seeds(seeds)
         name = None if entry is None else entry.name
         per_limit: tuple[float | None, ...] = limits if algorithm.uses_cost_limit else (None,)
@@ -112,6 +113,26 @@ class Plan:
 
 
 _statistics = jax.jit(Standardiser.of, static_argnums=1)
+
+
+def check_needs(algorithm: Algorithm, data: Trajectories) -> None:
+    """Check that the log has the costs and labels that the algorithm learns from.
+
+    Raises:
+        DataError: it has not.
+    """
+    if algorithm.needs_costs and data.costs is None:
+        raise DataError(
+            f"{algorithm.name} learns from costs and the log holds none; name their column if it has one, or mark "
+            "episodes (--labels) and choose an algorithm that learns from labels."
+        )
+    wanted = {"safe": (SAFE,), "both": (SAFE, UNSAFE), None: ()}[algorithm.needs_labels]
+    for label, word in ((SAFE, "safe"), (UNSAFE, "unsafe")):
+        if label in wanted and label not in data.marks:
+            raise DataError(
+                f"{algorithm.name} learns from marked episodes and none is marked {word}; mark some (--labels), or "
+                "make labels of costs with a filter such as demonstrations:15."
+            )
 
 
 def check_counts(*, log_every: int, evaluate_every: int, evaluation_episodes: int) -> None:

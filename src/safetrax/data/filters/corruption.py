@@ -65,7 +65,7 @@ class Outliers(Filter):
         # in the order in which DSRL's code draws, so that the same seed gives the same outliers
         chosen = rng.choice(candidates, size=count, replace=False)
         new_costs = rng.choice(np.arange(int(self.cost_limit)), size=count)
-        costs, rewards = data.costs.copy(), data.rewards.copy()
+        costs, rewards = data.logged_costs.copy(), data.rewards.copy()
         for episode, cost in zip(chosen, new_costs, strict=True):
             start, length = int(data.offsets[episode]), int(data.lengths[episode])
             rows = slice(start, start + length)

@@ -301,7 +301,8 @@ def _block(data: Trajectories, names: Mapping[str, list[str]], first: int, last:
     columns = {"episode": episode, "step": numbers - data.offsets[episode]}
     columns |= zip(names["observation"], data.observations[rows].T.copy(), strict=True)
     columns |= zip(names["action"], data.actions[rows].T.copy(), strict=True)
-    columns |= {"reward": data.rewards[rows], "cost": data.costs[rows]}
+    columns |= {"reward": data.rewards[rows]}
+    columns |= {} if data.costs is None else {"cost": data.costs[rows]}
     columns |= {"terminated": data.terminated[rows], "truncated": data.truncated[rows]}
     if data.next_observations is not None:
         after = [f"next_{name}" for name in names["observation"]]
