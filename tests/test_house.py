@@ -27,7 +27,7 @@ ROOMS = (
     ("envs",),
     ("evaluation",),
     ("training",),
-    ("collection", "grid"),
+    ("collection", "grid", "certification"),
     ("runs",),
     ("leaderboard",),
     ("report",),
