@@ -214,7 +214,7 @@ def guided(
     x: Float[Array, "n T D"],
     steps: Int[Array, " n"],
     conditions: Float[Array, "n 2"],
-    weight: float,
+    weight: Array | float,
 ) -> Float[Array, "n T D"]:
     """eps_0 + w (eps_c - eps_0), eps_0 without conditions (Ho and Salimans, 2022, arXiv:2207.12598)."""
     told = jnp.arange(2 * x.shape[0]) < x.shape[0]
