@@ -159,7 +159,7 @@ def test_demonstrations_are_those_marked_safe():
 
 
 def test_bins_of_returns():
-    returns = np.array([0.0, 1, 2, 3, 10])
+    returns = np.array([0.0, 1.5, 2.5, 3.5, 10])
     assert return_bins(returns, 2, "width").tolist() == [0, 0, 0, 0, 1]
     assert return_bins(returns, 10, "width").tolist() == [0, 1, 2, 3, 9]
     assert return_bins(returns, 2, "quantile").tolist() == [0, 0, 1, 1, 1]
@@ -217,7 +217,7 @@ def test_what_is_generated_and_cloned_is_the_demonstrations_arm(run_folder):
     algorithm = replace(
         SMALL,
         signal_updates=100,
-        diffusion_updates=1000,
+        diffusion_updates=500,
         diffusion_learning_rate=3e-3,
         ema_rate=0.02,
         diffusion_steps=10,

@@ -17,7 +17,7 @@ from safetrax.nets.mlp import linear
 
 CONDITIONS = 2
 _CONDITION_HIDDEN = (128, 512)
-_GROUPS = 8
+_GROUPS, _LEAST = 8, 4
 _EPSILON = 1e-5  # of group normalisation, as in PyTorch
 _SLOWEST = 10_000.0  # of the sinusoids that the step's number becomes
 
@@ -76,9 +76,12 @@ class ConvBlock(eqx.Module):
         return ConvBlock(Conv.empty(inputs, outputs, kernel), jnp.ones(outputs), jnp.zeros(outputs))
 
     def __call__(self, x: Float[Array, "n T i"]) -> Float[Array, "n T o"]:
-        """Normalised over the steps and the channels of a group: of eight groups, or as many as divide them."""
+        """Normalised over the steps and the channels of each of eight groups.
+
+        Narrow ones have fewer groups, of four channels: one by itself would lose what has been added to all its steps.
+        """
         x = self.conv(x)
-        grouped = x.reshape(*x.shape[:2], math.gcd(_GROUPS, x.shape[-1]), -1)
+        grouped = x.reshape(*x.shape[:2], math.gcd(_GROUPS, max(x.shape[-1] // _LEAST, 1)), -1)
         centred = grouped - jnp.mean(grouped, axis=(1, 3), keepdims=True)
         normal = centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=(1, 3), keepdims=True) + _EPSILON)
         return mish(normal.reshape(x.shape) * self.scale + self.offset)
