@@ -38,8 +38,6 @@ from safetrax.nets.temporal_unet import TemporalUNet
 from safetrax.policies.actor import Actor
 from safetrax.settings import BelowOne, Count, Fraction, NonNegative, Positive, Rate, Whole, require
 
-_GUESSER_HIDDEN = 64
-
 
 class DSPOState(eqx.Module):
     """What DSPO trains and computes."""
@@ -184,15 +182,13 @@ class DSPO(Algorithm):
             if steps > longest:
                 raise DataError(f"{name} is {steps} steps, but the longest episode has {longest}; lower {name}.")
         amount = self.generated_transitions or int(trajectories.lengths[~safe].sum())
-        transitions = TransitionIndex.make(trajectories, safe)
-        return DSPOIndex(episodes, transitions, longest, windows=-(-amount // self.horizon))
+        return DSPOIndex(episodes, TransitionIndex.make(trajectories, safe), longest, -(-amount // self.horizon))
 
     def init(self, key: Key[Array, ""], spec: Spec) -> DSPOState:
         """Fresh networks; nothing is known of the episodes yet."""
-        keys = jax.random.split(key, 4)
-        sizes = {"width": self.width, "blocks": self.blocks, "heads": self.heads, "dropout": self.dropout}
-        signal = fresh_network(keys[0], spec, self.backbone, scaled=self.scaled_attention, **sizes)
-        guesser = MLP.make(keys[1], (1, _GUESSER_HIDDEN, self.return_bins))
+        keys, sizes = jax.random.split(key, 4), (self.width, self.blocks, self.heads)
+        signal = fresh_network(keys[0], spec, self.backbone, *sizes, self.dropout, self.scaled_attention)
+        guesser = MLP.make(keys[1], (1, 64, self.return_bins))
         channels = spec.observation_size + spec.action_size
         unet = TemporalUNet.make(keys[2], channels, width=self.denoiser_width, multiples=self.denoiser_multiples)
         policy = policy_network(keys[3], spec, self.hidden, dropout=0.0, initialiser=kaiming_uniform)
@@ -238,8 +234,8 @@ class DSPO(Algorithm):
         batch, bins = draw_windows(window_key, store, episodes, self.window), index.episodes.bins[episodes]
 
         def loss(network: SafetyNetwork) -> tuple[jax.Array, tuple[jax.Array, Metrics]]:
-            how = {"return_agnostic": self.return_agnostic, "mi_weight": self.mi_weight}
-            return signal_loss(network, state.guesser.network, batch, bins, loss_key, **how)
+            guesser, how = state.guesser.network, (self.return_agnostic, self.mi_weight)
+            return signal_loss(network, guesser, batch, bins, loss_key, *how)
 
         signal, fit = state.signal.step(self._signal_optimiser(), loss)
         logits, metrics = fit.extra
@@ -293,9 +289,9 @@ class DSPO(Algorithm):
         logged_key, generated_key = jax.random.split(key)
         made = round(self.generated_share * self.batch_size)
         rows = index.transitions.sample(logged_key, self.batch_size - made)
-        drawn = state.generated.draw(generated_key, made, store.observations.shape[-1])
-        pairs = zip((store.observations[rows], store.actions[rows]), drawn, strict=True)
-        observations, actions = (jnp.concatenate(pair) for pair in pairs)
+        logged = jnp.concatenate([store.observations[rows], store.actions[rows]], axis=-1)
+        steps = jnp.concatenate([logged, state.generated.draw(generated_key, made)])
+        observations, actions = jnp.split(steps, [store.observations.shape[-1]], axis=-1)
 
         def loss(network: MLP) -> tuple[jax.Array, None]:
             return jnp.mean(jnp.square(network(observations) - actions)), None

@@ -92,7 +92,6 @@ def fresh_network(
     key: Key[Array, ""],
     spec: Spec,
     backbone: Backbone,
-    *,
     width: int,
     blocks: int,
     heads: int,
@@ -136,7 +135,6 @@ def signal_loss(
     batch: WindowBatch,
     bins: Int[Array, " B"],
     key: Key[Array, ""],
-    *,
     return_agnostic: ReturnAgnostic,
     mi_weight: float,
 ) -> tuple[Float[Array, ""], tuple[Float[Array, " B"], Metrics]]:

@@ -22,11 +22,10 @@ class Generated(eqx.Module):
     steps: Float[Array, "W H OA"]  # observation and action, as the algorithm sees them
     rewards: Float[Array, " W"]  # of each step: the return that was asked for, spread evenly
 
-    def draw(self, key: Key[Array, ""], size: int, width: int) -> tuple[Float[Array, "B O"], Float[Array, "B A"]]:
-        """Observations, `width` numbers each, and actions of `size` steps, uniform with replacement."""
+    def draw(self, key: Key[Array, ""], size: int) -> Float[Array, "B OA"]:
+        """So many steps, uniform with replacement."""
         rows = self.steps.reshape(-1, self.steps.shape[-1])
-        chosen = rows[jax.random.randint(key, (size,), 0, rows.shape[0])]
-        return chosen[:, :width], chosen[:, width:]
+        return rows[jax.random.randint(key, (size,), 0, rows.shape[0])]
 
 
 def diffusion_loss(

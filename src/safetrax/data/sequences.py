@@ -225,7 +225,7 @@ class WindowBatch(eqx.Module):
     mask: Bool[Array, "B T"]
 
     @property
-    def inputs(self) -> tuple[jax.Array, ...]:
+    def inputs(self) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         """What a network is called with, in order."""
         return self.observations, self.actions, self.times, self.mask
 

@@ -78,7 +78,7 @@ class ConvBlock(eqx.Module):
     def __call__(self, x: Float[Array, "n T i"]) -> Float[Array, "n T o"]:
         """Normalised over the steps and the channels of each of eight groups.
 
-        Narrow ones have fewer groups, of four channels: one by itself would lose what has been added to all its steps.
+        Narrow ones have fewer, of four channels: one by itself would lose what has been added to all its steps.
         """
         x = self.conv(x)
         grouped = x.reshape(*x.shape[:2], math.gcd(_GROUPS, max(x.shape[-1] // _LEAST, 1)), -1)
@@ -150,7 +150,8 @@ class TemporalUNet(eqx.Module):
         hidden, wide = _CONDITION_HIDDEN
 
         def two(inputs: int, outputs: int) -> tuple[TemporalBlock, TemporalBlock]:
-            return tuple(TemporalBlock.empty(i, outputs, 2 * width, kernel) for i in (inputs, outputs))  # type: ignore[return-value]
+            first, second = (TemporalBlock.empty(i, outputs, 2 * width, kernel) for i in (inputs, outputs))
+            return first, second
 
         empty = TemporalUNet(
             time=(Layer.empty(width, 4 * width), Layer.empty(4 * width, width)),
@@ -163,7 +164,8 @@ class TemporalUNet(eqx.Module):
             last=(ConvBlock.empty(widths[0], widths[0], kernel), Layer.empty(widths[0], channels)),
         )
         drawn = _drawn(key, empty)
-        return eqx.tree_at(lambda net: net.conditions[2], drawn, empty.conditions[2])  # zeros
+        made: TemporalUNet = eqx.tree_at(lambda net: net.conditions[2], drawn, empty.conditions[2])  # zeros
+        return made
 
     def __call__(
         self,
@@ -172,7 +174,7 @@ class TemporalUNet(eqx.Module):
         conditions: Float[Array, "n 2"],
         told: Bool[Array, " n"],
     ) -> Float[Array, "n T D"]:
-        """The noise in noisy windows; the conditions of those that are not `told` theirs have no effect."""
+        """The noise in noisy windows; the conditions of those that are not `told` have no effect."""
         embedding = self._embedding(steps, conditions, told)
         across = []
         for (first, second), halve in itertools.zip_longest(self.down, self.halve):
@@ -221,6 +223,7 @@ def guided(
 ) -> Float[Array, "n T D"]:
     """eps_0 + w (eps_c - eps_0), eps_0 without conditions (Ho and Salimans, 2022, arXiv:2207.12598)."""
     told = jnp.arange(2 * x.shape[0]) < x.shape[0]
-    both = network(*(jnp.concatenate([part, part]) for part in (x, steps, conditions)), told)
+    twice = [jnp.concatenate([part, part]) for part in (x, steps, conditions)]
+    both = network(twice[0], twice[1], twice[2], told)
     with_conditions, without = jnp.split(both, 2)
     return without + weight * (with_conditions - without)

@@ -62,12 +62,12 @@ def _of_run(folder: str | Path, run: int, *names: str) -> tuple[RunFolder, list[
     """Arrays of one run's state, as the last checkpoint has them."""
     opened = RunFolder.open(folder)
     _, tensors = read_checkpoint(opened.checkpoint_file)
-    found = [tensors.get(f"[0].{name}") for name in names]
-    if any(array is None for array in found):
+    found = [tensors[f"[0].{name}"] for name in names if f"[0].{name}" in tensors]
+    if len(found) < len(names):
         trained = opened.config().get("algorithm", {}).get("class")
         raise RunError(
             f"{opened.path}, a run of {trained}, holds no {names[0]}; choose a run of DSPO that has ended."
         )
     if not 0 <= run < found[0].shape[0]:
         raise RunError(f"{opened.path} has no run {run}: there are {found[0].shape[0]}.")
-    return opened, [array[run] for array in found if array is not None]
+    return opened, [array[run] for array in found]
