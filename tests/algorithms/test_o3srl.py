@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from probes import arm_episodes
+from quick import new_key, quick
 
 from conftest import toy_episodes
 from safetrax.algorithms import O3SRL
@@ -28,7 +29,7 @@ QUICK = O3SRL(
     standardise=False,
 )
 TINY = O3SRL(hidden=(4,), batch_size=8, round_updates=2, exploration=0.5, bandit_rate=0.2, discount=0.9)
-KEY = jax.random.key(0)
+KEY = new_key(0)
 
 
 def test_the_arm_that_is_played_is_the_best_within_the_limit():
@@ -67,7 +68,8 @@ def started():
     """Store, index and state, whose policy exceeds its limit by half a unit wherever it is asked."""
     data = toy_episodes([6, 4, 8])
     store, index = Store.make(data, TINY.fields), TINY.index(data, 1.0)
-    state = jax.jit(lambda key: TINY.init(key, Spec.of(data)))(KEY)
+    with quick():
+        state = jax.jit(lambda key: TINY.init(key, Spec.of(data)))(KEY)
     half = jax.tree.map(jnp.zeros_like, state.excess_critics.network)
     half = eqx.tree_at(lambda c: [m.biases[-1] for m in c.members], half, [0.5 * index.unit[None], jnp.zeros(1)])
     return store, index, eqx.tree_at(lambda s: s.excess_critics.learner.network, state, half)
@@ -79,7 +81,9 @@ def test_a_round_of_the_bandit_by_hand(started, feedback):
     store, index, state = started
     algorithm = replace(TINY, feedback=feedback)
     bandit = eqx.tree_at(lambda b: b.arm, state.bandit, jnp.asarray(4, jnp.int32))
-    after = algorithm._next_round(bandit, state.policy.network, state.excess_critics.network, store, index, KEY)
+    networks = state.policy.network, state.excess_critics.network
+    with quick():
+        after = jax.jit(algorithm._next_round)(bandit, *networks, store, index, KEY)
     gains = 0.5 + np.array([0, 1.25, 2.5, 3.75, 5]) / 20
     expected = 0.2 * gains if feedback == "all" else [0, 0, 0, 0, 0.2 * 0.75 / 0.2]
     np.testing.assert_allclose(after.log_weights, expected, rtol=1e-5)
@@ -89,10 +93,12 @@ def test_a_round_of_the_bandit_by_hand(started, feedback):
 def test_the_bandit_looks_in_every_second_update(started):
     store, index, state = started
     update = jax.jit(TINY.stages()[0].update)
-    first, metrics = update(state, store, index, KEY)
+    with quick():
+        first, metrics = update(state, store, index, KEY)
     assert eqx.tree_equal(first.bandit, state.bandit)
     assert float(metrics["multiplier"]) == 1.25 * int(state.bandit.arm)
-    second, metrics = update(first, store, index, KEY)
+    with quick():
+        second, metrics = update(first, store, index, KEY)
     assert float(metrics["multiplier"]) == 1.25 * int(state.bandit.arm)  # the next one begins with the next update
     moved = np.asarray(second.bandit.log_weights) != np.asarray(first.bandit.log_weights)
     assert moved.tolist() == [number == int(state.bandit.arm) for number in range(5)]
