@@ -14,9 +14,10 @@ import jax.numpy as jnp
 from safetrax.algorithms.base import Algorithm, Usage
 from safetrax.algorithms.standardisation import Standardiser
 from safetrax.catalogue import Task, get_task
+from safetrax.data.labels import SAFE, UNSAFE
 from safetrax.data.segments import check_cost_limits
 from safetrax.data.store import Store
-from safetrax.data.trajectories import SAFE, UNSAFE, Trajectories
+from safetrax.data.trajectories import Trajectories
 from safetrax.data.validation import check
 from safetrax.errors import ConfigError, DataError, SafeTraXWarning
 from safetrax.files import exact

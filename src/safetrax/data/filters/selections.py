@@ -107,8 +107,11 @@ class TopK(Selection):
         numbers = np.arange(data.num_episodes)
         if self.cost_limit is not None:
             numbers = numbers[within_limit(data.cost_returns, self.cost_limit)]
-        keys = (data.cost_returns[numbers], -data.returns[numbers])
-        best_first = np.lexsort(keys if self.by == "return" else keys[::-1])
+        if self.by == "return" and data.costs is None:
+            best_first = np.argsort(-data.returns[numbers], kind="stable")
+        else:
+            keys = (data.cost_returns[numbers], -data.returns[numbers])
+            best_first = np.lexsort(keys if self.by == "return" else keys[::-1])
         return np.sort(numbers[best_first[: self.k]])
 
     def advice(self, data: Trajectories) -> str:
