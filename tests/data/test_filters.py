@@ -23,6 +23,7 @@ from safetrax.data.filters import (
     Filter,
     Frontier,
     Inpaint,
+    Labelled,
     LabelsFromCosts,
     Noise,
     Outliers,
@@ -55,6 +56,7 @@ EXAMPLES: dict[str, Filter] = {
     "quality-mix": QualityMix((1, 3), 2),
     "thin": Thin(4),
     "demonstrations": Demonstrations(2, 4),
+    "labelled": Labelled("unknown"),
     "labels-from-costs": LabelsFromCosts(2, cost_limit=4),
 }
 
@@ -493,7 +495,9 @@ def test_labels_from_costs_are_of_both_kinds():
         LabelsFromCosts(3, cost_limit=4)(data)
 
 
-@pytest.mark.parametrize("entry", [entry for name, entry in EXAMPLES.items() if name != "noise"], ids=str)
+@pytest.mark.parametrize(
+    "entry", [entry for name, entry in EXAMPLES.items() if name not in ("noise", "labelled")], ids=str
+)
 def test_filters_that_need_costs_say_so(entry):
     hidden = Demonstrations(2, 4)(TEN)
     with pytest.raises(DataError) as caught:
@@ -508,6 +512,9 @@ def test_labels_go_with_their_episodes_through_filters_that_need_no_costs():
     best = TopK(6)(hidden)
     assert kept(best) == [4, 5, 6, 7, 8, 9]
     assert best.labels.tolist() == [1, 0, 0, 0, 0, 0]
+    assert kept(Labelled()(hidden)) == [3, 4]
+    with pytest.raises(DataError, match=r"keeps none of the 10 episodes: they are 2 safe, 8 unknown, 0 unsafe"):
+        Labelled("unsafe")(hidden)
     assert best.hidden_costs[best.offsets[:-1]].tolist() == [4, 5, 6, 7, 8, 9]
 
 

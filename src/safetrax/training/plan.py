@@ -56,8 +56,8 @@ class Plan:
         entry = None if named is None else get_task(named)
         for finding in check(data, task=None if entry is None else entry.name):
             warnings.warn(finding.message, SafeTraXWarning, stacklevel=3)
-        limits = _limits(algorithm, cost_limits, entry)
         check_needs(algorithm, data)
+        limits = _limits(algorithm, cost_limits, entry)
         _check_seeds(seeds)
         name = None if entry is None else entry.name
         per_limit: tuple[float | None, ...] = limits if algorithm.uses_cost_limit else (None,)
@@ -107,8 +107,10 @@ class Plan:
         return [made[limit] for limit in limits]
 
     def usage(self, algorithm: Algorithm, data: Trajectories) -> list[Usage]:
-        """What the algorithm uses of the data set, for every limit where it is not all."""
+        """What the algorithm uses of the data set, for every limit, or by the labels, where it is not all."""
         limits = dict.fromkeys(self.cost_limits if algorithm.needs_cost_limits else ())
+        if not limits and algorithm.needs_labels is not None:
+            limits[math.inf] = None
         found = [algorithm.usage(data, limit) for limit in limits]
         return [usage for usage in found if usage is not None]
 
@@ -120,12 +122,12 @@ def check_needs(algorithm: Algorithm, data: Trajectories) -> None:
     """Check that the log has the costs and labels that the algorithm learns from.
 
     Raises:
-        DataError: it has not.
+        DataError: it has not. Labels that it does not look at are only warned of.
     """
     if algorithm.needs_costs and data.costs is None:
         raise DataError(
-            f"{algorithm.name} learns from costs and the log holds none; name their column if it has one, or mark "
-            "episodes (--labels) and choose an algorithm that learns from labels."
+            f"{algorithm.name} learns from costs, and {data.without_costs}, or mark episodes (--labels) for an "
+            "algorithm that learns from labels."
         )
     wanted = {"safe": (SAFE,), "both": (SAFE, UNSAFE), None: ()}[algorithm.needs_labels]
     for label, word in ((SAFE, "safe"), (UNSAFE, "unsafe")):
@@ -134,6 +136,8 @@ def check_needs(algorithm: Algorithm, data: Trajectories) -> None:
                 f"{algorithm.name} learns from marked episodes and none is marked {word}; mark some (--labels), or "
                 "make labels of costs with a filter such as demonstrations:15."
             )
+    if algorithm.needs_labels is None and data.marks.any():
+        warnings.warn(f"{algorithm.name} does not look at the labels.", SafeTraXWarning, stacklevel=4)
 
 
 def check_counts(*, log_every: int, evaluate_every: int, evaluation_episodes: int) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from safetrax.data.filters.base import Selection
+from safetrax.data.labels import WORDS, count_text
 from safetrax.data.segments import ROUNDING, check_cost_limits, within_limit
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
@@ -78,6 +79,26 @@ class Boundary(_AtLimit):
     def advice(self, data: Trajectories) -> str:
         """The range of costs."""
         return f"their costs go from {data.cost_returns.min():.6g} to {data.cost_returns.max():.6g}; move the limit."
+
+
+@dataclass(frozen=True)
+class Labelled(Selection):
+    """Keep the episodes that somebody has labelled so: of safe ones, BC-Safe's from labels."""
+
+    name: ClassVar[str] = "labelled"
+    label: Literal["safe", "unsafe", "unknown"] = "safe"
+    """Of the episodes that are kept."""
+
+    def __post_init__(self) -> None:
+        require(self.label in WORDS.values(), "label", self.label, "be safe, unsafe or unknown")
+
+    def episodes(self, data: Trajectories) -> Int64[np.ndarray, " kept"]:
+        """Those with the label."""
+        return np.flatnonzero([WORDS[int(mark)] == self.label for mark in data.marks])
+
+    def advice(self, data: Trajectories) -> str:
+        """What there is."""
+        return f"they are {count_text(data.marks)}; label some (--labels)."
 
 
 @dataclass(frozen=True)
