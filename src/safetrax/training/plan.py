@@ -130,11 +130,12 @@ def check_needs(algorithm: Algorithm, data: Trajectories) -> None:
             "algorithm that learns from labels."
         )
     wanted = {"safe": (SAFE,), "both": (SAFE, UNSAFE), None: ()}[algorithm.needs_labels]
+    example = "demonstrations:15" if algorithm.needs_labels == "safe" else "labels-from-costs:15"
     for label, word in ((SAFE, "safe"), (UNSAFE, "unsafe")):
         if label in wanted and label not in data.marks:
             raise DataError(
                 f"{algorithm.name} learns from marked episodes and none is marked {word}; mark some (--labels), or "
-                "make labels of costs with a filter such as demonstrations:15."
+                f"make labels of costs with a filter such as {example}."
             )
     if algorithm.needs_labels is None and data.marks.any():
         warnings.warn(f"{algorithm.name} does not look at the labels.", SafeTraXWarning, stacklevel=4)

@@ -21,9 +21,10 @@ from safetrax.settings import require
 class Demonstrations(Filter):
     """Hide the costs, and label the safe episodes of highest return safe: demonstrations, all others unknown.
 
-    The setting of DSPO: a log without costs and 10 to 15 safe demonstrations, which the paper wants safe and of high
-    return; here they are the highest returns of those within the limit. Labels that the log had are gone. The costs
-    become `hidden_costs`, which no algorithm is given.
+    The setting of Diffusion-Guided Safe Policy Optimization (DSPO) from a data set without costs, with 10 to 15
+    demonstrations that are safe and of high return. The paper does not say how they are picked; here they are the
+    highest returns of those within the limit. Labels that the log had are gone. The costs become `hidden_costs`,
+    which no algorithm is given.
     """
 
     name: ClassVar[str] = "demonstrations"
