@@ -19,7 +19,7 @@ from safetrax.settings import require
 
 @dataclass(frozen=True)
 class Demonstrations(Filter):
-    """Hide the costs, and label the safe episodes of highest return safe: demonstrations, all others unknown.
+    """Hide the costs; label the safe episodes of highest return safe, the rest unknown.
 
     The setting of Diffusion-Guided Safe Policy Optimization (DSPO) from a data set without costs, with 10 to 15
     demonstrations that are safe and of high return. The paper does not say how they are picked; here they are the
@@ -48,7 +48,7 @@ class Demonstrations(Filter):
 
 @dataclass(frozen=True)
 class LabelsFromCosts(Filter):
-    """Hide the costs, and label so many episodes within the limit safe and so many above it unsafe.
+    """Hide the costs; label so many episodes within the limit safe, so many above it unsafe.
 
     What a person would have marked, for algorithms that learn from labels. Labels that the log had are gone. The
     costs become `hidden_costs`, which no algorithm is given.
