@@ -477,7 +477,7 @@ def test_demonstrations_are_the_safe_episodes_of_highest_return_and_costs_are_hi
     np.testing.assert_array_equal(marked.hidden_costs, data.costs)
     with pytest.raises(DataError, match=r"needs 5 safe episodes, but only 4 of 6 are; raise its cost_limit"):
         Demonstrations(5, cost_limit=4)(data)
-    with pytest.raises(ConfigError, match="episodes is 0"):
+    with pytest.raises(ConfigError, match="k is 0"):
         Demonstrations(0, cost_limit=4)
 
 
@@ -558,7 +558,7 @@ def test_the_seed_decides(kind):
         Noise: {"scale": 0.1},
         QualityMix: {"ratio": (8, 1), "cost_limit": 4},
         Thin: {"target": 20},
-        LabelsFromCosts: {"episodes": 5, "cost_limit": 4},
+        LabelsFromCosts: {"k": 5, "cost_limit": 4},
     }[kind]
     prints = [kind(**arguments, seed=seed)(data).fingerprint() for seed in (0, 0, 1)]
     assert prints[0] == prints[1] != prints[2]

@@ -28,19 +28,19 @@ class Demonstrations(Filter):
     """
 
     name: ClassVar[str] = "demonstrations"
-    episodes: int
+    k: int
     """How many demonstrations, at least 1."""
     cost_limit: float
     """Cost of an episode; those that cost no more are safe."""
 
     def __post_init__(self) -> None:
-        require(self.episodes >= 1, "episodes", self.episodes, "be at least 1")
+        require(self.k >= 1, "k", self.k, "be at least 1")
         check_cost_limits((self.cost_limit,))
 
     def step(self, state: FilterState) -> FilterState:
         """Costs out, labels in."""
         safe = within_limit(state.data.cost_returns, self.cost_limit)
-        chosen = _highest_returns(state.data, _enough(self, self.episodes, safe, "safe", "raise"), self.episodes)
+        chosen = _highest_returns(state.data, _enough(self, self.k, safe, "safe", "raise"), self.k)
         labels = np.full(len(safe), UNKNOWN, np.int8)
         labels[chosen] = SAFE
         return FilterState(_hidden(state.data, labels), state.outliers)
@@ -55,7 +55,7 @@ class LabelsFromCosts(Filter):
     """
 
     name: ClassVar[str] = "labels-from-costs"
-    episodes: int | None = None
+    k: int | None = None
     """How many of each kind are labelled, at least 1; the others are unknown. None: all are labelled."""
     cost_limit: float = dataclasses.field(kw_only=True)
     """Cost of an episode; those that cost no more are safe."""
@@ -65,7 +65,7 @@ class LabelsFromCosts(Filter):
     """Decides which, by chance."""
 
     def __post_init__(self) -> None:
-        require(self.episodes is None or self.episodes >= 1, "episodes", self.episodes, "be at least 1")
+        require(self.k is None or self.k >= 1, "k", self.k, "be at least 1")
         check_cost_limits((self.cost_limit,))
         require(self.by in ("chance", "return"), "by", self.by, "be 'chance' or 'return'")
         require(self.seed >= 0, "seed", self.seed, "not be negative")
@@ -77,12 +77,12 @@ class LabelsFromCosts(Filter):
         labels = np.full(len(safe), UNKNOWN, np.int8)
         for label, kind, those, change in ((SAFE, "safe", safe, "raise"), (UNSAFE, "unsafe", ~safe, "lower")):
             numbers = np.flatnonzero(those)
-            if self.episodes is not None:
-                numbers = _enough(self, self.episodes, those, kind, change)
+            if self.k is not None:
+                numbers = _enough(self, self.k, those, kind, change)
                 if self.by == "return":
-                    numbers = _highest_returns(data, numbers, self.episodes)
+                    numbers = _highest_returns(data, numbers, self.k)
                 else:
-                    numbers = rng.choice(numbers, self.episodes, replace=False)
+                    numbers = rng.choice(numbers, self.k, replace=False)
             labels[numbers] = label
         return FilterState(_hidden(data, labels), state.outliers)
 
