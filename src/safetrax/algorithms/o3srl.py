@@ -148,7 +148,7 @@ class O3SRL(Algorithm):
 
     def index(self, trajectories: Trajectories, cost_limit: float) -> O3SRLIndex:
         """All transitions, the allowance for the limit, and its unit, at least that of the dearest step's cost."""
-        horizon, dearest = trajectories.max_length, float(trajectories.costs.max())
+        horizon, dearest = trajectories.max_length, float(trajectories.logged_costs.max())
         share = 1 / horizon if self.allowance == "even" else 1 - self.discount
         unit = discounted_limit(max(cost_limit, dearest) * share * horizon, horizon, self.discount)
         return O3SRLIndex(
