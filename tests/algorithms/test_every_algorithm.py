@@ -56,6 +56,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "BEARLag": {**_LAGRANGIAN, "group_size": 1, "mmd_samples": 3, "start_policy_updates": 1},
     "COptiDICE": {**_SMALL, "updates": 3, "critics": 1},
     "CARL": {**_SMALL, "updates": 4},
+    "O3SRL": {**_SMALL, "updates": 4, "round_updates": 2},
     "DSPO": {
         **_SMALL,
         **dict.fromkeys(("updates", "signal_updates", "diffusion_updates"), 2),

@@ -96,6 +96,7 @@ ALGORITHMS = {
         "coptidice:COptiDICE", "cloning with weights that correct the log towards the constrained optimum"
     ),
     "carl": _ours("carl:CARL", "TD3 with a cloning term; rewards are replaced where the cost would be too high"),
+    "o3srl": _ours("o3srl:O3SRL", "TD3 with a cloning term under a Lagrange multiplier that a bandit chooses"),
     "dspo": _ours(
         "dspo:DSPO", "cloning of safe demonstrations and of what a diffusion generates like them; needs no costs"
     ),
