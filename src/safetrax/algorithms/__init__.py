@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # what a type checker cannot read off the registry
     from safetrax.algorithms.coptidice import COptiDICE as COptiDICE
     from safetrax.algorithms.cpq import CPQ as CPQ
     from safetrax.algorithms.cql import CQL as CQL
+    from safetrax.algorithms.dspo import DSPO as DSPO
     from safetrax.algorithms.fisor import FISOR as FISOR
     from safetrax.algorithms.iql import IQL as IQL
     from safetrax.algorithms.lspc import LSPC as LSPC

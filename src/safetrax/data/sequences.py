@@ -207,3 +207,50 @@ def entry_weights(costs: Float[np.ndarray, " M"], weight: EpisodeWeight, cap: fl
         return np.asarray(1 / (costs + _SOFTENING))
     mass = np.maximum(cap - costs, 0.0) if weight == "linear" else np.ones(costs.size)
     return mass if mass.any() else np.ones(costs.size)
+
+
+class WindowBatch(eqx.Module):
+    """T steps of each of B episodes. Padding stands to the right, and is zero in all but `times`.
+
+    Attributes:
+        observations: s_t.
+        actions: a_t, in [-1, 1].
+        times: t, which counts on in the padding.
+        mask: False in the padding.
+    """
+
+    observations: Float[Array, "B T O"]
+    actions: Float[Array, "B T A"]
+    times: Int[Array, "B T"]
+    mask: Bool[Array, "B T"]
+
+    @property
+    def inputs(self) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        """What a network is called with, in order."""
+        return self.observations, self.actions, self.times, self.mask
+
+    @property
+    def steps(self) -> Float[Array, "B T OA"]:
+        """Observation and action side by side."""
+        return jnp.concatenate([self.observations, self.actions], axis=-1)
+
+
+def draw_windows(key: Key[Array, ""], store: Store, episodes: Int[Array, " B"], steps: int) -> WindowBatch:
+    """A window of each of those episodes, uniformly; all of one that is shorter."""
+    lengths = store.offsets[episodes + 1] - store.offsets[episodes]
+    first = jax.random.randint(key, episodes.shape, 0, jnp.maximum(lengths - steps, 0) + 1)
+    return windows_at(store, episodes, first, steps)
+
+
+def windows_at(store: Store, episodes: Int[Array, " B"], first: Int[Array, " B"], steps: int) -> WindowBatch:
+    """The windows of `steps` steps that begin at step `first` of those episodes."""
+    times = (first[:, None] + jnp.arange(steps)).astype(jnp.int32)
+    last = (store.offsets[episodes + 1] - store.offsets[episodes] - 1)[:, None]
+    mask = times <= last
+    rows = store.offsets[episodes][:, None] + jnp.minimum(times, last)
+    return WindowBatch(
+        observations=jnp.where(mask[..., None], store.observations[rows], 0.0),
+        actions=jnp.where(mask[..., None], store.actions[rows], 0.0),
+        times=times,
+        mask=mask,
+    )
