@@ -74,8 +74,8 @@ class DWBC(Algorithm):
     """The discriminator steps in every such update."""
     hidden: tuple[Count, ...] = (256, 256)
     """Units of each hidden layer of the policy."""
-    discriminator_width: Count = 256
-    """Units of the discriminator's hidden layer, half of which each of its inputs feeds."""
+    discriminator_units: Count = 128
+    """Units of the layer of each of the discriminator's two inputs; the hidden layer after them has twice as many."""
     learning_rate: Positive = 1e-4
     """Adam's step size of the policy."""
     weight_decay: NonNegative = 0.005
@@ -102,7 +102,7 @@ class DWBC(Algorithm):
         observations, actions = spec.observation_size, spec.action_size
         policy = SquashedGaussian.make(policy_key, observations, actions, self.hidden)
         trunks = Trunks.make(
-            discriminator_key, observations + actions, actions, self.discriminator_width, activation="relu"
+            discriminator_key, observations + actions, actions, self.discriminator_units, activation="relu"
         )
         return DWBCState(
             policy=Learner.make(policy, self._policy_optimiser),

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from safetrax.algorithms.base import Metrics, Spec
 from safetrax.algorithms.critics import make_value
@@ -56,11 +56,11 @@ class Corrector(eqx.Module):
     rewards: Learner[MLP]  # the correction, over LARGEST_CORRECTION
     values: Learner[MLP]  # V of corrected rewards
 
-    def correction(
-        self, observations: Float[Array, "B O"], actions: Float[Array, "B A"], rewards: Float[Array, " B"]
-    ) -> Float[Array, " B"]:
+    def correction(self, store: Store, index: CorrectionIndex, rows: Int[Array, " B"]) -> Float[Array, " B"]:
         """What is added to standardised rewards, in [-3, 3]."""
-        return _correction(self.rewards.network, observations, actions, rewards)
+        assert store.rewards is not None
+        rewards = index.rewards(store.rewards[rows, None])[:, 0]
+        return _correction(self.rewards.network, store.observations[rows], store.actions[rows], rewards)
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,10 @@ class Correction:
     discount: float
     alpha: float
 
-    def make(self, key: Key[Array, ""], spec: Spec, hidden: tuple[int, ...], width: int) -> Corrector:
+    def make(self, key: Key[Array, ""], spec: Spec, hidden: tuple[int, ...], units: int) -> Corrector:
         """Fresh networks: the discriminator's weights are PyTorch's default, the others Xavier's."""
         discriminator_key, reward_key, value_key = jax.random.split(key, 3)
-        trunks = Trunks.make(
-            discriminator_key, spec.observation_size, spec.action_size, width, activation="tanh"
-        )
+        trunks = Trunks.make(discriminator_key, spec.observation_size, spec.action_size, units, activation="tanh")
         sizes = (spec.observation_size + spec.action_size + 1, *hidden, 1)
         rewards = MLP.make(reward_key, sizes, output="tanh", initialiser=xavier_uniform)
         return Corrector(
@@ -105,7 +103,9 @@ class Correction:
 
         def loss(network: Trunks) -> tuple[jax.Array, Metrics]:
             if self.joint_only:
-                network = replace(network, **jax.lax.stop_gradient({"first": network.first, "second": network.second}))
+                network = replace(
+                    network, **jax.lax.stop_gradient({"first": network.first, "second": network.second})
+                )
             ours, theirs = network(*demonstrated), network(*logged)
             slopes = jax.grad(lambda inputs: jnp.sum(network(*inputs)))(between)
             penalty = gradient_penalty(jnp.concatenate(slopes, axis=-1))
@@ -148,15 +148,19 @@ class Correction:
             return flow_loss(initial, advantage, self.discount, self.alpha), advantage
 
         values, of_values = corrector.values.step(self._value_optimiser, value_loss)
-        return Corrector(corrector.discriminator, reward_learner, values), of_values.extra, {
-            "correction_loss": of_rewards.loss,
-            "value_loss": of_values.loss,
-            "correction": jnp.mean(added),
-            "correction_deviation": jnp.std(added),
-            "reward_value": jnp.mean(here),
-            "advantage": jnp.mean(of_values.extra),
-            "log_ratio": jnp.mean(log_ratio),
-        }
+        return (
+            Corrector(corrector.discriminator, reward_learner, values),
+            of_values.extra,
+            {
+                "correction_loss": of_rewards.loss,
+                "value_loss": of_values.loss,
+                "correction": jnp.mean(added),
+                "correction_deviation": jnp.std(added),
+                "reward_value": jnp.mean(here),
+                "advantage": jnp.mean(of_values.extra),
+                "log_ratio": jnp.mean(log_ratio),
+            },
+        )
 
     @property
     def _discriminator_optimiser(self) -> optax.GradientTransformation:

@@ -76,8 +76,8 @@ class RGM(Algorithm):
     """Train the discriminator's joint layers only (code); false: also the layer of each input."""
     hidden: tuple[Count, ...] = (256, 256)
     """Units of each hidden layer of policy, V and correction."""
-    discriminator_width: Count = 256
-    """Units of the discriminator's hidden layer, half of which each of its inputs feeds."""
+    discriminator_units: Count = 128
+    """Units of the layer of each of the discriminator's two inputs; the hidden layer after them has twice as many."""
     learning_rate: Positive = 3e-4
     """Adam's step size of policy and V; the policy's falls to zero along a half cosine over `updates`."""
     reward_learning_rate: Positive = 3e-7
@@ -103,7 +103,7 @@ class RGM(Algorithm):
         policy = policy_network(policy_key, spec, self.hidden, dropout=0.0, initialiser=kaiming_uniform)
         return RGMState(
             policy=Learner.make(policy, self._policy_optimiser),
-            corrector=self._correction.make(corrector_key, spec, self.hidden, self.discriminator_width),
+            corrector=self._correction.make(corrector_key, spec, self.hidden, self.discriminator_units),
             bounds=ActionBounds.of(spec),
         )
 
@@ -122,8 +122,8 @@ class RGM(Algorithm):
         """Weights that a few rows have alone."""
         if lasts(history, "effective_share", lambda share: share < _LONE):
             return (
-                "the policy clones next to nothing: its weights amount to less than 2 % of a batch (effective_share); "
-                "raise alpha.",
+                "the weights amount to less than 2 % of a batch (effective_share), so the policy clones next to "
+                "nothing; raise alpha.",
             )
         return ()
 

@@ -10,7 +10,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 _LARGEST = 10.0  # of an advantage in an exponent
 
@@ -45,3 +45,22 @@ def flow_loss(
 def normalised_weights(advantages: Float[Array, " B"], cap: float = 100.0) -> Float[Array, " B"]:
     """min(e^A, cap) over their sum."""
     return jax.nn.softmax(jnp.minimum(advantages, math.log(cap)))
+
+
+def estimated_costs(
+    corrections: Float[Array, " N"], demonstrated: Bool[Array, " N"], quantile: float, scale: float
+) -> Float[Array, " N"]:
+    """clip(scale (threshold - correction), 0, 1): the cost of a step whose reward is raised less than is usual on
+    demonstrations.
+
+    A constant in all corrections, which V makes up for, changes nothing.
+
+    Args:
+        corrections: of every step's reward.
+        demonstrated: whether the step is a demonstration's; some are.
+        quantile: share of the demonstrations' steps whose correction is at least the threshold.
+        scale: positive.
+    """
+    ordered = jnp.sort(jnp.where(demonstrated, -corrections, jnp.inf))
+    place = jnp.floor(quantile * (jnp.sum(demonstrated) - 1)).astype(jnp.int32)
+    return jnp.clip(scale * (-ordered[place] - corrections), 0.0, 1.0)

@@ -18,20 +18,20 @@ class Trunks(eqx.Module):
     joint: MLP
 
     @staticmethod
-    def make(key: Key[Array, ""], first: int, second: int, width: int, activation: str) -> Trunks:
+    def make(key: Key[Array, ""], first: int, second: int, units: int, activation: str) -> Trunks:
         """PyTorch's default weights.
 
         Args:
             key: of the weights.
             first, second: numbers of the inputs.
-            width: units of the hidden layer, and of both layers before it together; even.
+            units: of the layer of each input; the hidden layer has twice as many.
             activation: of all but the output, "relu" or "tanh".
         """
         first_key, second_key, joint_key = jax.random.split(key, 3)
         return Trunks(
-            first=MLP.make(first_key, (first, width // 2), output=activation),
-            second=MLP.make(second_key, (second, width // 2), output=activation),
-            joint=MLP.make(joint_key, (width, width, 1), activation=activation),
+            first=MLP.make(first_key, (first, units), output=activation),
+            second=MLP.make(second_key, (second, units), output=activation),
+            joint=MLP.make(joint_key, (2 * units, 2 * units, 1), activation=activation),
         )
 
     def __call__(self, first: Float[Array, "n _"], second: Float[Array, "n _"]) -> Float[Array, " n"]:
