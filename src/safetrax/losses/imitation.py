@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 
 def positive_unlabelled_loss(
-    demonstrated: Float[Array, " B"], logged: Float[Array, " B"], eta: float
+    demonstrated: Float[Array, " D"], logged: Float[Array, " L"], eta: float
 ) -> Float[Array, ""]:
     """E_e[-log d] + E_o[-log(1 - d)] / eta + E_e[log(1 - d)] (DWBC; Xu et al., ICML 2022, arXiv:2207.10050).
 
@@ -36,7 +36,7 @@ def logged_weights(scores: Float[Array, "*b"]) -> Float[Array, "*b"]:
     return jnp.where(scores < 0.5, 0.0, 1 / (1 - scores) - 1)
 
 
-def separation_loss(demonstrated: Float[Array, " B"], logged: Float[Array, " B"]) -> Float[Array, ""]:
+def separation_loss(demonstrated: Float[Array, " D"], logged: Float[Array, " L"]) -> Float[Array, ""]:
     """E_e[-log D] + E_o[-log(1 - D)] of logits log D - log(1 - D)."""
     return jnp.mean(jax.nn.softplus(-demonstrated)) + jnp.mean(jax.nn.softplus(logged))
 
