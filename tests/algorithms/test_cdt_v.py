@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -39,6 +40,8 @@ QUICK = CDTV(
 )
 DATA = replace(shown_arm(), costs=None)
 
+act = jax.jit(lambda actor, memory: actor.act(memory, jnp.ones((1, 1)), ()))
+
 
 def test_steps_that_demonstrations_never_take_cost_and_the_policy_follows_the_demonstrations():
     """Half of the episodes play 0.5 and earn more; the demonstrations play -0.5 and return 5."""
@@ -53,7 +56,7 @@ def test_steps_that_demonstrations_never_take_cost_and_the_policy_follows_the_de
         assert float(actor.targets.asked(0.0)) == pytest.approx(5)
         memory = actor.reset(1)
         for _ in range(3):
-            action, memory = actor.act(memory, jnp.ones((1, 1)), ())
+            action, memory = act(actor, memory)
             assert float(action[0, 0]) == pytest.approx(SHOWN, abs=0.25)
             memory = actor.observe(memory, jnp.array([0.5]), jnp.array([1.0]))
         assert float(memory.return_left[0]) == pytest.approx(3.5)

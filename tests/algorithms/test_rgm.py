@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from probes import RISKY, shown_arm
 from probes import SAFE as SHOWN
-from quick import new_key
+from quick import new_key, quick
 from taught import actions, taught
 
 from safetrax.algorithms import RGM
@@ -47,9 +47,14 @@ def test_of_two_behaviours_the_demonstrated_one_is_taken_although_the_other_earn
         assert 0.3 < metrics["effective_share"] < 0.7  # half of the rows
 
 
+def begun(seed: int):
+    with quick():
+        return jax.jit(lambda key: QUICK.init(key, Spec.of(DATA)))(new_key(seed))
+
+
 def test_the_correction_stays_within_three():
     store, index = Store.make(DATA, QUICK.fields), QUICK.index(DATA, np.inf)
-    corrector = QUICK.init(new_key(0), Spec.of(DATA)).corrector
+    corrector = begun(0).corrector
     huge = jax.tree.map(lambda leaf: 1e3 * leaf, corrector)
     rows = jnp.arange(store.num_transitions)
     corrections = np.stack([x.correction(store, index, rows) for x in (corrector, huge)])
@@ -59,10 +64,11 @@ def test_the_correction_stays_within_three():
 
 def test_only_the_joint_layers_of_the_discriminator_move_unless_all_shall():
     store, index = Store.make(DATA, QUICK.fields), QUICK.index(DATA, np.inf)
-    state = QUICK.init(new_key(0), Spec.of(DATA))
+    state = begun(0)
     for joint_only in (True, False):
         algorithm = replace(QUICK, joint_only=joint_only, gradient_penalty=10.0)
-        after, _ = jax.jit(algorithm.stages()[0].update)(state, store, index, new_key(1))
+        with quick():
+            after, _ = jax.jit(algorithm.stages()[0].update)(state, store, index, new_key(1))
         before, now = (s.corrector.discriminator.network for s in (state, after))
         same = [eqx.tree_equal(getattr(before, part), getattr(now, part)) for part in ("first", "second", "joint")]
         assert [bool(x) for x in same] == [joint_only, joint_only, False]
