@@ -51,8 +51,8 @@ _CORRECTION: dict[str, Any] = {
 
 # Of every class, settings that train at once. Each stage needs two updates or more.
 SETTINGS: dict[str, dict[str, Any]] = {
-    "BC": {**_SMALL, "updates": 3, "mode": "conditioned"},
-    "TraC": {**_SMALL, "pretrain_updates": 2, "updates": 3, "segment_ratio": 0.2},
+    "BC": {**_SMALL, "updates": 3, "mode": "conditioned", "label_source": "costs"},
+    "TraC": {**_SMALL, "pretrain_updates": 2, "updates": 3, "segment_ratio": 0.2, "label_source": "costs"},
     "TraCConditioned": {**_SMALL, "pretrain_updates": 2, "updates": 3, "segment_ratio": 0.2, "limits": (10.0, 250.0)},
     "LSPC": {**_SMALL, "updates": 3, "cvae_hidden": 16, "latent": 4},
     "FISOR": {**_DIFFUSION, "updates": 3},
@@ -64,6 +64,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "BEARLag": {**_LAGRANGIAN, "group_size": 1, "mmd_samples": 3, "start_policy_updates": 1},
     "COptiDICE": {**_SMALL, "updates": 3, "critics": 1},
     "CARL": {**_SMALL, "updates": 4},
+    "O3SRL": {**_SMALL, "updates": 4, "round_updates": 2},
     "DWBC": {**_SMALL, "updates": 3, "discriminator_units": 8, "discriminator_every": 2},
     "RGM": {**_SMALL, **_CORRECTION, "updates": 3},
     "CDTV": {

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # what a type checker cannot read off the registry
     from safetrax.algorithms.fisor import FISOR as FISOR
     from safetrax.algorithms.iql import IQL as IQL
     from safetrax.algorithms.lspc import LSPC as LSPC
+    from safetrax.algorithms.o3srl import O3SRL as O3SRL
     from safetrax.algorithms.rgm import RGM as RGM
     from safetrax.algorithms.td3_bc import TD3BC as TD3BC
     from safetrax.algorithms.trac import TraC as TraC
