@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import equinox as eqx
@@ -87,6 +88,7 @@ class CDTV(Algorithm):
     uses_cost_limit = False
     needs_costs = False
     needs_labels = "safe"
+    presets: ClassVar = {"metadrive": {"updates": 200_000}}  # CDT's schedule
     reference_std: ClassVar[float | None] = 1e-5  # RGM's
 
     discriminator_updates: Whole = 10_000
@@ -164,11 +166,6 @@ class CDTV(Algorithm):
     def name(self) -> str:
         """CDT-V."""
         return "CDT-V"
-
-    @classmethod
-    def preset(cls, suite: str, task: str | None = None) -> CDTV:
-        """CDT's schedule per suite."""
-        return cls(updates=200_000 if suite == "metadrive" else 100_000)
 
     def index(self, trajectories: Trajectories, cost_limit: float) -> CDTVIndex:
         """What the log tells; the limit does not matter.
@@ -249,9 +246,7 @@ class CDTV(Algorithm):
 
     @property
     def _optimiser(self) -> optax.GradientTransformation:
-        adam = optax.adamw(
-            lambda count: warmed_up(self.learning_rate, self.warmup, count), weight_decay=self.weight_decay
-        )
+        adam = optax.adamw(partial(warmed_up, self.learning_rate, self.warmup), weight_decay=self.weight_decay)
         return optax.chain(optax.clip_by_global_norm(self.gradient_clip), adam)
 
     def _separate(
