@@ -41,16 +41,24 @@ _DIFFUSION: dict[str, Any] = {
     "critic_batch_size": 16,
 }
 
+_TRANSFORMER: dict[str, Any] = {"width": 16, "blocks": 2, "heads": 2, "batch_size": 16, "updates": 3}
+_CORRECTION: dict[str, Any] = {
+    "hidden": (16,),
+    "discriminator_units": 8,
+    "discriminator_updates": 2,
+    "discriminator_batch_size": 16,
+}
+
 # Of every class, settings that train at once. Each stage needs two updates or more.
 SETTINGS: dict[str, dict[str, Any]] = {
-    "BC": {**_SMALL, "updates": 3, "mode": "conditioned"},
-    "TraC": {**_SMALL, "pretrain_updates": 2, "updates": 3, "segment_ratio": 0.2},
+    "BC": {**_SMALL, "updates": 3, "mode": "conditioned", "label_source": "costs"},
+    "TraC": {**_SMALL, "pretrain_updates": 2, "updates": 3, "segment_ratio": 0.2, "label_source": "costs"},
     "TraCConditioned": {**_SMALL, "pretrain_updates": 2, "updates": 3, "segment_ratio": 0.2, "limits": (10.0, 250.0)},
     "LSPC": {**_SMALL, "updates": 3, "cvae_hidden": 16, "latent": 4},
     "FISOR": {**_DIFFUSION, "updates": 3},
     "BARS": {**_DIFFUSION, "critic_updates": 2, "updates": 4, "unsafe_batch_size": 8},
-    "CDT": {"width": 16, "blocks": 2, "heads": 2, "context": 4, "batch_size": 16, "updates": 3},
-    "B2R": {"width": 16, "blocks": 2, "heads": 2, "batch_size": 16, "updates": 3},
+    "CDT": {**_TRANSFORMER, "context": 4},
+    "B2R": _TRANSFORMER,
     "CPQ": {**_LAGRANGIAN, "critics": 1},
     "BCQLag": {**_LAGRANGIAN, "group_size": 1},
     "BEARLag": {**_LAGRANGIAN, "group_size": 1, "mmd_samples": 3, "start_policy_updates": 1},
@@ -62,6 +70,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
         **dict.fromkeys(("updates", "signal_updates", "diffusion_updates"), 2),
         **dict.fromkeys(("window", "horizon", "denoiser_width", "signal_batch_size", "diffusion_batch_size"), 4),
         **{"width": 8, "heads": 2, "denoiser_multiples": (1,), "diffusion_steps": 2, "generated_transitions": 16},
+    },
+    "DWBC": {**_SMALL, "updates": 3, "discriminator_units": 8, "discriminator_every": 2},
+    "RGM": {**_SMALL, **_CORRECTION, "updates": 3},
+    "CDTV": {
+        **_TRANSFORMER,
+        **_CORRECTION,
+        "blocks": 1,
+        "context": 4,
+        "correction_updates": 2,
+        "correction_batch_size": 16,
     },
     "IQL": {**_SMALL, "updates": 3},
     "TD3BC": {**_SMALL, "updates": 4},

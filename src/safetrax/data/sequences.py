@@ -130,6 +130,22 @@ class SequenceIndex(eqx.Module):
             cumulative=jnp.asarray(cumulative, jnp.float32),
         )
 
+    @staticmethod
+    def estimated(
+        return_to_go: Float[Array, " N"], costs: Float[Array, " N"], offsets: Int[Array, " E1"], cap: float
+    ) -> SequenceIndex:
+        """On the device: every episode as it is, at costs that are no log's, drawn by the weight "linear"."""
+        ends = jnp.zeros(costs.shape, bool).at[offsets[1:] - 1].set(True)
+        cost_to_go = remaining(costs, ends)
+        starts = offsets[:-1]
+        mass = jnp.maximum(cap - cost_to_go[starts], 0.0)
+        mass = jnp.where(jnp.any(mass > 0), mass, 1.0)
+        numbers = jnp.arange(mass.size)
+        cumulative = jnp.cumsum(mass) / jnp.sum(mass)
+        cumulative = jnp.where(numbers >= jnp.max(jnp.where(mass > 0, numbers, 0)), 1.0, cumulative)
+        zero = jnp.zeros(mass.shape)
+        return SequenceIndex(return_to_go, cost_to_go, starts, jnp.diff(offsets), zero, zero, cumulative)
+
     def sample(self, key: Key[Array, ""], store: Store, size: int, steps: int) -> SequenceBatch:
         """Draw windows: an entry by its weight, then the first step uniformly among the episode's.
 
@@ -169,6 +185,22 @@ def to_go(values: Float[np.ndarray, " N"], offsets: Int[np.ndarray, " E1"]) -> F
     """The sum of the values from every row to the end of its episode, in float64."""
     prefix = np.concatenate([np.zeros(1), np.cumsum(values, dtype=np.float64)])
     return np.asarray(np.repeat(prefix[offsets[1:]], np.diff(offsets)) - prefix[:-1])
+
+
+def remaining(values: Float[Array, " N"], ends: Bool[Array, " N"]) -> Float[Array, " N"]:
+    """`to_go` on the device. No sum reaches beyond its episode, so that float32 suffices.
+
+    Args:
+        values: of every row.
+        ends: whether a row is its episode's last.
+    """
+
+    def earlier(after: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
+        total = row[0] + jnp.where(row[1], 0.0, after)
+        return total, total
+
+    sums: Array = jax.lax.scan(earlier, jnp.zeros(()), (values, ends), reverse=True)[1]
+    return sums
 
 
 @dataclass(frozen=True)
