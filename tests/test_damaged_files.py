@@ -71,8 +71,10 @@ def data_set() -> st.Trajectories:
                 "costs": rng.integers(0, 2, n),
             }
         )
-    data = st.Trajectories.from_episodes(episodes, action_low=-2)
-    return replace(data, info={"observation_names": ["a", "b", "c"], "action_names": ["x", "y"]})
+    data = st.Trajectories.from_episodes(episodes, action_low=-2).marked([1, -1, 0])
+    return replace(
+        data, hidden_costs=data.costs, info={"observation_names": ["a", "b", "c"], "action_names": ["x", "y"]}
+    )
 
 
 def write_csv(path: Path, data: st.Trajectories) -> None:
@@ -151,6 +153,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     st.write_npz(folder / "log.npz", data)
     st.write_npz(folder / "plain.npz", data, compress=False)
     write_csv(folder / "log.csv", data)
+    (folder / "marks.csv").write_text("episode,label\n0,safe\n2,unsafe\n1,\n")
     (folder / "packed.csv.gz").write_bytes(gzip.compress((folder / "log.csv").read_bytes(), mtime=0))
     st.write_parquet(folder / "log.parquet", data)
     (folder / "told").mkdir()
@@ -191,6 +194,7 @@ TARGETS = {
     "CSV": Target("log.csv", CSV, load),
     "CSV, packed": Target("packed.csv.gz", (fuzzing.packed_csv_text,), load),
     "Parquet": Target("log.parquet", PARQUET, load),
+    "labels": Target("marks.csv", CSV, lambda path: st.load(path.with_name("log.csv"), labels=path)),
     "columns.json": Target("told/log.columns.json", JSON, lambda path: load(path.with_name("log.csv"))),
     "Minari, metadata": Target("minari/log-v0/data/metadata.json", JSON, lambda path: load(path.parents[1])),
     "Minari, data": Target(

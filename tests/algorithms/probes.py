@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from safetrax.data.trajectories import SAFE as LABELLED
 from safetrax.data.trajectories import Trajectories
 
 RISKY, SAFE = 0.5, -0.5  # the two arms
@@ -76,3 +79,10 @@ def fork(episodes: int = 400, steps: int = 5, seed: int = 0) -> Trajectories:
         np.zeros(n, bool),
         ends,
     )
+
+
+def shown_arm(episodes: int = 40) -> Trajectories:
+    """`arm_episodes` of which five with the safe arm are labelled so."""
+    labels = np.zeros(episodes, np.int8)
+    labels[1:10:2] = LABELLED
+    return replace(arm_episodes(episodes), labels=labels)

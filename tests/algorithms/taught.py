@@ -28,15 +28,15 @@ def _compiled(algorithm: Algorithm, spec: Spec) -> tuple[Any, list[Any]]:
     return init, [jax.jit(functools.partial(run, stage)) for stage in algorithm.stages() if stage.updates]
 
 
-def taught(algorithm: Algorithm, data: Trajectories, limit: float) -> tuple[Any, dict[str, float]]:
+def taught(algorithm: Algorithm, data: Trajectories, limit: float, seed: int = 0) -> tuple[Any, dict[str, float]]:
     """The state after all stages, and the mean metrics of the last stage's last tenth."""
     store, index = Store.make(data, algorithm.fields), algorithm.index(data, limit)
     init, stages = _compiled(algorithm, Spec.of(data))
     metrics: dict[str, Any] = {}
     with quick():
-        state = init(new_key(0))
+        state = init(new_key(100 * seed))
         for number, stage in enumerate(stages):
-            state, metrics = stage(state, store, index, new_key(1 + number))
+            state, metrics = stage(state, store, index, new_key(100 * seed + 1 + number))
     return state, {name: float(np.mean(values[-(len(values) // 10 + 1) :])) for name, values in metrics.items()}
 
 

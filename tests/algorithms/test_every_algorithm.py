@@ -22,7 +22,7 @@ from safetrax.algorithms.registry import classes
 from safetrax.algorithms.standardisation import Standardiser
 from safetrax.catalogue import tasks
 from safetrax.data.store import Store
-from safetrax.data.trajectories import Trajectories
+from safetrax.data.trajectories import SAFE, UNKNOWN, Trajectories
 from safetrax.errors import ConfigError, DataError, SafeTraXWarning
 from safetrax.policies.policy import Policies, Policy
 from safetrax.settings import attribute_docs
@@ -41,21 +41,46 @@ _DIFFUSION: dict[str, Any] = {
     "critic_batch_size": 16,
 }
 
+_TRANSFORMER: dict[str, Any] = {"width": 16, "blocks": 2, "heads": 2, "batch_size": 16, "updates": 3}
+_CORRECTION: dict[str, Any] = {
+    "hidden": (16,),
+    "discriminator_units": 8,
+    "discriminator_updates": 2,
+    "discriminator_batch_size": 16,
+}
+
 # Of every class, settings that train at once. Each stage needs two updates or more.
 SETTINGS: dict[str, dict[str, Any]] = {
-    "BC": {**_SMALL, "updates": 3, "mode": "conditioned"},
-    "TraC": {**_SMALL, "pretrain_updates": 2, "updates": 3, "segment_ratio": 0.2},
+    "BC": {**_SMALL, "updates": 3, "mode": "conditioned", "label_source": "costs"},
+    "TraC": {**_SMALL, "pretrain_updates": 2, "updates": 3, "segment_ratio": 0.2, "label_source": "costs"},
     "TraCConditioned": {**_SMALL, "pretrain_updates": 2, "updates": 3, "segment_ratio": 0.2, "limits": (10.0, 250.0)},
     "LSPC": {**_SMALL, "updates": 3, "cvae_hidden": 16, "latent": 4},
     "FISOR": {**_DIFFUSION, "updates": 3},
     "BARS": {**_DIFFUSION, "critic_updates": 2, "updates": 4, "unsafe_batch_size": 8},
-    "CDT": {"width": 16, "blocks": 2, "heads": 2, "context": 4, "batch_size": 16, "updates": 3},
-    "B2R": {"width": 16, "blocks": 2, "heads": 2, "batch_size": 16, "updates": 3},
+    "CDT": {**_TRANSFORMER, "context": 4},
+    "B2R": _TRANSFORMER,
     "CPQ": {**_LAGRANGIAN, "critics": 1},
     "BCQLag": {**_LAGRANGIAN, "group_size": 1},
     "BEARLag": {**_LAGRANGIAN, "group_size": 1, "mmd_samples": 3, "start_policy_updates": 1},
     "COptiDICE": {**_SMALL, "updates": 3, "critics": 1},
     "CARL": {**_SMALL, "updates": 4},
+    "O3SRL": {**_SMALL, "updates": 4, "round_updates": 2},
+    "DSPO": {
+        **_SMALL,
+        **dict.fromkeys(("updates", "signal_updates", "diffusion_updates"), 2),
+        **dict.fromkeys(("window", "horizon", "denoiser_width", "signal_batch_size", "diffusion_batch_size"), 4),
+        **{"width": 8, "heads": 2, "denoiser_multiples": (1,), "diffusion_steps": 2, "generated_transitions": 16},
+    },
+    "DWBC": {**_SMALL, "updates": 3, "discriminator_units": 8, "discriminator_every": 2},
+    "RGM": {**_SMALL, **_CORRECTION, "updates": 3},
+    "CDTV": {
+        **_TRANSFORMER,
+        **_CORRECTION,
+        "blocks": 1,
+        "context": 4,
+        "correction_updates": 2,
+        "correction_batch_size": 16,
+    },
     "IQL": {**_SMALL, "updates": 3},
     "TD3BC": {**_SMALL, "updates": 4},
     "CQL": {**_SMALL, "updates": 3, "samples": 3},
@@ -76,11 +101,12 @@ def small(name: str) -> Algorithm:
 
 @functools.cache
 def ball_run() -> Trajectories:
-    """Thirty episodes of the demo data, with next observations, as a log of no known task."""
+    """Thirty episodes of the demo data, some of them labelled, with next observations, as a log of no known task."""
     part = data.load("demo").select(np.arange(0, 300, 10))
     following = np.concatenate([part.observations[1:], part.observations[-1:]])
     following[part.truncated] = part.observations[part.truncated]  # what follows an episode's last row is not logged
-    return replace(part, next_observations=following, info={})
+    labels = np.where(part.cost_returns <= LIMITS[0], SAFE, UNKNOWN).astype(np.int8)
+    return replace(part, next_observations=following, labels=labels, info={})
 
 
 @dataclass(frozen=True)
@@ -367,6 +393,7 @@ def test_where_no_step_or_every_step_costs_all_stays_finite(name, cost):
 def test_where_all_episodes_are_the_same_all_stays_finite(name):
     first = trained(name)
     episodes = ball_run().select(np.repeat(dearest_safe(), ball_run().num_episodes))
+    episodes = replace(episodes, labels=ball_run().labels)
     with quick():
         run = train(first.algorithm, episodes, cost_limits=LIMITS, seeds=SEEDS, log_every=2, batching="map")
     assert all(np.isfinite(row.value) for row in run.metrics)
@@ -378,7 +405,9 @@ def test_where_all_episodes_are_the_same_all_stays_finite(name):
 def test_a_single_episode_suffices(name):
     algorithm = small(name)
     with quick():
-        run = train(algorithm, ball_run().select([dearest_safe()]), cost_limits=LIMITS[:1], seeds=SEEDS[:1])
+        others = [] if algorithm.needs_labels is None else [int(np.argmax(ball_run().cost_returns))]
+        episodes = ball_run().select([dearest_safe(), *others])  # labels need two to tell apart
+        run = train(algorithm, episodes, cost_limits=LIMITS[:1], seeds=SEEDS[:1])
     assert all(np.isfinite(row.value) for row in run.metrics)
     assert finite(run.policies.actor)
 

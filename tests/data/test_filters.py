@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,11 +17,14 @@ from safetrax.data import Trajectories, load
 from safetrax.data.filters import (
     FILTERS,
     Boundary,
+    Demonstrations,
     Density,
     Epsilon,
     Filter,
     Frontier,
     Inpaint,
+    Labelled,
+    LabelsFromCosts,
     Noise,
     Outliers,
     QualityMix,
@@ -51,6 +55,9 @@ EXAMPLES: dict[str, Filter] = {
     "top-k": TopK(3, cost_limit=5),
     "quality-mix": QualityMix((1, 3), 2),
     "thin": Thin(4),
+    "demonstrations": Demonstrations(2, 4),
+    "labelled": Labelled("unknown"),
+    "labels-from-costs": LabelsFromCosts(2, cost_limit=4),
 }
 
 
@@ -458,6 +465,59 @@ def test_thin_covers_the_corners():
     assert kept(Thin(99)(data)) == list(range(23))
 
 
+# labels
+
+
+def test_demonstrations_are_the_safe_episodes_of_highest_return_and_costs_are_hidden():
+    data = plane([9, 5, 7, 7, 8, 1], [5, 4, 3, 0, 4.5, 0])  # 1, 2, 3 and 5 are safe at 4; of equals the first counts
+    marked = Demonstrations(2, cost_limit=4)(data)
+    assert marked.labels.tolist() == [0, 0, 1, 1, 0, 0]
+    assert Demonstrations(1, cost_limit=4)(data).labels.tolist() == [0, 0, 1, 0, 0, 0]
+    assert marked.costs is None
+    np.testing.assert_array_equal(marked.hidden_costs, data.costs)
+    with pytest.raises(DataError, match=r"needs 5 safe episodes, but only 4 of 6 are; raise its cost_limit"):
+        Demonstrations(5, cost_limit=4)(data)
+    with pytest.raises(ConfigError, match="k is 0"):
+        Demonstrations(0, cost_limit=4)
+
+
+def test_labels_from_costs_are_of_both_kinds():
+    data = plane([9, 5, 7, 6, 8, 1], [5, 4, 3, 0, 4.5, 0])
+    assert LabelsFromCosts(cost_limit=4)(data).labels.tolist() == [-1, 1, 1, 1, -1, 1]
+    assert LabelsFromCosts(1, cost_limit=4, by="return")(data).labels.tolist() == [-1, 0, 1, 0, 0, 0]
+    for seed in range(5):
+        marked = LabelsFromCosts(2, cost_limit=4, seed=seed)(data)
+        assert marked.costs is None
+        assert np.flatnonzero(marked.labels == -1).tolist() == [0, 4]
+        assert len(set(np.flatnonzero(marked.labels == 1)) & {1, 2, 3, 5}) == 2
+        assert np.count_nonzero(marked.labels) == 4
+    with pytest.raises(DataError, match=r"needs 3 unsafe episodes, but only 2 of 6 are; lower its cost_limit"):
+        LabelsFromCosts(3, cost_limit=4)(data)
+
+
+@pytest.mark.parametrize(
+    "entry", [entry for name, entry in EXAMPLES.items() if name not in ("noise", "labelled")], ids=str
+)
+def test_filters_that_need_costs_say_so(entry):
+    hidden = Demonstrations(2, 4)(TEN)
+    with pytest.raises(DataError) as caught:
+        entry(hidden)
+    assert str(caught.value).startswith(f"the filter {entry} needs costs, and the log holds no costs but those that ")
+    with pytest.raises(DataError, match="in HDF5 and NPZ costs"):
+        entry(replace(hidden, hidden_costs=None))
+
+
+def test_labels_go_with_their_episodes_through_filters_that_need_no_costs():
+    hidden = Demonstrations(2, 4)(TEN)
+    best = TopK(6)(hidden)
+    assert kept(best) == [4, 5, 6, 7, 8, 9]
+    assert best.labels.tolist() == [1, 0, 0, 0, 0, 0]
+    assert kept(Labelled()(hidden)) == [3, 4]
+    with pytest.raises(DataError, match=r"keeps none of the 10 episodes: they are 2 safe, 8 unknown, 0 unsafe"):
+        Labelled("unsafe")(hidden)
+    assert best.hidden_costs[best.offsets[:-1]].tolist() == [4, 5, 6, 7, 8, 9]
+
+
 # all of them
 
 
@@ -489,7 +549,7 @@ def test_the_record_is_json_and_leads_back_to_the_filter(entry):
     assert filters_of([record]) == (entry,)
 
 
-@pytest.mark.parametrize("kind", [Density, Outliers, Noise, QualityMix, Thin])
+@pytest.mark.parametrize("kind", [Density, Outliers, Noise, QualityMix, Thin, LabelsFromCosts])
 def test_the_seed_decides(kind):
     data = plane(np.arange(60) % 20, np.arange(60) // 6)
     arguments = {
@@ -498,6 +558,7 @@ def test_the_seed_decides(kind):
         Noise: {"scale": 0.1},
         QualityMix: {"ratio": (8, 1), "cost_limit": 4},
         Thin: {"target": 20},
+        LabelsFromCosts: {"k": 5, "cost_limit": 4},
     }[kind]
     prints = [kind(**arguments, seed=seed)(data).fingerprint() for seed in (0, 0, 1)]
     assert prints[0] == prints[1] != prints[2]

@@ -263,7 +263,6 @@ def test_no_permission(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("observations", "add one row per transition, or"),
         ("actions", "add one row per transition, or"),
         ("rewards", "add one number per transition, or"),
-        ("costs", "add one number per transition (zeros if nothing was unsafe), or"),
     ],
 )
 def test_missing_key(path: Path, key: str, remedy: str) -> None:

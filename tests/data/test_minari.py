@@ -98,6 +98,21 @@ def test_round_trip_is_bitwise(data_format: str, root: Path) -> None:
     assert minari.load_dataset("robot/x-v0").storage.metadata["author"] == {"me"}
 
 
+@pytest.mark.parametrize("costs", [True, False])
+def test_labels_and_costs_for_scores_only_are_kept_and_costs_may_be_absent(costs: bool) -> None:
+    data = replace(data_set(), labels=np.resize(np.int8([1, -1, 0]), len(LENGTHS)))
+    data = replace(data, costs=data.costs if costs else None, hidden_costs=None if costs else data.costs)
+    to_minari(data, "robot/x-v0")
+    assert load("minari:robot/x-v0", next_observations=True).fingerprint() == data.fingerprint()
+
+
+@pytest.mark.parametrize("infos", [{"speed": np.zeros}, {}])
+def test_a_data_set_without_costs(infos: dict[str, Any]) -> None:
+    data = load(make(infos=lambda n: {name: fill(n) for name, fill in infos.items()} or None))
+    assert data.costs is None
+    assert data.info.get("unused_columns", []) == list(infos)
+
+
 def test_the_last_observation_stands_for_one_that_was_not_logged() -> None:
     data = load("demo").select(range(3))
     to_minari(data, "robot/x-v0")
@@ -215,8 +230,9 @@ def refusal(source: str | Path, **options: Any) -> str:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"infos": lambda n: {"speed": np.zeros(n)}}, "episode 0: infos has no cost (it has speed)"),
-        ({"infos": lambda n: None}, "infos has no cost (it has nothing)"),
+        ({"infos": lambda n: {"cost": np.zeros(n)} if n > 3 else {}}, "only some episodes have cost in their infos"),
+        ({"infos": lambda n: {"label": np.full(n, 3)}}, "a cell of column label is '3', which is no label"),
+        ({"infos": lambda n: {"label": np.arange(n) % 2}}, "episode 0 is labelled both safe and unknown"),
         ({"infos": lambda n: {"cost": np.zeros(n + 2)}}, "episode 0: costs has 5 entries, but there are 3 steps"),
         ({"observations": lambda n: np.zeros((n, 3))}, "there are 3 observations, but 3 steps need 4"),
         ({"actions": lambda n: np.zeros((n + 1, 2))}, "actions has 4 entries, but there are 3 steps"),

@@ -185,3 +185,15 @@ def test_small_logs_are_relabelled_too(episodes):
     assert relabel(data, share=0.0, degree=4, margin=1.0).episodes.size == 0
     again = relabel(data, share=1.0, degree=4, margin=1.0)
     np.testing.assert_array_equal(told.returns, again.returns)
+
+
+@pytest.mark.parametrize("cap", [4.0, 1.0])
+def test_estimated_costs_make_the_index_that_the_log_s_own_would(cap):
+    data = replace(log(), costs=np.float32([0, 0.25, 0, 1, 0.5, 1, 0.5, 0, 1.5]))  # 1.75, 1 and 2 an episode
+    store = Store.make(data, ())
+    logged = index(data, places=0, cap=cap)
+    made = jax.jit(SequenceIndex.estimated, static_argnums=3)(
+        logged.return_to_go, jnp.asarray(data.costs), store.offsets, cap
+    )
+    for a, b in zip(jax.tree.leaves(made), jax.tree.leaves(logged), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)

@@ -21,7 +21,8 @@ SMALL = BC(hidden=(8,), batch_size=8, updates=2)
 
 
 def test_known_tasks_are_treated_as_by_the_reference_and_other_logs_are_standardised():
-    added = {**dict.fromkeys(("IQL", "TD3BC", "CQL", "CARL"), 1e-3), "B2R": 1e-6}
+    added = dict.fromkeys(("IQL", "TD3BC", "CQL", "CARL", "O3SRL", "DWBC"), 1e-3)
+    added |= {"B2R": 1e-6, "DSPO": 0.0, "RGM": 1e-5, "CDTV": 1e-5}
     for name, kind in classes().items():
         reference = added.get(name)
         assert kind().added_std(known_task=True) == reference

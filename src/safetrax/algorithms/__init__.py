@@ -18,12 +18,17 @@ if TYPE_CHECKING:  # what a type checker cannot read off the registry
     from safetrax.algorithms.bear_lag import BEARLag as BEARLag
     from safetrax.algorithms.carl import CARL as CARL
     from safetrax.algorithms.cdt import CDT as CDT
+    from safetrax.algorithms.cdt_v import CDTV as CDTV
     from safetrax.algorithms.coptidice import COptiDICE as COptiDICE
     from safetrax.algorithms.cpq import CPQ as CPQ
     from safetrax.algorithms.cql import CQL as CQL
+    from safetrax.algorithms.dspo import DSPO as DSPO
+    from safetrax.algorithms.dwbc import DWBC as DWBC
     from safetrax.algorithms.fisor import FISOR as FISOR
     from safetrax.algorithms.iql import IQL as IQL
     from safetrax.algorithms.lspc import LSPC as LSPC
+    from safetrax.algorithms.o3srl import O3SRL as O3SRL
+    from safetrax.algorithms.rgm import RGM as RGM
     from safetrax.algorithms.td3_bc import TD3BC as TD3BC
     from safetrax.algorithms.trac import TraC as TraC
     from safetrax.algorithms.trac_conditioned import TraCConditioned as TraCConditioned

@@ -84,9 +84,9 @@ class Variant:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a training uses of a data set at one cost limit."""
+    """What a training uses of a data set at one cost limit, or by its labels."""
 
-    cost_limit: float
+    cost_limit: float | None  # None: labels decide, whatever the limit
     unit: str  # what is counted
     counts: Mapping[str, int]  # how many of each class
     share: float  # of the data set's steps that are used, in [0, 1]
@@ -94,7 +94,8 @@ class Usage:
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count:,} {name}" for name, count in self.counts.items())
-        return f"limit {self.cost_limit:g}: {counts} {self.unit}; {self.share:.1%} of the log's steps are used"
+        source = "labels" if self.cost_limit is None else f"limit {self.cost_limit:g}"
+        return f"{source}: {counts} {self.unit}; {self.share:.1%} of the log's steps are used"
 
 
 def keep_state(state: State, store: Store, index: Index, key: Key[Array, ""]) -> State:
@@ -160,6 +161,10 @@ class Algorithm:
     def total_updates(self) -> int:
         """Gradient steps of all stages."""
         return sum(stage.updates for stage in self.stages())
+
+    def resolved(self: _A, trajectories: Trajectories) -> _A:
+        """The algorithm with the settings decided that leave something to what the log holds."""
+        return self
 
     def added_std(self, known_task: bool) -> float | None:
         """What is added to the standard deviations that observations are divided by; None: they stay as they are."""

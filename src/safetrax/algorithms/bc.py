@@ -13,15 +13,16 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Key
 
-from safetrax.algorithms.base import LITTLE, Algorithm, Metrics, Spec, Stage, Usage, Variant
+from safetrax.algorithms.base import LITTLE, Metrics, Spec, Stage, Usage, Variant
+from safetrax.algorithms.label_source import FromLabels
 from safetrax.algorithms.learners import ActionBounds, Learner, policy_network
 from safetrax.algorithms.standardisation import Standardiser
 from safetrax.data.filters.base import Selection
 from safetrax.data.filters.frontier import Frontier
-from safetrax.data.filters.selections import Boundary, Risky, Safe
+from safetrax.data.filters.selections import Boundary, Labelled, Risky, Safe
 from safetrax.data.store import Store, TransitionIndex
 from safetrax.data.trajectories import Trajectories
-from safetrax.errors import DataError
+from safetrax.errors import ConfigError, DataError
 from safetrax.nets.mlp import MLP, kaiming_uniform
 from safetrax.policies.actor import Actor
 from safetrax.policies.conditioned import ConditionedActor, with_cost
@@ -49,7 +50,7 @@ class BCIndex(eqx.Module):
 
 
 @dataclass(frozen=True)
-class BC(Algorithm):
+class BC(FromLabels):
     """Behaviour cloning: minimise the mean squared error between the policy's and the logged actions.
 
     The baselines BC-All, BC-Safe, BC-Risky, BC-Boundary, BC-Frontier and, as BC-Conditioned, the one that the code
@@ -59,6 +60,8 @@ class BC(Algorithm):
     BC-Conditioned clones every episode and sees the cost return of the episode, undiscounted and, on known tasks, not
     scaled, as one more number of the observation. The deployed policy is given the limit in its place; one training
     serves every limit, and `policy.adjusted(cost_limit=30)` gives another one.
+
+    From labels (`label_source`) BC-Safe clones the episodes that are marked safe: the demonstrations.
 
     Deviations: transitions after the last complete episode are dropped (OSRL counts them as safe).
 
@@ -80,6 +83,11 @@ class BC(Algorithm):
     learning_rate: Positive = 1e-3
     """Adam's step size."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.label_source == "labels" and not self._can_use_labels:
+            raise ConfigError(f"label_source is labels, but {self.name} selects by cost; choose the mode safe.")
+
     @property
     def name(self) -> str:
         """BC-All, BC-Safe, BC-Risky, BC-Boundary, BC-Frontier or BC-Conditioned."""
@@ -88,7 +96,7 @@ class BC(Algorithm):
     @property
     def uses_cost_limit(self) -> bool:
         """Where the limit selects episodes."""
-        return self.mode in _PER_LIMIT
+        return self.mode in _PER_LIMIT and super().uses_cost_limit
 
     @property
     def needs_cost_limits(self) -> bool:
@@ -97,8 +105,13 @@ class BC(Algorithm):
 
     @property
     def needs_costs(self) -> bool:
-        """Unless it clones everything."""
-        return self.mode != "all"
+        """Unless it clones everything, or what is marked."""
+        return self.mode != "all" and super().needs_costs
+
+    @property
+    def needs_labels(self) -> Literal["safe", "both"] | None:
+        """Demonstrations, where they are cloned."""
+        return "safe" if self.label_source == "labels" else None
 
     def index(self, trajectories: Trajectories, cost_limit: float) -> BCIndex:
         """The transitions of the selected episodes.
@@ -132,6 +145,8 @@ class BC(Algorithm):
         chosen = selection.episodes(trajectories)
         share = float(trajectories.lengths[chosen].sum() / trajectories.num_transitions)
         counts = {"cloned": len(chosen), "unused": trajectories.num_episodes - len(chosen)}
+        if self.label_source == "labels":
+            return Usage(None, "episodes", counts, share)
         little = (
             f"at the cost limit {cost_limit:g} {self.name} uses {share:.1%} of the log's steps; choose a limit that "
             "selects more episodes."
@@ -168,9 +183,15 @@ class BC(Algorithm):
 
     def _selection(self, cost_limit: float) -> Selection | None:
         """The filter that keeps the mode's episodes; None: all are kept."""
+        if self.label_source == "labels":
+            return Labelled("safe")
         if self.mode in _PER_LIMIT:
             return _PER_LIMIT[self.mode](cost_limit)
         return Frontier() if self.mode == "frontier" else None
+
+    @property
+    def _can_use_labels(self) -> bool:
+        return self.mode == "safe"
 
     def _begin(self, state: BCState, store: Store, index: BCIndex, key: Key[Array, ""]) -> BCState:
         if state.costs is None:

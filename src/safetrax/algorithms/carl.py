@@ -167,10 +167,11 @@ class CARL(Algorithm):
         )
         critics, of_reward = fit_critic(state.critics, self._adam, batch, target, summed_errors)
         count = state.count + 1
-        policy, critics, report = delayed_policy_step(
+        policy, (critics,), report = delayed_policy_step(
             count,
             state.policy,
-            critics,
+            (critics,),
+            critics.network.members[0],
             state.report,
             batch,
             self._adam,

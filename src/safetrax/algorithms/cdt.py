@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Key
 
@@ -16,8 +15,7 @@ from safetrax.algorithms.learners import ActionBounds, Learner, dropout_seed, wa
 from safetrax.algorithms.published_targets import published
 from safetrax.algorithms.sequence_learner import (
     SequenceState,
-    action_loss,
-    move_temperature,
+    cloning_step,
     new_temperature,
     require_sizes,
     require_steps,
@@ -30,7 +28,7 @@ from safetrax.data.store import Store
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 from safetrax.losses import masked
-from safetrax.losses.masked import CostClass, masked_mean
+from safetrax.losses.masked import CostClass
 from safetrax.nets.decision_transformer import DecisionTransformer
 from safetrax.policies.actor import Actor
 from safetrax.policies.sequence import SequenceActor, Targets
@@ -254,31 +252,15 @@ class CDT(Algorithm):
     ) -> tuple[CDTState, Metrics]:
         draw_key, dropout_key = jax.random.split(key)
         batch = index.sequences.sample(draw_key, store, self.batch_size, self.context)
-        temperature = jnp.exp(state.log_temperature.network)
-        size = batch.actions.shape[-1]
-        share = 1.0 if self.summed else 1.0 / size
-        classes = masked.cost_class(batch.costs, self.cost_classes)
-
-        def loss(network: DecisionTransformer) -> tuple[jax.Array, Metrics]:
-            states, actions = network(*batch.history, dropout_seed(dropout_key))
-            mean, log_std = network.moments(states)
-            likelihood, metrics = action_loss(batch, mean, log_std, temperature, share)
-            logits = network.cost(actions)
-            costs = masked.cost_loss(logits, classes, batch.mask)
-            value = likelihood + self.cost_weight * costs
-            foreseen = (jnp.argmax(logits, -1) == classes).astype(jnp.float32)
-            metrics = {**metrics, "cost_loss": costs, "cost_accuracy": masked_mean(foreseen, batch.mask)}
-            if self.state_weight:
-                metrics["state_loss"] = masked.next_state_loss(
-                    network.next_state(actions), batch.observations, batch.mask
-                )
-                value += self.state_weight * metrics["state_loss"]
-            return value, metrics
-
-        learner, fit = state.learner.step(self._optimiser(), loss)
-        target = -float(size) if self.target_entropy is None else self.target_entropy
-        log_temperature = move_temperature(
-            state.log_temperature, self.temperature_learning_rate, fit.extra["entropy"], target
+        return cloning_step(
+            state,
+            batch,
+            masked.cost_class(batch.costs, self.cost_classes),
+            self._optimiser(),
+            dropout_seed(dropout_key),
+            temperature_rate=self.temperature_learning_rate,
+            target_entropy=self.target_entropy,
+            summed=self.summed,
+            cost_weight=self.cost_weight,
+            state_weight=self.state_weight,
         )
-        metrics = {**fit.extra, "temperature": temperature, "gradient": fit.gradient}
-        return SequenceState(learner, log_temperature, state.bounds, state.targets), metrics

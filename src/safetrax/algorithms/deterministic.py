@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,9 @@ from safetrax.data.store import Transitions
 from safetrax.losses.td import bellman_target
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP
+
+Critic = Callable[[Float[Array, "B X"]], Float[Array, "B 1"]]
+"""From observations and actions, side by side, to their values."""
 
 _SMALLEST_VALUE = 1e-8  # of mean |Q|, where it divides
 
@@ -60,14 +65,21 @@ def smoothed_target(
     clip: float,
 ) -> Float[Array, " B"]:
     """r + gamma (1 - d) min Q'(s', a'), a' the target policy's action with clipped noise (TD3, arXiv:1802.09477)."""
-    drawn = jnp.clip(noise * jax.random.normal(key, batch.actions.shape), -clip, clip)
-    actions = jnp.clip(policy.target(batch.next_observations) + drawn, -1, 1)
+    actions = smoothed_actions(policy, batch, key, noise, clip)
     following = critics.target.min(batch.next_observations, actions)
     return bellman_target(rewards, following, discount, batch.done)
 
 
+def smoothed_actions(
+    policy: Tracked[MLP], batch: Transitions, key: Key[Array, ""], noise: float, clip: float
+) -> Float[Array, "B A"]:
+    """a', the target policy's actions in s' with clipped noise."""
+    drawn = jnp.clip(noise * jax.random.normal(key, batch.actions.shape), -clip, clip)
+    return jnp.clip(policy.target(batch.next_observations) + drawn, -1, 1)
+
+
 def cloning_value_loss(
-    policy: MLP, critic: MLP, batch: Transitions, value_weight: float
+    policy: MLP, critic: Critic, batch: Transitions, value_weight: float
 ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, ""]]]:
     """-lambda mean Q(s, pi(s)) + mean (pi(s) - a)^2, lambda = value_weight / mean |Q|; also lambda and distance.
 
@@ -84,7 +96,8 @@ def cloning_value_loss(
 def delayed_policy_step(
     count: Int32[Array, ""],
     policy: Tracked[MLP],
-    critics: Tracked[Ensemble],
+    critics: tuple[Tracked[Ensemble], ...],
+    critic: Critic,
     report: PolicyReport,
     batch: Transitions,
     optimiser: optax.GradientTransformation,
@@ -92,18 +105,17 @@ def delayed_policy_step(
     delay: int,
     value_weight: float,
     target_rate: float,
-) -> tuple[Tracked[MLP], Tracked[Ensemble], PolicyReport]:
+) -> tuple[Tracked[MLP], tuple[Tracked[Ensemble], ...], PolicyReport]:
     """In every `delay`-th update a step of the policy, whose and the critics' targets then move; else nothing.
 
     Runs that are vmapped make the step in every update and choose: a condition becomes a selection.
     """
 
-    def move() -> tuple[Tracked[MLP], Tracked[Ensemble], PolicyReport]:
-        critic = critics.network.members[0]
+    def move() -> tuple[Tracked[MLP], tuple[Tracked[Ensemble], ...], PolicyReport]:
         moved, fit = policy.step(optimiser, lambda network: cloning_value_loss(network, critic, batch, value_weight))
         seen = PolicyReport(fit.loss, fit.gradient, *fit.extra)
-        return moved.follow(target_rate), critics.follow(target_rate), seen
+        return moved.follow(target_rate), tuple(each.follow(target_rate) for each in critics), seen
 
-    after: tuple[Tracked[MLP], Tracked[Ensemble], PolicyReport]
+    after: tuple[Tracked[MLP], tuple[Tracked[Ensemble], ...], PolicyReport]
     after = jax.lax.cond(count % delay == 0, move, lambda: (policy, critics, report))
     return after

@@ -96,6 +96,13 @@ ALGORITHMS = {
         "coptidice:COptiDICE", "cloning with weights that correct the log towards the constrained optimum"
     ),
     "carl": _ours("carl:CARL", "TD3 with a cloning term; rewards are replaced where the cost would be too high"),
+    "o3srl": _ours("o3srl:O3SRL", "TD3 with a cloning term under a Lagrange multiplier that a bandit chooses"),
+    "dspo": _ours(
+        "dspo:DSPO", "cloning of safe demonstrations and of what a diffusion generates like them; needs no costs"
+    ),
+    "dwbc": _ours("dwbc:DWBC", "cloning of episodes labelled safe and of what looks like them; ignores costs"),
+    "rgm": _ours("rgm:RGM", "rewards are corrected by episodes labelled safe; ignores costs"),
+    "cdt-v": _ours("cdt_v:CDTV", "CDT on costs that episodes labelled safe let estimate; ignores costs"),
     "iql": _ours("iql:IQL", "implicit Q-learning; ignores costs"),
     "td3-bc": _ours("td3_bc:TD3BC", "TD3 with a cloning term; ignores costs"),
     "cql": _ours("cql:CQL", "conservative Q-learning; ignores costs"),

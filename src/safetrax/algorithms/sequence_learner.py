@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Generic, TypeVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, UInt32
 
 from safetrax.algorithms.base import Metrics
 from safetrax.algorithms.learners import ActionBounds, Learner
@@ -16,6 +17,7 @@ from safetrax.errors import DataError
 from safetrax.losses import masked
 from safetrax.losses.likelihood import gaussian_entropy, gaussian_log_prob
 from safetrax.losses.masked import masked_mean
+from safetrax.nets.decision_transformer import DecisionTransformer
 from safetrax.policies.sequence import Targets
 from safetrax.settings import require
 
@@ -72,6 +74,57 @@ def action_loss(
         "entropy": masked_mean(entropy, batch.mask),
         "behaviour_distance": masked_mean(jnp.mean(jnp.square(mean - batch.actions), -1), batch.mask),
     }
+
+
+def cloning_step(
+    state: SequenceState[DecisionTransformer],
+    batch: SequenceBatch,
+    classes: Int[Array, "B K"],
+    optimiser: optax.GradientTransformation,
+    seed: UInt32[Array, ""],
+    *,
+    temperature_rate: float,
+    target_entropy: float | None,
+    summed: bool = False,
+    cost_weight: float = 0.0,
+    state_weight: float = 0.0,
+) -> tuple[SequenceState[DecisionTransformer], Metrics]:
+    """A step of CDT: the network, then the temperature.
+
+    Args:
+        state: before it.
+        batch: windows.
+        classes: which of their steps are costly, 0 or 1.
+        optimiser: of the network.
+        seed: of the dropout.
+        temperature_rate: Adam's step size for the temperature's logarithm.
+        target_entropy: of the policy. None: less the number of action dimensions.
+        summed: log-likelihood and entropy are sums over action dimensions, not means.
+        cost_weight, state_weight: of the losses that foresee a step's class and the next observation.
+    """
+    temperature = jnp.exp(state.log_temperature.network)
+    size = batch.actions.shape[-1]
+
+    def loss(network: DecisionTransformer) -> tuple[jax.Array, Metrics]:
+        states, actions = network(*batch.history, seed)
+        likelihood, metrics = action_loss(batch, *network.moments(states), temperature, 1.0 if summed else 1.0 / size)
+        logits = network.cost(actions)
+        costs = masked.cost_loss(logits, classes, batch.mask)
+        value = likelihood + cost_weight * costs
+        foreseen = (jnp.argmax(logits, -1) == classes).astype(jnp.float32)
+        metrics = {**metrics, "cost_loss": costs, "cost_accuracy": masked_mean(foreseen, batch.mask)}
+        if state_weight:
+            metrics["state_loss"] = masked.next_state_loss(
+                network.next_state(actions), batch.observations, batch.mask
+            )
+            value += state_weight * metrics["state_loss"]
+        return value, metrics
+
+    learner, fit = state.learner.step(optimiser, loss)
+    target = -float(size) if target_entropy is None else target_entropy
+    log_temperature = move_temperature(state.log_temperature, temperature_rate, fit.extra["entropy"], target)
+    metrics = {**fit.extra, "temperature": temperature, "gradient": fit.gradient}
+    return SequenceState(learner, log_temperature, state.bounds, state.targets), metrics
 
 
 def require_sizes(width: int, heads: int, limits: tuple[float, ...], returns: tuple[float, ...]) -> None:

@@ -124,10 +124,11 @@ class TD3BC(Algorithm):
         optimiser = optax.adam(self.learning_rate)
         critics, fit = fit_critic(state.critics, optimiser, batch, target, summed_errors)
         count = state.count + 1
-        policy, critics, report = delayed_policy_step(
+        policy, (critics,), report = delayed_policy_step(
             count,
             state.policy,
-            critics,
+            (critics,),
+            critics.network.members[0],
             state.report,
             batch,
             optimiser,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -11,10 +11,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key, UInt32
 
-from safetrax.algorithms.base import LITTLE, Algorithm, Metrics, Spec, Stage, Usage, keep_state
+from safetrax.algorithms.base import Metrics, Spec, Stage, Usage, keep_state
 from safetrax.algorithms.diagnosis import History, lasts
+from safetrax.algorithms.label_source import FromLabels
 from safetrax.algorithms.learners import ActionBounds, Learner, dropout_seed, policy_network, warmed_up
-from safetrax.data.segments import DESIRABLE, UNDESIRABLE, Ratio, ValueRange, label_windows, segment_length
+from safetrax.algorithms.segment_usage import said_by, segment_usage
+from safetrax.data.marked_segments import mark_windows
+from safetrax.data.segments import Ratio, ValueRange, Windows, label_windows, segment_length
 from safetrax.data.store import SegmentBatch, SegmentIndex, Store, step_mask, window_rows
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
@@ -47,7 +50,7 @@ class TraCState(eqx.Module):
 
 
 @dataclass(frozen=True)
-class TraC(Algorithm):
+class TraC(FromLabels):
     """Trajectory classification (Gong et al., AAAI 2025, arXiv:2412.15429). Defaults: Table 4, Bullet-Safety-Gym,
     with whole episodes for segments.
 
@@ -63,6 +66,9 @@ class TraC(Algorithm):
     Deviations from the code: all windows are labelled rather than a random million, and batches are drawn with
     replacement rather than in epochs, so that ratio 1 uses every longest episode. The last update is number
     `pretrain_updates + updates`, not one more. Episodes shorter than a segment can be used (`short_episodes`).
+
+    From labels (`label_source`) all segments of an episode that is marked safe are desirable, those of one that is
+    marked unsafe undesirable, with the weight 1: `top`, `bottom`, `weight_floor` and `value_range` mean nothing then.
 
     Metrics: see docs/trac.md.
     """
@@ -103,7 +109,7 @@ class TraC(Algorithm):
     reference: Literal["pretrained", "uniform"] = "pretrained"
     """"uniform": log pi_ref is constant (ablation, Table 6)."""
     pretrain_data: Literal["segments", "all"] = "segments"
-    """"segments": clone labelled segments (code). "all": clone the entire data set (paper)."""
+    """"segments": clone labelled segments (code). "all": clone the entire data set (paper), also where few are."""
     class_weighting: ClassWeighting = "code"
     """How eta sets the class weights, see `safetrax.losses.classification.class_weights`."""
     class_counts: Literal["batch", "dataset"] = "batch"
@@ -133,49 +139,43 @@ class TraC(Algorithm):
 
     def usage(self, trajectories: Trajectories, cost_limit: float) -> Usage:
         """How many segments there are of each class, and the share of the log's steps that lie in them."""
-        windows = label_windows(trajectories, cost_limit, **self._labelling())
-        used = {"desirable": DESIRABLE, "undesirable": UNDESIRABLE}
-        if self.classes != "both":
-            used = {self.classes: used[self.classes]}
-        counts = {name: windows.labels.count(label) for name, label in used.items()}
-        share = windows.covered(trajectories.num_transitions, *used.values())
-        warnings = [
-            f"at the cost limit {cost_limit:g} no segment is {name}, so that TraC has nothing to {purpose}; {remedy}."
-            for name, purpose, remedy in (
-                ("desirable", "imitate", "raise the limit or the share top"),
-                ("undesirable", "keep away from", "lower the limit or raise the share bottom"),
-            )
-            if counts.get(name) == 0
-        ]
-        if share < LITTLE:
-            left_out = (
-                f"{windows.left_out:,} of {trajectories.num_episodes:,} episodes are shorter than a segment of "
-                f"{windows.length} steps, and segment_ratio=whole uses them too."
-            )
-            remedy = left_out if windows.left_out else "raise the share top or bottom."
-            warnings.append(f"at the cost limit {cost_limit:g} TraC uses {share:.1%} of the log's steps; {remedy}")
-        shorter = "up to " if (windows.episode_steps < windows.length).any() else ""
-        counts["unused"] = windows.starts.size - sum(counts.values())
-        return Usage(cost_limit, f"segments of {shorter}{windows.length} steps", counts, share, tuple(warnings))
+        windows = self._windows(trajectories, cost_limit)
+        return segment_usage(
+            windows, trajectories.num_transitions, self.classes, clones_all=self.pretrain_data == "all"
+        )
 
-    def _labelling(self) -> dict[str, Any]:
-        return {
-            "ratio": self.segment_ratio,
-            "top": self.top,
-            "bottom": self.bottom,
-            "floor": self.weight_floor,
-            "include_short": self.short_episodes,
-            "value_range": self.value_range,
-        }
+    @property
+    def needs_labels(self) -> Literal["safe", "both"] | None:
+        """Of the classes that the second stage sees."""
+        if self.uses_cost_limit:
+            return None
+        return "safe" if self.classes == "desirable" else "both"
+
+    def _windows(self, trajectories: Trajectories, cost_limit: float) -> Windows:
+        if not self.uses_cost_limit:
+            return mark_windows(trajectories, ratio=self.segment_ratio, include_short=self.short_episodes)
+        return label_windows(
+            trajectories,
+            cost_limit,
+            ratio=self.segment_ratio,
+            top=self.top,
+            bottom=self.bottom,
+            floor=self.weight_floor,
+            include_short=self.short_episodes,
+            value_range=self.value_range,
+        )
 
     def index(self, trajectories: Trajectories, cost_limit: float) -> SegmentIndex:
-        """Labelled windows for one limit."""
-        segments = label_windows(trajectories, cost_limit, **self._labelling()).segments()
-        desirable = int(segments.desirable.sum())
-        if self.classes != "undesirable" and not desirable:
-            raise DataError(f"no segment is desirable at the cost limit {cost_limit:g}; raise the share top.")
-        if self.classes == "undesirable" and desirable == segments.desirable.size:
-            raise DataError(f"no segment is undesirable at the cost limit {cost_limit:g}; raise the share bottom.")
+        """Labelled windows for one limit, or by the labels."""
+        windows = self._windows(trajectories, cost_limit)
+        segments = windows.segments()
+        for name, there, share in (
+            ("desirable", segments.desirable.any(), "top"),
+            ("undesirable", not segments.desirable.all(), "bottom"),
+        ):
+            if not there and (self.classes == name or (name, self.classes) == ("desirable", "both")):
+                remedy = f"raise the share {share}" if self.uses_cost_limit else "choose a smaller segment_ratio"
+                raise DataError(f"no segment is {name} {said_by(windows)}; {remedy}.")
         if self.classes != "both":
             segments = segments.only(desirable=self.classes == "desirable")
         return SegmentIndex.make(segments)

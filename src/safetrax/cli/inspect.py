@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,14 +18,17 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from safetrax.cli.console import plain_table, say
-from safetrax.cli.parsing import Filters, parse, shown
+from safetrax.cli.parsing import Filters, LabelWords, parse, shown
 from safetrax.data import Trajectories, get_task, load, validate, write_hdf5
 from safetrax.data.filters import Filter, filter_lines, filter_steps, parse_filters
+from safetrax.data.labels import SAFE, UNSAFE, count_text
 from safetrax.data.segments import Ratio, check_cost_limits, within_limit
+from safetrax.data.trajectories import NoCostsError
 from safetrax.errors import ConfigError
 from safetrax.files import exact
 
 if TYPE_CHECKING:
+    from safetrax.algorithms.base import Usage
     from safetrax.algorithms.trac import TraC
 
 _PROG = "safetrax inspect"
@@ -45,6 +49,8 @@ class InspectOptions:
 
     data: Annotated[tyro.conf.Positional[str], shown("PATH|TASK|demo")]
     """A data set (HDF5, NPZ, Parquet, CSV, Minari), a task whose file was downloaded, or demo, which ships along."""
+    labels: LabelWords = ()
+    """Which episodes somebody calls safe or unsafe, as in safetrax train."""
     task: Annotated[str | None, shown("NAME", "as the data's file name says")] = None
     """Benchmark task to check the data against."""
     cost_limits: Annotated[tuple[float, ...], shown("COST [COST ...]", "the task's")] = ()
@@ -68,7 +74,8 @@ def run(argv: list[str]) -> int:
     options = parse(InspectOptions, argv, prog=_PROG, description=_ABOUT)
     filters = _check(options)
     # a file that is saved is for other tools, which may need next observations
-    raw = load(options.data, task=options.task, next_observations=options.save is not None, progress=True)
+    following, labels = options.save is not None, options.labels or None
+    raw = load(options.data, task=options.task, next_observations=following, labels=labels, progress=True)
     say(_sizes(raw), _counts(raw))
     if not _say_findings(raw):
         return 2
@@ -80,10 +87,16 @@ def run(argv: list[str]) -> int:
     data = _filtered(raw, filters, limits)
     if filters and not _say_findings(data, "after the filters: "):
         return 2
-    if limits:
+    if data.labels is not None:
+        _say_usage(replace(rule, label_source="labels").usage(data, math.inf))
+    if data.costs is None:
+        say("", "There are no costs to hold against a limit.")
+    elif limits:
         _say_labels(data, limits, rule)
     else:
         say("", "No task names cost limits for this data set; pass --cost-limits to see how it would be labelled.")
+    if options.figure is not None and data.costs is None:
+        raise NoCostsError(f"the figure shows episodes by cost, and {data.without_costs}.")
     if options.figure is not None:
         from safetrax.charts.drawing import save
         from safetrax.data.segment_chart import segment_chart
@@ -100,7 +113,7 @@ def run(argv: list[str]) -> int:
         say(f"figure    {save(chart, options.figure)}")
     if options.save is not None:
         _save(data, options.save)
-    _say_next(options, filters, task)
+    _say_next(options, filters, task, _learner(data))
     return 0
 
 
@@ -139,7 +152,8 @@ def _filtered(raw: Trajectories, filters: Sequence[Filter], limits: Sequence[flo
     spreads = plain_table("min, median, max", Column(overflow="fold"), *map(_right, _per_episode(raw)))
     labels = ["as read", *map(str, filters)]
     for label, data in zip(labels, itertools.chain([raw], filter_steps(raw, filters)), strict=True):
-        safe = [f"{within_limit(data.cost_returns, limit).sum():,}" for limit in limits]
+        costs = data.scored_cost_returns
+        safe = ["-" if costs is None else f"{within_limit(costs, limit).sum():,}" for limit in limits]
         counts.add_row(label, f"{data.num_episodes:,}", f"{data.num_transitions:,}", *safe)
         ends = [(values.min(), np.median(values), values.max()) for values in _per_episode(data).values()]
         spreads.add_row(label, *(", ".join(f"{x:.5g}" for x in numbers) for numbers in ends))
@@ -160,6 +174,7 @@ def _rule(options: InspectOptions, task: str | None) -> TraC:
     from safetrax.algorithms.trac import TraC
 
     preset = TraC() if task is None else TraC.preset(get_task(task).suite)
+    preset = replace(preset, label_source="costs")  # of labels it tells apart
     names = ("top", "bottom", "segment_ratio")
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
     return replace(preset, **given)
@@ -176,7 +191,9 @@ def _sizes(data: Trajectories) -> Table:
 
 
 def _per_episode(data: Trajectories) -> dict[str, np.ndarray]:
-    return {"episode length": data.lengths, "episode return": data.returns, "episode cost": data.cost_returns}
+    costs = data.scored_cost_returns
+    found = {"episode length": data.lengths, "episode return": data.returns}
+    return found if costs is None else {**found, "episode cost": costs}
 
 
 def _counts(data: Trajectories) -> str:
@@ -184,8 +201,13 @@ def _counts(data: Trajectories) -> str:
     return (
         f"{data.num_episodes:,} episodes ({ended:,} terminated, {data.num_episodes - ended:,} truncated), "
         f"{data.num_transitions:,} transitions, observations of {data.observation_size} numbers, "
-        f"actions of {data.action_size}"
+        f"actions of {data.action_size}{'' if data.costs is not None else ', no costs'}"
+        f"{'' if data.labels is None else f'; labels: {count_text(data.labels)}'}"
     )
+
+
+def _say_usage(usage: Usage) -> None:
+    say("", f"TraC from {usage}", *(f"warning: {sentence}" for sentence in usage.warnings))
 
 
 def _say_labels(data: Trajectories, limits: tuple[float, ...], rule: TraC) -> None:
@@ -193,26 +215,37 @@ def _say_labels(data: Trajectories, limits: tuple[float, ...], rule: TraC) -> No
     headings = ("limit", "safe episodes", "best safe return", "desirable", "undesirable", "unused segments")
     title = f"labels (top {rule.top:g}, bottom {rule.bottom:g}, {found[0].unit})"
     table = plain_table(title, *map(_right, headings))
-    for usage in found:
-        safe = within_limit(data.cost_returns, usage.cost_limit)
+    for limit, usage in zip(limits, found, strict=True):
+        safe = within_limit(data.cost_returns, limit)
         best = f"{data.returns[safe].max():.6g}" if safe.any() else "-"
         counts = [
             f"{count:,}" if count or name == "unused" else Text("none", style="bold red")
             for name, count in usage.counts.items()
         ]
-        table.add_row(f"{exact(usage.cost_limit)}", f"{safe.sum():,} ({safe.mean():.1%})", best, *counts)
-    shares = ", ".join(f"{usage.share:.1%} at limit {exact(usage.cost_limit)}" for usage in found)
+        table.add_row(exact(limit), f"{safe.sum():,} ({safe.mean():.1%})", best, *counts)
+    shares = ", ".join(
+        f"{usage.share:.1%} at limit {exact(limit)}" for limit, usage in zip(limits, found, strict=True)
+    )
     say("", table, f"steps of the log in desirable and undesirable segments: {shares}")
     for sentence in dict.fromkeys(sentence for usage in found for sentence in usage.warnings):
         say(f"warning: {sentence}")
 
 
-def _say_next(options: InspectOptions, filters: Sequence[Filter], task: str | None) -> None:
+def _learner(data: Trajectories) -> str:
+    """The word of an algorithm that can be trained on it."""
+    if data.costs is not None or {SAFE, UNSAFE} <= set(data.marks.tolist()):
+        return "trac"
+    return "bc-safe" if SAFE in data.marks else "iql"
+
+
+def _say_next(options: InspectOptions, filters: Sequence[Filter], task: str | None, learner: str) -> None:
     saved = options.save is not None
     named = task if saved else options.task  # the name of a new file does not tell the task
     flags = "" if named is None else f" --task {named}"
     if options.cost_limits:
         flags += f" --cost-limits {' '.join(map(exact, options.cost_limits))}"
+    if options.labels and not saved:
+        flags += f" --labels {shlex.join(options.labels)}"
     if filters and not saved:
         flags += f" --filters {' '.join(map(str, filters))}"
-    say(f"next      safetrax train trac --data {shlex.quote(options.save or options.data)}{flags}")
+    say(f"next      safetrax train {learner} --data {shlex.quote(options.save or options.data)}{flags}")

@@ -36,6 +36,7 @@ def shown(metavar: str, default: str | None = None) -> Any:
 
 
 Filters = Annotated[tuple[str, ...], shown("NAME[:VALUE][,KEY=VALUE] ...", "none")]
+LabelWords = Annotated[tuple[str, ...], shown("FILE.csv|safe:EPISODE,... ...", "what the log itself says")]
 
 
 def parse(options: type[T], argv: Sequence[str], *, prog: str, description: str | None = None) -> T:

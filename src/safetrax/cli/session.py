@@ -15,7 +15,7 @@ from safetrax.cli.console import complain, say
 from safetrax.cli.results_table import NOTE, results_table
 from safetrax.data import Trajectories, load
 from safetrax.data.filters import Filter, filter_steps, parse_filters
-from safetrax.data.loading import absolute_source
+from safetrax.data.loading import absolute_labels, absolute_source
 from safetrax.envs.make import require_simulator
 from safetrax.errors import SafeTraXError, SimulatorError
 from safetrax.evaluation.episodes import EpisodeRow
@@ -57,10 +57,12 @@ class Session:
         options = self.options
         loop = {name: getattr(options, name) for name in _LOOP}
         kept = {"filters": list(options.filters), **loop, "log_to": list(options.log_to)}
+        kept |= {"labels": absolute_labels(options.labels)} if options.labels else {}
         earlier = RunFolder(Path(options.out)).state() if self.resume and options.out else None
         filters = parse_filters(options.filters, options.cost_limits)
         following = "next_observations" in self.algorithm.fields
-        source = load(options.data, task=options.task, next_observations=following, progress=True)
+        labels = options.labels or None
+        source = load(options.data, task=options.task, next_observations=following, labels=labels, progress=True)
         data = _filtered(source, filters)
         obstacle = _obstacle(options.task or data.info.get("task"))
         if obstacle and options.evaluate_every:

@@ -14,7 +14,7 @@ import tyro
 
 from safetrax.algorithms import registry
 from safetrax.catalogue import Task, get_task, task_of_file
-from safetrax.cli.parsing import Filters, parse, shown, value_of
+from safetrax.cli.parsing import Filters, LabelWords, parse, shown, value_of
 from safetrax.data.demo_data import DEMO, DEMO_FILE
 from safetrax.data.filters import filters_of, parse_filters
 from safetrax.errors import ConfigError, DataError, RunError, TaskError
@@ -45,6 +45,8 @@ class TrainOptions:
     """Limits on the cost of an episode; one policy is trained for each, and for each seed."""
     filters: Filters = ()
     """Applied to the data first, in this order; safetrax inspect lists them (--help) and shows their effect."""
+    labels: LabelWords = ()
+    """Which episodes somebody calls safe or unsafe: a file with columns episode and label, or safe:3,7 unsafe:12."""
     seeds: Annotated[tuple[int, ...], shown("INT [INT ...]")] = (0,)
     """Training seeds."""
     out: Annotated[str | None, shown("FOLDER", "runs/<task>-<algorithm>")] = None

@@ -23,6 +23,7 @@ from safetrax.data.formats.hdf5 import read_hdf5
 from safetrax.data.formats.minari import PREFIX, is_minari, minari_files, minari_folder, read_minari
 from safetrax.data.formats.npz import read_npz
 from safetrax.data.formats.tables import CSV_SUFFIXES, read_tables, table_files
+from safetrax.data.labels import Marks, names_episodes, read_labels
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError, TaskError
 from safetrax.progress import Meter
@@ -47,6 +48,7 @@ def load(
     action_low: Values = None,
     action_high: Values = None,
     columns: Mapping[str, Any] | None = None,
+    labels: Marks = None,
     progress: bool = False,
 ) -> Trajectories:
     """Read a data set; only what is needed, straight into its final arrays.
@@ -65,12 +67,16 @@ def load(
         action_high: upper end, alike, else +1.
         columns: which columns of a log hold what, where they have other than the usual names: `observations` and
             `actions` (a list, or a pattern such as `"sensor_*"`), `reward`, `cost`, `episode` (or a list of several),
-            `step`, `terminated`, `truncated`, `next_observations`. See `from_pandas`. A file `NAME.columns.json`
-            beside the log may say the same.
+            `step`, `terminated`, `truncated`, `label`, `next_observations`. See `from_pandas`. A file
+            `NAME.columns.json` beside the log may say the same.
+        labels: which episodes went well or did not, in place of what the log itself says: a CSV file with the columns
+            `episode` and `label`, or `"safe:3,7,12"`, or several of these, or what `Trajectories.marked` takes. An
+            episode is called what the log calls it (its column `episode`), else by its number from 0.
         progress: show a bar on standard error, if that is a terminal and it takes longer than a second.
 
     Raises:
-        DataError: the source is missing, unreadable or malformed, or needs a package that is not installed.
+        DataError: the source or the file of labels is missing, unreadable or malformed, or needs a package that is
+            not installed; labels name no episode of the log, or contradict.
         TaskError: there is no such task.
     """
     with _located(source) as (path, name, named):
@@ -89,7 +95,10 @@ def load(
         box = {**found.box, **{end: value for end, value in given.items() if value is not None}}
         info = {"source": name, "sha256": digest, "task": known.name if known else None}
         with naming(path):
-            return replace(found, box=box).trajectories(info)
+            data = replace(found, box=box).trajectories(info)
+        if labels is None:
+            return data
+        return replace(data, labels=read_labels(labels, data.num_episodes, found.episodes))
 
 
 @contextlib.contextmanager
@@ -128,6 +137,11 @@ def absolute_source(source: str | os.PathLike[str]) -> str:
         return text
     named = not os.path.lexists(text) and _task_named(text) is not None
     return text if named else str(Path(text).resolve())
+
+
+def absolute_labels(words: Iterable[str]) -> list[str]:
+    """Words of `load(labels=)` in such a form, alike."""
+    return [word if names_episodes(word) else str(Path(word).resolve()) for word in words]
 
 
 def _kind(path: Path) -> str:

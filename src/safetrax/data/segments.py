@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Int8, Int32
@@ -155,19 +155,19 @@ class Windows:
     """Every window of a data set, labelled for one cost limit, sorted by start.
 
     Attributes:
-        cost_limit: of a whole episode.
+        cost_limit: of a whole episode; None where somebody has marked the episodes.
         length: S, most steps of a window.
         starts: first row of each window.
-        cost: of each window, as that of a whole episode: divided by the window's share of one.
-        value: return of each window.
-        labels: against the cost limit.
+        cost: of each window, as that of a whole episode: divided by the window's share of one. NaN where marked.
+        value: return of each window. NaN where marked.
+        labels: against the cost limit, or those of the episodes.
         episode: which eligible episode each window is of; the windows of an episode are neighbours.
         episode_windows: all windows of each eligible episode.
         episode_steps: valid steps of that episode's windows: S, or less for an episode shorter than S.
         left_out: episodes that are shorter than S and not used.
     """
 
-    cost_limit: float
+    cost_limit: float | None
     length: int
     starts: Int32[np.ndarray, " W"]
     cost: Float[np.ndarray, " W"]
@@ -193,7 +193,7 @@ class Windows:
             DataError: no window meets the limit.
         """
         labels = self.labels
-        if not labels.safe.any():
+        if self.cost_limit is not None and not labels.safe.any():
             raise DataError(
                 f"no segment of {self.length} steps meets the cost limit {exact(self.cost_limit)}: the cheapest "
                 f"would cost {self.cost.min():g} over a whole episode; raise the limit or shorten the segments."
@@ -242,6 +242,28 @@ def label_windows(
         include_short: also use episodes shorter than S, each as one window with its own prorated limit.
         value_range: see `label_items`.
     """
+    eligible, cut = cut_windows(trajectories, ratio, include_short=include_short)
+    episode, steps = cut["episode"], cut["episode_steps"]
+    ends = cut["starts"] + steps[episode]
+    cost, value = (_window_sums(x, cut["starts"], ends) for x in (trajectories.logged_costs, trajectories.rewards))
+    horizon = trajectories.max_length if ratio != "whole" else trajectories.lengths[eligible]
+    limits = cost_limit * steps / horizon
+    labels = label_items(
+        value,
+        within_limit(cost, limits[episode]),
+        top=top,
+        bottom=bottom,
+        floor=floor,
+        mass=(1.0 / cut["episode_windows"])[episode],
+        value_range=value_range,
+    )
+    return Windows(cost_limit=cost_limit, cost=cost * (horizon / steps)[episode], value=value, labels=labels, **cut)
+
+
+def cut_windows(
+    trajectories: Trajectories, ratio: Ratio, *, include_short: bool
+) -> tuple[Int[np.ndarray, " K"], dict[str, Any]]:
+    """The eligible episodes, and of their windows the entries of `Windows` that neither costs nor returns decide."""
     lengths = trajectories.lengths
     whole = trajectories.max_length
     length = min(whole, LONGEST) if ratio == "whole" else segment_length(ratio, whole)
@@ -251,32 +273,14 @@ def label_windows(
     episode = np.repeat(np.arange(eligible.size), windows)
     first = np.cumsum(windows) - windows
     starts = (trajectories.offsets[eligible] - first)[episode] + np.arange(windows.sum())
-    ends = starts + steps[episode]
-
-    cost, value = (_window_sums(x, starts, ends) for x in (trajectories.logged_costs, trajectories.rewards))
-    horizon = whole if ratio != "whole" else lengths[eligible]
-    limits = cost_limit * steps / horizon
-    labels = label_items(
-        value,
-        within_limit(cost, limits[episode]),
-        top=top,
-        bottom=bottom,
-        floor=floor,
-        mass=(1.0 / windows)[episode],
-        value_range=value_range,
-    )
-    return Windows(
-        cost_limit=cost_limit,
-        length=length,
-        starts=starts.astype(np.int32),
-        cost=cost * (horizon / steps)[episode],
-        value=value,
-        labels=labels,
-        episode=episode,
-        episode_windows=windows,
-        episode_steps=steps,
-        left_out=lengths.size - eligible.size,
-    )
+    return eligible, {
+        "length": length,
+        "starts": starts.astype(np.int32),
+        "episode": episode,
+        "episode_windows": windows,
+        "episode_steps": steps,
+        "left_out": lengths.size - eligible.size,
+    }
 
 
 def check_cost_limits(limits: Iterable[float]) -> None:

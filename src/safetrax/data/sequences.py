@@ -130,6 +130,22 @@ class SequenceIndex(eqx.Module):
             cumulative=jnp.asarray(cumulative, jnp.float32),
         )
 
+    @staticmethod
+    def estimated(
+        return_to_go: Float[Array, " N"], costs: Float[Array, " N"], offsets: Int[Array, " E1"], cap: float
+    ) -> SequenceIndex:
+        """On the device: every episode as it is, at costs that are no log's, drawn by the weight "linear"."""
+        ends = jnp.zeros(costs.shape, bool).at[offsets[1:] - 1].set(True)
+        cost_to_go = remaining(costs, ends)
+        starts = offsets[:-1]
+        mass = jnp.maximum(cap - cost_to_go[starts], 0.0)
+        mass = jnp.where(jnp.any(mass > 0), mass, 1.0)
+        numbers = jnp.arange(mass.size)
+        cumulative = jnp.cumsum(mass) / jnp.sum(mass)
+        cumulative = jnp.where(numbers >= jnp.max(jnp.where(mass > 0, numbers, 0)), 1.0, cumulative)
+        zero = jnp.zeros(mass.shape)
+        return SequenceIndex(return_to_go, cost_to_go, starts, jnp.diff(offsets), zero, zero, cumulative)
+
     def sample(self, key: Key[Array, ""], store: Store, size: int, steps: int) -> SequenceBatch:
         """Draw windows: an entry by its weight, then the first step uniformly among the episode's.
 
@@ -171,6 +187,22 @@ def to_go(values: Float[np.ndarray, " N"], offsets: Int[np.ndarray, " E1"]) -> F
     return np.asarray(np.repeat(prefix[offsets[1:]], np.diff(offsets)) - prefix[:-1])
 
 
+def remaining(values: Float[Array, " N"], ends: Bool[Array, " N"]) -> Float[Array, " N"]:
+    """`to_go` on the device. No sum reaches beyond its episode, so that float32 suffices.
+
+    Args:
+        values: of every row.
+        ends: whether a row is its episode's last.
+    """
+
+    def earlier(after: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
+        total = row[0] + jnp.where(row[1], 0.0, after)
+        return total, total
+
+    sums: Array = jax.lax.scan(earlier, jnp.zeros(()), (values, ends), reverse=True)[1]
+    return sums
+
+
 @dataclass(frozen=True)
 class Drawn:
     """Which episodes are ever drawn.
@@ -207,3 +239,50 @@ def entry_weights(costs: Float[np.ndarray, " M"], weight: EpisodeWeight, cap: fl
         return np.asarray(1 / (costs + _SOFTENING))
     mass = np.maximum(cap - costs, 0.0) if weight == "linear" else np.ones(costs.size)
     return mass if mass.any() else np.ones(costs.size)
+
+
+class WindowBatch(eqx.Module):
+    """T steps of each of B episodes. Padding stands to the right, and is zero in all but `times`.
+
+    Attributes:
+        observations: s_t.
+        actions: a_t, in [-1, 1].
+        times: t, which counts on in the padding.
+        mask: False in the padding.
+    """
+
+    observations: Float[Array, "B T O"]
+    actions: Float[Array, "B T A"]
+    times: Int[Array, "B T"]
+    mask: Bool[Array, "B T"]
+
+    @property
+    def inputs(self) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        """What a network is called with, in order."""
+        return self.observations, self.actions, self.times, self.mask
+
+    @property
+    def steps(self) -> Float[Array, "B T OA"]:
+        """Observation and action side by side."""
+        return jnp.concatenate([self.observations, self.actions], axis=-1)
+
+
+def draw_windows(key: Key[Array, ""], store: Store, episodes: Int[Array, " B"], steps: int) -> WindowBatch:
+    """A window of each of those episodes, uniformly; all of one that is shorter."""
+    lengths = store.offsets[episodes + 1] - store.offsets[episodes]
+    first = jax.random.randint(key, episodes.shape, 0, jnp.maximum(lengths - steps, 0) + 1)
+    return windows_at(store, episodes, first, steps)
+
+
+def windows_at(store: Store, episodes: Int[Array, " B"], first: Int[Array, " B"], steps: int) -> WindowBatch:
+    """The windows of `steps` steps that begin at step `first` of those episodes."""
+    times = (first[:, None] + jnp.arange(steps)).astype(jnp.int32)
+    last = (store.offsets[episodes + 1] - store.offsets[episodes] - 1)[:, None]
+    mask = times <= last
+    rows = store.offsets[episodes][:, None] + jnp.minimum(times, last)
+    return WindowBatch(
+        observations=jnp.where(mask[..., None], store.observations[rows], 0.0),
+        actions=jnp.where(mask[..., None], store.actions[rows], 0.0),
+        times=times,
+        mask=mask,
+    )

@@ -23,10 +23,13 @@ from safetrax.data.columns import (
     find_offsets,
     mark_ends,
 )
+from safetrax.data.labels import SAFE, UNKNOWN, UNSAFE, Marks, as_labels, read_labels
 from safetrax.errors import DataError
 
 if TYPE_CHECKING:  # what a notebook shows
     from altair import TopLevelMixin
+
+__all__ = ["SAFE", "UNKNOWN", "UNSAFE", "NoCostsError", "Trajectories"]
 
 _REQUIRED = ("observations", "actions", "rewards")
 _FLAGS = ("terminated", "truncated")
@@ -34,8 +37,9 @@ _OPTIONAL = ("costs", "next_observations", "hidden_costs")
 _PER_ROW = (*_REQUIRED, "costs", *_FLAGS, "next_observations", "hidden_costs")
 _DTYPES = {"terminated": np.bool_, "truncated": np.bool_, "offsets": np.int64, "labels": np.int8}  # else float32
 
-SAFE, UNKNOWN, UNSAFE = 1, 0, -1
-"""Labels of an episode: somebody says it went well (safe, desirable), nobody says, somebody says it did not."""
+
+class NoCostsError(DataError):
+    """Costs are asked for of a log that holds none."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -88,7 +92,7 @@ class Trajectories:
             )
         check_ends(self.terminated, self.truncated, self.offsets)
         if self.labels is not None:
-            _as_labels(self.labels, self.num_episodes)
+            as_labels(self.labels, self.num_episodes)
         for name, array in self._arrays().items():
             object.__setattr__(self, name, _read_only(array.astype(_DTYPES.get(name, np.float32), copy=False)))
         object.__setattr__(self, "info", dict(self.info))
@@ -146,7 +150,7 @@ class Trajectories:
         kept = {name: column[: starts[-1]] for name, column in columns.items()}
         low, high = as_box(action_low, action_high, columns["actions"].shape[1])
         facts = {**(info or {}), "tail_rows_dropped": dropped}
-        marks = None if labels is None else _as_labels(labels, len(starts) - 1)
+        marks = None if labels is None else as_labels(labels, len(starts) - 1)
         return cls(**kept, offsets=starts, action_low=low, action_high=high, labels=marks, info=facts)
 
     @classmethod
@@ -233,7 +237,7 @@ class Trajectories:
         """Undiscounted sum of costs of every episode, added up in float64.
 
         Raises:
-            DataError: the log holds no costs.
+            NoCostsError: the log holds no costs.
         """
         return _read_only(np.add.reduceat(self.logged_costs, self.offsets[:-1], dtype=np.float64))
 
@@ -242,13 +246,29 @@ class Trajectories:
         """The costs, where they are needed.
 
         Raises:
-            DataError: the log holds none.
+            NoCostsError: the log holds none.
         """
         if self.costs is None:
-            raise DataError(
-                "the log holds no costs; name their column if it has one (`columns`), or choose what needs none."
-            )
+            raise NoCostsError(f"{self.without_costs}.")
         return self.costs
+
+    @property
+    def without_costs(self) -> str:
+        """What to say, without a full stop, where costs are missing: what else the log has, and what to do."""
+        if self.hidden_costs is not None:
+            return "the log holds no costs but those that are for scores only; choose what needs none"
+        unused = ", ".join(self.info.get("unused_columns") or ())
+        where = f", unless in what is not read ({unused}): if one is the cost," if unused else "; if it has them,"
+        return (
+            f"the log holds no costs{where} call it cost (in HDF5 and NPZ costs) or name it (columns), else choose "
+            "what needs none"
+        )
+
+    @cached_property
+    def scored_cost_returns(self) -> Float64[np.ndarray, " E"] | None:
+        """`cost_returns`, else those of the hidden costs, for a person to look at; None where there are neither."""
+        costs = self.hidden_costs if self.costs is None else self.costs
+        return None if costs is None else _read_only(np.add.reduceat(costs, self.offsets[:-1], dtype=np.float64))
 
     @property
     def marks(self) -> Int8[np.ndarray, " E"]:
@@ -284,6 +304,18 @@ class Trajectories:
     def max_length(self) -> int:
         """Rows of the longest episode."""
         return int(self.lengths.max())
+
+    def marked(self, labels: Marks) -> Trajectories:
+        """The same episodes with other labels.
+
+        Args:
+            labels: a mapping such as `{"safe": [3, 7], "unsafe": [12]}` with numbers as `episode` takes them, from 0;
+                or all of them, (E,); or what `load(labels=)` takes, with episodes by such numbers.
+
+        Raises:
+            DataError: an episode does not exist, a word is no label, or two contradict.
+        """
+        return replace(self, labels=read_labels(labels, self.num_episodes))
 
     def select(self, episodes: np.ndarray | Sequence[int] | Sequence[bool]) -> Trajectories:
         """A copy that holds only some episodes, in the order given.
@@ -366,18 +398,6 @@ def _checked(values: Mapping[str, Values]) -> dict[str, np.ndarray]:
     columns = {name: kinds.get(name, as_matrix)(name, values[name]) for name in wanted}
     check_fit(columns)
     return columns
-
-
-def _as_labels(values: Values, num_episodes: int) -> Int8[np.ndarray, " E"]:
-    labels = np.asarray(values)
-    if labels.shape != (num_episodes,):
-        raise DataError(f"labels has shape {labels.shape}, but there are {num_episodes} episodes; pass one each.")
-    odd = np.flatnonzero(~np.isin(labels, (SAFE, UNKNOWN, UNSAFE)))
-    if odd.size:
-        raise DataError(
-            f"the label of episode {odd[0]} is {labels[odd[0]]}; pass {SAFE} (safe), {UNSAFE} (unsafe) or {UNKNOWN}."
-        )
-    return labels.astype(np.int8)
 
 
 def _episode_columns(number: int, episode: Mapping[str, Any]) -> dict[str, np.ndarray]:

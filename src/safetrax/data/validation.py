@@ -12,13 +12,18 @@ import numpy as np
 from safetrax.catalogue import Task, get_task
 from safetrax.data.columns import CHUNK_ROWS, chunks
 from safetrax.data.formats.arrays import feature_names
+from safetrax.data.labels import WORDS
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 
 _ACTION_TOLERANCE = 1e-3
 _RESET_BUG_SHARE = 0.01
 
-_FARTHEST = {"rewards": 1e5, "costs": 1e5}  # times the others' range, where a bonus is no fault; else:
+_FARTHEST = {
+    "rewards": 1e5,
+    "costs": 1e5,
+    "hidden_costs": 1e5,
+}  # times the others' range, where a bonus is no fault; else:
 _FAR = 100.0
 _SPIKE_SHARE = 0.01
 _SPIKE = 30.0  # times the next smaller deviation
@@ -39,7 +44,7 @@ _SPIKED = (
     "repair those episodes."
 )
 
-_VALUES = ("observations", "actions", "rewards", "costs", "next_observations")
+_VALUES = ("observations", "actions", "rewards", "costs", "next_observations", "hidden_costs")
 
 _Odd = set[tuple[str, int]]  # columns of which something has been said
 _IsBad = Callable[[np.ndarray], np.ndarray]  # which numbers of a column are bad
@@ -84,6 +89,7 @@ def validate(trajectories: Trajectories, task: str | Task | None = None) -> list
         *_outside_box(trajectories),
         *_reset_observations(trajectories),
         *_free_of_cost(trajectories),
+        *_one_kind(trajectories),
         *_dropped_tail(trajectories),
     ]
     if known is not None:
@@ -147,14 +153,14 @@ def _non_finite(trajectories: Trajectories, arrays: Sequence[_Array]) -> Iterato
 
 
 def _negative_costs(trajectories: Trajectories) -> Iterator[str]:
-    if trajectories.costs is None:
-        return
-    row, count = _rows_where(trajectories.costs, lambda chunk: chunk < 0)
-    if count:
-        yield (
-            f"costs is {trajectories.costs[row]:g} {_where(trajectories, row, count)}; a cost must be 0 or more, so "
-            "check the sign and the column."
-        )
+    for name in ("costs", "hidden_costs"):
+        costs = getattr(trajectories, name)
+        row, count = (-1, 0) if costs is None else _rows_where(costs, lambda chunk: chunk < 0)
+        if count:
+            yield (
+                f"{name} is {costs[row]:g} {_where(trajectories, row, count)}; a cost must be 0 or more, so check "
+                "the sign and the column."
+            )
 
 
 def _empty_box(trajectories: Trajectories) -> Iterator[str]:
@@ -204,10 +210,21 @@ def _reset_observations(trajectories: Trajectories) -> Iterator[str]:
 
 
 def _free_of_cost(trajectories: Trajectories) -> Iterator[str]:
-    if trajectories.costs is not None and not trajectories.costs.any():
+    if trajectories.costs is None:
+        if trajectories.hidden_costs is None:  # else they are absent on purpose
+            yield f"{trajectories.without_costs}."
+    elif not trajectories.costs.any():
         yield (
             f"costs is 0 in all {trajectories.num_transitions} rows, so every policy looks safe; "
             "check that the right column was logged."
+        )
+
+
+def _one_kind(trajectories: Trajectories) -> Iterator[str]:
+    if trajectories.labels is not None and len(kinds := np.unique(trajectories.labels)) == 1:
+        yield (
+            f"labels call every episode {WORDS[int(kinds[0])]}, so that they tell none apart; check that the right "
+            "column was logged."
         )
 
 

@@ -102,3 +102,36 @@ def sample(
     descending = jnp.arange(schedule.steps - 1, -1, -1, dtype=jnp.int32)
     actions, _ = jax.lax.scan(step, noise[0], (descending, added))
     return actions
+
+
+def sample_within(
+    predict: Predictor,
+    schedule: NoiseSchedule,
+    noise: Float[Array, "K n A"],
+    low: Float[Array, " A"],
+    high: Float[Array, " A"],
+) -> Float[Array, "n A"]:
+    """`sample`, but the x_0 that each step implies is clipped to [low, high], and the noise is the posterior's.
+
+        x <- E[x_{k-1} | x_k, x_0] + [k > 0] sqrt(beta_k (1 - alpha_bar_{k-1}) / (1 - alpha_bar_k)) xi
+
+    with x_0 = (x - sqrt(1 - alpha_bar_k) eps(x, k)) / sqrt(alpha_bar_k) (Ho et al., 2020, Eq. 7): few steps multiply
+    an error of the first by the root of what little they leave, so that without a bound nothing is like the data.
+    """
+    rows = noise.shape[1]
+    added = jnp.concatenate([noise[1:], jnp.zeros_like(noise[:1])])
+    before = jnp.concatenate([jnp.ones(1), schedule.alpha_bar[:-1]])
+
+    def step(
+        x: Float[Array, "n A"], at: tuple[Int[Array, ""], Float[Array, "n A"]]
+    ) -> tuple[Float[Array, "n A"], None]:
+        k, xi = at
+        alpha, alpha_bar, earlier = schedule.alpha[k], schedule.alpha_bar[k], before[k]
+        predicted = predict(x, jnp.full(rows, k, jnp.int32))
+        clean = jnp.clip((x - jnp.sqrt(1 - alpha_bar) * predicted) / jnp.sqrt(alpha_bar), low, high)
+        mean = (jnp.sqrt(earlier) * (1 - alpha) * clean + jnp.sqrt(alpha) * (1 - earlier) * x) / (1 - alpha_bar)
+        return mean + jnp.sqrt((1 - alpha) * (1 - earlier) / (1 - alpha_bar)) * xi, None
+
+    descending = jnp.arange(schedule.steps - 1, -1, -1, dtype=jnp.int32)
+    samples, _ = jax.lax.scan(step, noise[0], (descending, added))
+    return samples

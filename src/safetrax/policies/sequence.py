@@ -233,6 +233,17 @@ class BoundaryActor(SequenceActor):
         return {"target_return": (-_MOST, _MOST)}
 
 
+@saveable
+class UnpricedActor(BoundaryActor):
+    """One that was trained on costs of which no environment tells: what it may spend stays as it is."""
+
+    def observe(
+        self, memory: SequenceMemory, rewards: Float[Array, " n"], costs: Float[Array, " n"]
+    ) -> SequenceMemory:
+        """The return that is asked for less what has come."""
+        return super().observe(memory, rewards, jnp.zeros_like(costs))
+
+
 def _within(value: float, bounds: tuple[float, float]) -> bool:
     """Whether a number lies between two that were rounded to float32."""
     slack = _SLACK * max(1.0, abs(bounds[0]), abs(bounds[1]))

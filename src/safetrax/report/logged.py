@@ -82,6 +82,8 @@ def read_logged(trainings: Sequence[Training]) -> tuple[list[Logged], list[Unrea
     for (task, _), group in groups.items():
         try:
             data = _read(task, group[0])
+            if data.costs is None:
+                raise DataError(f"the data of {task} hold no costs to draw their episodes by.")
         except DataError as error:
             unread.append(Unread(task, str(error)))
         else:
@@ -146,7 +148,7 @@ def _place(source: str) -> Iterator[Path]:
 
 def _of_hdf5(path: Path) -> Trajectories:
     """Episodes without their observations and actions, which are nearly all of a file."""
-    columns: dict[str, Any] = {**read_hdf5(path, _COLUMNS, meter=Meter(path.name, show=False)).columns}
+    columns: dict[str, Any] = {"costs": None, **read_hdf5(path, _COLUMNS, meter=Meter(path.name, show=False)).columns}
     blank = np.zeros((len(columns["rewards"]), 1), np.float32)
     with naming(path):
         return Trajectories.from_arrays(blank, blank, **columns)

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 from safetrax.algorithms.base import Algorithm, Usage
 from safetrax.algorithms.standardisation import Standardiser
 from safetrax.catalogue import Task, get_task
+from safetrax.data.labels import SAFE, UNSAFE
 from safetrax.data.segments import check_cost_limits
 from safetrax.data.store import Store
-from safetrax.data.trajectories import SAFE, UNSAFE, Trajectories
+from safetrax.data.trajectories import Trajectories
 from safetrax.data.validation import check
 from safetrax.errors import ConfigError, DataError, SafeTraXWarning
 from safetrax.files import exact
@@ -55,8 +56,8 @@ class Plan:
         entry = None if named is None else get_task(named)
         for finding in check(data, task=None if entry is None else entry.name):
             warnings.warn(finding.message, SafeTraXWarning, stacklevel=3)
-        limits = _limits(algorithm, cost_limits, entry)
         check_needs(algorithm, data)
+        limits = _limits(algorithm, cost_limits, entry)
         _check_seeds(seeds)
         name = None if entry is None else entry.name
         per_limit: tuple[float | None, ...] = limits if algorithm.uses_cost_limit else (None,)
@@ -106,8 +107,10 @@ class Plan:
         return [made[limit] for limit in limits]
 
     def usage(self, algorithm: Algorithm, data: Trajectories) -> list[Usage]:
-        """What the algorithm uses of the data set, for every limit where it is not all."""
+        """What the algorithm uses of the data set, for every limit, or by the labels, where it is not all."""
         limits = dict.fromkeys(self.cost_limits if algorithm.needs_cost_limits else ())
+        if not limits and algorithm.needs_labels is not None:
+            limits[math.inf] = None
         found = [algorithm.usage(data, limit) for limit in limits]
         return [usage for usage in found if usage is not None]
 
@@ -119,20 +122,23 @@ def check_needs(algorithm: Algorithm, data: Trajectories) -> None:
     """Check that the log has the costs and labels that the algorithm learns from.
 
     Raises:
-        DataError: it has not.
+        DataError: it has not. Labels that it does not look at are only warned of.
     """
     if algorithm.needs_costs and data.costs is None:
         raise DataError(
-            f"{algorithm.name} learns from costs and the log holds none; name their column if it has one, or mark "
-            "episodes (--labels) and choose an algorithm that learns from labels."
+            f"{algorithm.name} learns from costs, and {data.without_costs}, or mark episodes (--labels) for an "
+            "algorithm that learns from labels."
         )
     wanted = {"safe": (SAFE,), "both": (SAFE, UNSAFE), None: ()}[algorithm.needs_labels]
+    example = "demonstrations:15" if algorithm.needs_labels == "safe" else "labels-from-costs:15"
     for label, word in ((SAFE, "safe"), (UNSAFE, "unsafe")):
         if label in wanted and label not in data.marks:
             raise DataError(
                 f"{algorithm.name} learns from marked episodes and none is marked {word}; mark some (--labels), or "
-                "make labels of costs with a filter such as demonstrations:15."
+                f"make labels of costs with a filter such as {example}."
             )
+    if algorithm.needs_labels is None and data.marks.any():
+        warnings.warn(f"{algorithm.name} does not look at the labels.", SafeTraXWarning, stacklevel=4)
 
 
 def check_counts(*, log_every: int, evaluate_every: int, evaluation_episodes: int) -> None:

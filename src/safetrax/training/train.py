@@ -195,6 +195,7 @@ def train(
         TrainingInterruptedError: Ctrl-C or SIGTERM; progress is saved.
     """
     check_counts(log_every=log_every, evaluate_every=evaluate_every, evaluation_episodes=evaluation_episodes)
+    algorithm = algorithm.resolved(data)
     plan = Plan.make(algorithm, data, cost_limits, seeds, task, precision)
     warm = None if start_from is None else WarmStart.of(start_from, plan.signature, data.observation_size)
     if warm is not None:
@@ -277,7 +278,8 @@ def _remedy(algorithm: Algorithm, data: Trajectories, *, standardised: bool) -> 
     """What to do if a run diverges: numbers as large as these overflow at any learning rate."""
     read: list[str] = [name for name in ("rewards", "costs") if name in algorithm.fields]
     read += [] if standardised else ["observations"]
-    size, name = max(((float(np.abs(getattr(data, name)).max()), name) for name in read), default=(0.0, ""))
+    arrays = {name: array for name in read if (array := getattr(data, name)) is not None}
+    size, name = max(((float(np.abs(array).max()), name) for name, array in arrays.items()), default=(0.0, ""))
     return f"{name} reaches {size:.3g}, so give it in a larger unit" if size > _LARGE else "lower the learning rate"
 
 

@@ -9,19 +9,23 @@ from safetrax.data.filters.corruption import Noise, Outliers
 from safetrax.data.filters.density import Density, Thin
 from safetrax.data.filters.dsrl import dsrl_preprocess
 from safetrax.data.filters.frontier import Frontier, fit_frontier, pareto_set
+from safetrax.data.filters.labelling import Demonstrations, LabelsFromCosts
 from safetrax.data.filters.registry import FILTERS, filters_of
 from safetrax.data.filters.removals import Epsilon, Inpaint
-from safetrax.data.filters.selections import Boundary, QualityMix, Risky, Safe, TopK
+from safetrax.data.filters.selections import Boundary, Labelled, QualityMix, Risky, Safe, TopK
 from safetrax.data.filters.words import filter_lines, parse_filters
 
 __all__ = [
     "FILTERS",
     "Boundary",
+    "Demonstrations",
     "Density",
     "Epsilon",
     "Filter",
     "Frontier",
     "Inpaint",
+    "Labelled",
+    "LabelsFromCosts",
     "Noise",
     "Outliers",
     "QualityMix",

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from safetrax.catalogue import Task, get_task
-from safetrax.data.trajectories import Trajectories
+from safetrax.data.trajectories import NoCostsError, Trajectories
 from safetrax.errors import DataError
 from safetrax.settings import settings_of
 
@@ -117,7 +117,11 @@ def filter_steps(data: Trajectories, filters: Iterable[Filter]) -> Iterator[Traj
     """The data set after each filter, in turn; the last one is what `apply_filters` returns. It raises alike."""
     state = FilterState(data, np.zeros(data.num_episodes, np.bool_))
     for entry in filters:
-        before, state = state.data, entry.step(state)
+        before = state.data
+        try:
+            state = entry.step(state)
+        except NoCostsError as error:
+            raise NoCostsError(f"the filter {entry} needs costs, and {error}") from error
         data = state.data
         record = {
             "name": entry.name,

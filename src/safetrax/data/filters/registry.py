@@ -9,8 +9,9 @@ from safetrax.data.filters.base import Filter
 from safetrax.data.filters.corruption import Noise, Outliers
 from safetrax.data.filters.density import Density, Thin
 from safetrax.data.filters.frontier import Frontier
+from safetrax.data.filters.labelling import Demonstrations, LabelsFromCosts
 from safetrax.data.filters.removals import Epsilon, Inpaint
-from safetrax.data.filters.selections import Boundary, QualityMix, Risky, Safe, TopK
+from safetrax.data.filters.selections import Boundary, Labelled, QualityMix, Risky, Safe, TopK
 from safetrax.errors import ConfigError
 from safetrax.settings import require_types
 
@@ -19,6 +20,7 @@ FILTERS: dict[str, type[Filter]] = {
     for kind in (
         *(Density, Outliers, Inpaint, Epsilon, Noise),  # in DSRL's order
         *(Safe, Risky, Boundary, Frontier, TopK, QualityMix, Thin),
+        *(Labelled, Demonstrations, LabelsFromCosts),
     )
 }
 """Every filter by the name that it has on the command line and in records."""

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from safetrax.data.filters.base import Selection
+from safetrax.data.labels import WORDS, count_text
 from safetrax.data.segments import ROUNDING, check_cost_limits, within_limit
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
@@ -81,6 +82,26 @@ class Boundary(_AtLimit):
 
 
 @dataclass(frozen=True)
+class Labelled(Selection):
+    """Keep the episodes that somebody has labelled so: of safe ones, BC-Safe's from labels."""
+
+    name: ClassVar[str] = "labelled"
+    label: Literal["safe", "unsafe", "unknown"] = "safe"
+    """Of the episodes that are kept."""
+
+    def __post_init__(self) -> None:
+        require(self.label in WORDS.values(), "label", self.label, "be safe, unsafe or unknown")
+
+    def episodes(self, data: Trajectories) -> Int64[np.ndarray, " kept"]:
+        """Those with the label."""
+        return np.flatnonzero([WORDS[int(mark)] == self.label for mark in data.marks])
+
+    def advice(self, data: Trajectories) -> str:
+        """What there is."""
+        return f"they are {count_text(data.marks)}; label some (--labels)."
+
+
+@dataclass(frozen=True)
 class TopK(Selection):
     """Keep the k episodes of highest return or lowest cost, of all or of those within a cost limit.
 
@@ -107,8 +128,11 @@ class TopK(Selection):
         numbers = np.arange(data.num_episodes)
         if self.cost_limit is not None:
             numbers = numbers[within_limit(data.cost_returns, self.cost_limit)]
-        keys = (data.cost_returns[numbers], -data.returns[numbers])
-        best_first = np.lexsort(keys if self.by == "return" else keys[::-1])
+        if self.by == "return" and data.costs is None:
+            best_first = np.argsort(-data.returns[numbers], kind="stable")
+        else:
+            keys = (data.cost_returns[numbers], -data.returns[numbers])
+            best_first = np.lexsort(keys if self.by == "return" else keys[::-1])
         return np.sort(numbers[best_first[: self.k]])
 
     def advice(self, data: Trajectories) -> str:

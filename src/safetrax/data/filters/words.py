@@ -97,7 +97,8 @@ def _fill(word: str, kind: type[Filter], values: dict[str, Any], cost_limits: Se
             raise ConfigError(f"the filter {word} needs {_dashed(name)}: {attribute_docs(kind)[name]}")
     if missing:
         if len(cost_limits) != 1:
-            given = f"{word},cost-limit=20" if values else f"{kind.name}:20"
+            lone = dataclasses.fields(kind)[0].name == "cost_limit"
+            given = f"{word},cost-limit=20" if values else f"{kind.name}:{'' if lone else 'cost-limit='}20"
             raise ConfigError(
                 f"the filter {word} needs a cost limit of its own, for --cost-limits gives "
                 f"{len(cost_limits) or 'none'}; write, for instance, {given}."

@@ -3,7 +3,9 @@
 One row per transition, episodes one after the other: `observations`, `next_observations`, `actions`, `rewards`,
 `costs`, `terminals` (the environment ended the episode) and `timeouts` (a time limit did). It is D4RL's format
 (Fu et al., 2020, arXiv:2004.07219) with costs (Liu et al., 2024, arXiv:2306.09303). `terminated` and `truncated`,
-Gymnasium's names, are read too. One of the two flags may be missing. Other keys are ignored.
+Gymnasium's names, are read too. One of the two flags may be missing, and costs may. `labels` holds one number for
+every complete episode, 1 (safe), -1 (unsafe) or 0 (nobody says), `hidden_costs` what no algorithm is given. Other
+keys are ignored.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from safetrax.data.columns import Values, check_equal_rows, check_matrix_shape, check_numeric, check_vector_shape
+from safetrax.data.formats.damage import plain_text
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 from safetrax.progress import Meter
@@ -36,15 +39,19 @@ _KEYS = {  # field of Trajectories: its keys in a file; the first is what is wri
     "terminated": ("terminals", "terminated"),
     "truncated": ("timeouts", "truncated"),
     "next_observations": ("next_observations",),
+    "hidden_costs": ("hidden_costs",),
+    "labels": ("labels",),
 }
+_OPTIONAL = (*FLAGS, "costs", "next_observations", "hidden_costs", "labels")
 _OTHERS = {  # what other collections call them
     "observations": ("observation", "obs", "states", "state"),
     "actions": ("action", "acts"),
     "rewards": ("reward",),
     "costs": ("cost",),
+    "labels": ("label",),
     "terminated": ("done", "dones", "terminal", "terminations"),
 }
-_SHOWN = 24  # names that an error lists
+_SHOWN = 24  # names that a sentence lists
 _ALIGNMENT = 64  # bytes; what XLA asks of an array that it is to use in place
 
 
@@ -58,6 +65,9 @@ class Found:
         box: entries of `BOX` that the source knows; None: not known.
         task: name of the environment or task, if the source knows it.
         names: entries of `NAMES` that the source knows.
+        labels: of every complete episode.
+        episodes: what the source calls its episodes, in their order; None: by numbers from 0.
+        unused: keys or columns that hold nothing that is read.
     """
 
     columns: Mapping[str, np.ndarray]
@@ -65,6 +75,9 @@ class Found:
     box: Mapping[str, Values] = dataclasses.field(default_factory=dict)
     task: str | None = None
     names: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    labels: np.ndarray | None = None
+    episodes: Sequence[str] | None = None
+    unused: Collection[str] = ()
 
     def trajectories(self, info: Mapping[str, Any] | None) -> Trajectories:
         """The data set; `info` is added to what is known of the names.
@@ -74,7 +87,10 @@ class Found:
         """
         flags = dict.fromkeys(FLAGS, np.zeros(len(self.columns["rewards"]), np.bool_))
         info = {**(info or {}), **self.names}
-        return Trajectories.from_arrays(**{**flags, **self.columns}, offsets=self.offsets, **self.box, info=info)
+        columns: dict[str, Any] = {"costs": None, **flags, **self.columns}
+        if columns["costs"] is None and self.unused:
+            info["unused_columns"] = [plain_text(name) for name in sorted(self.unused)[:_SHOWN]]
+        return Trajectories.from_arrays(**columns, offsets=self.offsets, **self.box, labels=self.labels, info=info)
 
 
 def wanted_fields(*, next_observations: bool) -> tuple[str, ...]:
@@ -85,7 +101,7 @@ def wanted_fields(*, next_observations: bool) -> tuple[str, ...]:
 def find_keys(present: Iterable[str], fields: Iterable[str]) -> dict[str, str]:
     """The key of every field that is to be read and that the file has.
 
-    next_observations may be missing, and one of the two flags: such ends were not met, then.
+    What is optional may be missing, and one of the two flags: such ends were not met, then.
 
     Raises:
         DataError: another one is missing; the sentence says what to do.
@@ -96,11 +112,16 @@ def find_keys(present: Iterable[str], fields: Iterable[str]) -> dict[str, str]:
         key = next((key for key in _KEYS[field] if key in there), None)
         if key is not None:
             found[field] = key
-        elif field not in (*FLAGS, "next_observations"):
+        elif field not in _OPTIONAL or (field not in FLAGS and there.intersection(_OTHERS.get(field, ()))):
             raise _missing(field, there)
     if not any(flag in found for flag in FLAGS):
         raise _missing("terminated", there)
     return found
+
+
+def unused_keys(present: Iterable[str]) -> set[str]:
+    """Those that no field is read of."""
+    return set(present).difference(*_KEYS.values(), BOX, NAMES)
 
 
 def check_arrays(keys: Mapping[str, str], arrays: Mapping[str, Any], meter: Meter) -> None:
@@ -114,7 +135,7 @@ def check_arrays(keys: Mapping[str, str], arrays: Mapping[str, Any], meter: Mete
     for field, array in arrays.items():
         check_numeric(keys[field], array.dtype)
         (check_matrix_shape if field in MATRICES else check_vector_shape)(keys[field], array.shape)
-    check_equal_rows({keys[field]: array.shape[0] for field, array in arrays.items()})
+    check_equal_rows({keys[field]: array.shape[0] for field, array in arrays.items() if field != "labels"})
     meter.expect(sum(4 * math.prod(array.shape) for array in arrays.values()))
 
 
@@ -157,8 +178,6 @@ def _missing(field: str, there: Collection[str]) -> DataError:
     other = next((name for name in _OTHERS.get(field, ()) if name in there), None)
     if other:
         remedy = f"rename {other} to {key}"
-    elif field == "costs":
-        remedy = "add one number per transition (zeros if nothing was unsafe)"
     elif field == "terminated":
         remedy = "add terminals or timeouts, 1 on the last row of each episode and 0 elsewhere"
     else:

@@ -28,6 +28,7 @@ from safetrax.data.formats.arrays import (
     feature_names,
     find_keys,
     keyed_arrays,
+    unused_keys,
 )
 from safetrax.data.formats.damage import DamagedError, check_unpacked, naming, parsing, plain_text
 from safetrax.data.trajectories import Trajectories
@@ -60,7 +61,9 @@ def read_hdf5(path: Path, fields: Collection[str], *, meter: Meter) -> Found:
         columns = {field: _read(field, dataset, meter) for field, dataset in datasets.items()}
         facts = {name: _attribute(file, name) for name in (*BOX, "task", *NAMES)}
         return Found(
+            labels=columns.pop("labels", None),
             columns=columns,
+            unused=unused_keys(present),
             box={name: facts[name] for name in BOX},
             task=None if facts["task"] is None else plain_text(facts["task"]),
             names={name: list(map(plain_text, np.ravel(facts[name]))) for name in NAMES if facts[name] is not None},

@@ -1,8 +1,9 @@
 """Data sets of Minari, the Farama Foundation's collection for offline reinforcement learning (extra `minari`).
 
 Minari keeps, per episode of T steps, T actions and rewards, T + 1 observations and, in `infos`, further arrays. The
-costs are `infos["cost"]`: T numbers, or T + 1 of which the first came with the reset and is left out, as it is no
-step's. The action box is that of the action space.
+costs, if there are any, are `infos["cost"]`: T numbers, or T + 1 of which the first came with the reset and is left
+out, as it is no step's; so are `infos["hidden_cost"]` and, one number over and over, `infos["label"]`. The action
+box is that of the action space.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from safetrax.data.columns import chunks
 from safetrax.data.formats.arrays import FLAGS, Found, empty_column
 from safetrax.data.formats.damage import check_unpacked, naming, one_line, package, parsing
 from safetrax.data.formats.hdf5 import all_arrays, check_stored, open_hdf5
+from safetrax.data.labels import cell_labels, labels_of_rows
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError, DataError, TaskError
 from safetrax.files import explain_os_errors
@@ -34,6 +36,7 @@ PREFIX = "minari:"
 """What the name of a data set in Minari's local folder begins with, for `load`."""
 
 _METADATA = "metadata.json"
+_INFOS = {"cost": "costs", "hidden_cost": "hidden_costs", "label": "labels"}  # optional, with their fields
 
 
 def minari_folder(name: str) -> Path:
@@ -65,8 +68,8 @@ def read_minari(folder: Path, *, next_observations: bool, meter: Meter) -> Found
     """Read a data set, episode by episode, straight into the final arrays.
 
     Raises:
-        DataError: Minari is not installed or cannot open it; its spaces are not made of boxes; costs are missing; a
-            file of it would have HDF5 read other files.
+        DataError: Minari is not installed or cannot open it; its spaces are not made of boxes; only some episodes
+            have costs; a file of it would have HDF5 read other files.
     """
     minari = package("minari", extra="minari", purpose="reading a Minari data set")
     files = minari_files(folder)
@@ -157,18 +160,24 @@ def _read(dataset: Any, lengths: list[int], *, next_observations: bool, file_siz
     if next_observations:
         sizes["next_observations"] = sizes["observations"]
     shapes: dict[str, tuple[int, ...]] = {name: (rows, size) for name, size in sizes.items()}
-    shapes |= dict.fromkeys(("rewards", "costs", *FLAGS), (rows,))
+    shapes |= dict.fromkeys(("rewards", *_INFOS.values(), *FLAGS), (rows,))
     columns = {name: empty_column(name, shape, np.dtype(np.bool_)) for name, shape in shapes.items()}
     total = sum(column.nbytes for column in columns.values())
     meter.expect(total)
     with _minari():
         episodes = dataset.iterate_episodes()
+    infos: Mapping[str, Any] | None = None  # of the first episode
     for number, steps in enumerate(lengths):
         first = int(offsets[number])
         with _minari():
             episode = next(episodes)
         with naming(f"episode {number}"), np.errstate(over="ignore"):
-            for name, values in _episode(episode, boxes, steps).items():
+            found = _episode(episode, boxes, steps)
+            if steps:
+                infos = _infos(episode) if infos is None else infos
+                if other := set(infos).symmetric_difference(_infos(episode)).intersection(_INFOS):
+                    raise DataError(f"only some episodes have {min(other)} in their infos; record all of them alike.")
+            for name, values in found.items():
                 if name not in columns:
                     continue
                 if values.shape[1:] != columns[name].shape[1:]:
@@ -186,31 +195,39 @@ def _read(dataset: Any, lengths: list[int], *, next_observations: bool, file_siz
     with contextlib.suppress(TaskError, AttributeError):  # an environment of no benchmark, or none at all
         task = get_task(dataset.env_spec.id).name
     offsets = np.unique(offsets)  # without empty episodes
-    return Found(columns=columns, offsets=offsets, box=box, task=task)
+    absent = {field for name, field in _INFOS.items() if name not in (infos or {})}
+    columns = {name: column for name, column in columns.items() if name not in absent}
+    labels = columns.pop("labels", None)
+    marks = None if labels is None else labels_of_rows(labels.astype(np.int8), offsets)
+    unused = set(infos or {}).difference(_INFOS)
+    return Found(columns=columns, offsets=offsets, labels=marks, unused=unused, box=box, task=task)
 
 
 def _episode(episode: Any, boxes: Mapping[str, Any], steps: int) -> dict[str, np.ndarray]:
     observations = _rows(boxes["observations"], episode.observations)
-    infos = episode.infos if isinstance(episode.infos, dict) else {}
-    if "cost" not in infos:
-        raise DataError(
-            f"infos has no cost (it has {', '.join(infos) or 'nothing'}); record it with record_infos=True, or "
-            "build the data set with Trajectories.from_episodes."
-        )
-    costs = _numbers(infos["cost"]).reshape(-1)
     columns = {
         "actions": _rows(boxes["actions"], episode.actions),
         "rewards": _numbers(episode.rewards).reshape(-1),
-        "costs": costs[1:] if len(costs) == steps + 1 else costs,
         "terminated": _numbers(episode.terminations).astype(np.bool_).reshape(-1),
         "truncated": _numbers(episode.truncations).astype(np.bool_).reshape(-1),
     }
+    for name, values in _infos(episode).items():
+        if name in _INFOS:
+            found = np.asarray(values).reshape(-1) if name == "label" else _numbers(values).reshape(-1)
+            columns[_INFOS[name]] = found[1:] if len(found) == steps + 1 else found
+    if "labels" in columns:
+        entries, codes = np.unique(columns["labels"], return_inverse=True)
+        columns["labels"] = cell_labels("label", entries.tolist())[codes]
     if len(observations) != steps + 1:
         raise DataError(f"there are {len(observations)} observations, but {steps} steps need {steps + 1}.")
     for name, values in columns.items():
         if len(values) != steps:
             raise DataError(f"{name} has {len(values)} entries, but there are {steps} steps.")
     return {**columns, "observations": observations[:-1], "next_observations": observations[1:]}
+
+
+def _infos(episode: Any) -> dict[str, Any]:
+    return episode.infos if isinstance(episode.infos, dict) else {}
 
 
 def _inner(folder: Path) -> Path:
@@ -298,6 +315,10 @@ def _buffers(trajectories: Trajectories) -> Iterator[Any]:
     for number in range(trajectories.num_episodes):
         episode = trajectories.episode(number)
         last = episode.get("next_observations", episode["observations"])
+        # as Minari's collector has it, beginning with the reset; its Arrow format cannot read back flat arrays
+        infos = {key: [np.float32(0), *episode[name]] for key, name in _INFOS.items() if name in episode}
+        if trajectories.labels is not None:
+            infos["label"] = [trajectories.labels[number]] * (len(last) + 1)
         yield EpisodeBuffer(
             id=number,
             observations=np.concatenate([episode["observations"], last[-1:]]),
@@ -305,6 +326,5 @@ def _buffers(trajectories: Trajectories) -> Iterator[Any]:
             rewards=episode["rewards"],
             terminations=episode["terminated"],
             truncations=episode["truncated"],
-            # as Minari's collector has it, beginning with the reset; its Arrow format cannot read back flat arrays
-            infos={"cost": [np.float32(0), *episode["costs"]]},
+            infos=infos,
         )

@@ -27,6 +27,7 @@ from safetrax.data.formats.arrays import (
     feature_names,
     find_keys,
     keyed_arrays,
+    unused_keys,
 )
 from safetrax.data.formats.damage import DamagedError, check_unpacked, first_bytes, naming, parsing, plain_text
 from safetrax.data.trajectories import Trajectories
@@ -72,7 +73,8 @@ def read_npz(path: Path, fields: Collection[str], *, meter: Meter) -> Found:
         facts = {name: _small(archive, name) for name in (*BOX, *NAMES) if name in members}
         with parsing():  # texts of impossible letters
             names = {name: list(map(plain_text, np.ravel(facts.pop(name)))) for name in NAMES if name in facts}
-        return Found(columns=columns, box=facts, names=names)
+        labels = columns.pop("labels", None)
+        return Found(columns=columns, labels=labels, unused=unused_keys(members), box=facts, names=names)
 
 
 def write_npz(path: str | os.PathLike[str], trajectories: Trajectories, *, compress: bool = True) -> None:

@@ -33,8 +33,11 @@ _SINGLES = {
     "step": ("step", "timestep", "frame_index"),
     "terminated": ("terminated", "terminateds", "terminations", "terminals", "terminal", "is_terminal"),
     "truncated": ("truncated", "truncateds", "truncations", "timeouts", "timeout", "is_truncated"),
+    "label": ("label", "labels"),
+    "hidden_cost": ("hidden_cost", "hidden_costs"),
 }
-_REQUIRED = ("reward", "cost")
+_REQUIRED = ("reward",)
+_WORDS = ("episode", "label")  # roles whose cells need not be numbers
 _EITHER_FLAG = ("done", "dones", "isdone", "nextdone", "islast")
 _RUNS = (
     *("run", "agent", "robot", "seed", "trial", "subject", "patient", "admission"),
@@ -51,11 +54,13 @@ class Layout:
         columns: by role, those that there are; several columns of features, and several may tell episodes apart.
         folders: the `key=` of folders that tell episodes apart, too.
         runs: columns that might have to.
+        unused: columns that hold nothing that is read.
     """
 
     columns: Mapping[str, tuple[str, ...]]
     folders: tuple[str, ...]
     runs: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
     def names(self, widths: Mapping[str, int]) -> dict[str, list[str]]:
         """What the features are called, if they have more than numbers; `widths` has the size of every column."""
@@ -71,12 +76,17 @@ class Layout:
     @property
     def numbers(self) -> tuple[str, ...]:
         """The columns of numbers, and the one that orders rows, which may hold times."""
-        return tuple(name for role, columns in self.columns.items() if role != "episode" for name in columns)
+        return tuple(name for role, columns in self.columns.items() if role not in _WORDS for name in columns)
+
+    @property
+    def label(self) -> str | None:
+        """The column of labels, if there is one."""
+        return next(iter(self.columns.get("label", ())), None)
 
     @property
     def used(self) -> tuple[str, ...]:
         """Every column that is read."""
-        return (*self.numbers, *self.episode, *self.runs)
+        return (*self.numbers, *self.episode, *self.columns.get("label", ()), *self.runs)
 
 
 def clean_name(name: object) -> str:
@@ -115,7 +125,9 @@ def find_layout(
     used = set(layout.used)
     if name := _twice(layout.used):
         raise DataError(f"the column {name!r} is used twice; give each role columns of its own.")
-    _check_left_out(layout, [name for name in names if name not in used], given)
+    unused = [name for name in names if name not in used]
+    _check_left_out(layout, unused, given)
+    layout = replace(layout, unused=tuple(unused))
     now, after = (layout.columns.get(role, ()) for role in ("observations", "next_observations"))
     if after and len(after) != len(now):
         raise DataError(

@@ -6,6 +6,7 @@ import contextlib
 import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,13 @@ from jaxtyping import Bool, Int, Int32, Int64
 from safetrax.data.columns import Values
 from safetrax.data.formats.arrays import FLAGS, MATRICES, Found, empty_matrix
 from safetrax.data.formats.table_columns import Layout
+from safetrax.data.labels import BLANK, cell_labels, labels_of_rows
 from safetrax.errors import DataError
 
-_VECTORS = {"reward": "rewards", "cost": "costs", "terminated": "terminated", "truncated": "truncated"}
+_VECTORS = {
+    **{"reward": "rewards", "cost": "costs", "hidden_cost": "hidden_costs"},
+    **{"terminated": "terminated", "truncated": "truncated"},
+}
 _COLUMNS_AT_ONCE = 8  # that are put in order with one copy
 _HALF_DAY = 12 * 3600
 _CLOCK = {"time32[s]": 1, "time32[ms]": 10**3, "time64[us]": 10**6, "time64[ns]": 10**9}
@@ -46,6 +51,9 @@ class Rows:
                     )
                 vector = self._arrays[_VECTORS[role]] = np.zeros(rows, np.float32)
                 self._at[columns[0]] = vector[:, None]
+        if layout.label and (size := widths[layout.label]) != 1:
+            raise DataError(f"column {layout.label} holds lists of {size} numbers; write one label per row.")
+        self._marks = np.full(rows if layout.label else 0, BLANK, np.int8)
         self._codes: dict[str, np.ndarray] = {}  # of the label of every row, by column
         self._labels: dict[str, dict[Hashable, int]] = {}
         self._moments: list[np.ndarray] = []
@@ -89,6 +97,9 @@ class Rows:
                     )
                 self._kind = kind
                 self._moments.append(found)
+            elif name == self.layout.label:
+                codes, entries = labels(cells, name, first, optional=True)
+                self._marks[rows] = cell_labels(name, entries)[codes]
             else:
                 self._mark(name, rows, *labels(cells, name, first, optional=name in self.layout.runs))
         return filled
@@ -108,8 +119,9 @@ class Rows:
             raise DataError("the table has no rows; log at least one transition.")
         flags = [self._arrays[field] != 0 for field in FLAGS if field in self._arrays]
         offsets: np.ndarray | None
+        names: list[str] | None = None
         if self.layout.episode or self.layout.folders or (PLACE in self._labels and not flags):
-            offsets = self._by_labels()
+            offsets, names = self._by_labels()
         elif flags:
             offsets = self._by_flags(np.any(flags, axis=0))
         else:
@@ -117,7 +129,19 @@ class Rows:
                 "no column says which episode a row belongs to, or where episodes end; add a column episode (or "
                 "terminated and truncated), or name the column or the level of the index that does."
             )
-        return Found(columns=self._arrays, offsets=offsets, box=box, names=self.layout.names(self._widths))
+        marks = None
+        if self.layout.label:
+            starts = np.concatenate([[0], np.flatnonzero(np.any(flags, axis=0)) + 1]) if offsets is None else offsets
+            marks = labels_of_rows(self._marks, starts, names) if len(starts) > 1 else None
+        return Found(
+            columns=self._arrays,
+            offsets=offsets,
+            box=box,
+            names=self.layout.names(self._widths),
+            labels=marks,
+            episodes=names,
+            unused=self.layout.unused,
+        )
 
     def _mark(self, name: str, rows: slice, codes: np.ndarray, entries: Sequence[Hashable]) -> None:
         known = self._labels.setdefault(name, {})
@@ -140,8 +164,8 @@ class Rows:
                 )
         return None if places is None else np.concatenate([[0], np.flatnonzero(ends) + 1]).astype(np.int64)
 
-    def _by_labels(self) -> Int64[np.ndarray, " boundaries"]:
-        """Put episodes in the order in which they begin, their rows in that of their steps; their offsets."""
+    def _by_labels(self) -> tuple[Int64[np.ndarray, " boundaries"], list[str]]:
+        """Put episodes in the order in which they begin, their rows in that of their steps; offsets and names."""
         for known in self._labels.values():
             _check_spellings(known)
         episode = _numbered([codes for name, codes in self._codes.items() if name not in self.layout.runs])
@@ -155,7 +179,8 @@ class Rows:
                 for i in range(0, array[0].size, _COLUMNS_AT_ONCE):  # which costs less memory than all at once
                     columns = array[..., i : i + _COLUMNS_AT_ONCE] if array.ndim > 1 else array
                     columns[...] = columns[order]
-        return np.append(starts, self._rows).astype(np.int64)
+            self._marks = self._marks[order] if self.layout.label else self._marks
+        return np.append(starts, self._rows).astype(np.int64), self._names(first)
 
     def _order(self, episode: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"] | None:
         """The rows in the order that they should have; None: they have it."""
@@ -235,6 +260,15 @@ class Rows:
                 f"or two; {_APART}, with the files of one episode in one folder."
             )
 
+    def _names(self, first: Int[np.ndarray, " E"]) -> list[str]:
+        """What the episodes with these first rows are called."""
+        named = [name for name in self._labels if name != PLACE and name not in self.layout.runs]
+        parts = []
+        for name in named or [PLACE]:
+            texts = [_as_name(entry) for entry in self._labels[name]]
+            parts.append([texts[code] if named else Path(texts[code]).name for code in self._codes[name][first]])
+        return [", ".join(words) for words in zip(*parts, strict=True)]
+
     def _entry(self, name: str, row: int) -> str:
         return str(list(self._labels[name])[self._codes[name][row]])
 
@@ -242,6 +276,10 @@ class Rows:
         """What the episode of a row is called."""
         names = [name for name in self._labels if name != PLACE and name not in self.layout.runs]
         return ", ".join(self._entry(name, row) for name in names or [PLACE])
+
+
+def _as_name(entry: Hashable) -> str:
+    return str(int(entry) if isinstance(entry, float) and entry.is_integer() else entry)
 
 
 def _changes(values: Int[np.ndarray, " N"]) -> Int[np.ndarray, " changes"]:

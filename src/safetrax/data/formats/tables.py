@@ -23,6 +23,7 @@ from safetrax.data.formats.arrays import BOX, Found, feature_names
 from safetrax.data.formats.damage import check_unpacked, first_bytes, naming, one_line, package, parsing, what_is_it
 from safetrax.data.formats.table_columns import METADATA, find_layout, numbered
 from safetrax.data.formats.table_rows import PLACE, Rows
+from safetrax.data.labels import SAFE, UNKNOWN, UNSAFE, WORDS
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 from safetrax.files import atomic_path
@@ -51,6 +52,7 @@ def from_pandas(
     step: str | None = None,
     terminated: str | None = None,
     truncated: str | None = None,
+    label: str | None = None,
     next_observations: Sequence[str] | str | bool = False,
     action_low: Values = None,
     action_high: Values = None,
@@ -59,8 +61,8 @@ def from_pandas(
     """Make a data set out of a log with one row per transition and named columns.
 
     Columns that are not named are looked for under their usual names: `observation_*` (or `observation.*`,
-    `obs_*`), `action_*`, `reward`, `cost`, `episode`, `step`, `terminated`, `truncated`. Levels of the index that
-    have names are columns, too.
+    `obs_*`), `action_*`, `reward`, `cost`, `episode`, `step`, `terminated`, `truncated`, `label`. Levels of the index
+    that have names are columns, too. A log without `cost` has no costs.
 
     Args:
         frame: the log. Columns are booleans, integers, floats, or lists of as many numbers in every row; nothing may
@@ -74,6 +76,8 @@ def from_pandas(
         step: column that orders the rows of an episode, numbers or times. Without one, they are as they come.
         terminated: column that is 1 where the environment ended an episode.
         truncated: column that is 1 where a time limit did; a last row with neither is marked so.
+        label: column that says safe, unsafe or unknown (also desirable, undesirable; 1, -1, 0), the same or nothing
+            in all rows of an episode.
         next_observations: columns of s_{t+1}, or True: under their usual names.
         action_low: (A,) or one number, -1 if omitted.
         action_high: (A,) or one number, +1 if omitted.
@@ -95,6 +99,7 @@ def from_pandas(
         "step": step,
         "terminated": terminated,
         "truncated": truncated,
+        "label": label,
         "next_observations": None if isinstance(next_observations, bool) else next_observations,
     }
     source = FrameSource(frame)
@@ -115,7 +120,8 @@ def to_pandas(
     """A data frame with one row per transition, which `from_pandas` turns into the same data set, bit for bit.
 
     Columns: `episode` and `step` from 0, `observation.NAME` (without names `observation_0`), `action.NAME`, `reward`,
-    `cost`, `terminated`, `truncated`, and `next_observation.NAME` if they are loaded. The action box is not in it.
+    `terminated`, `truncated`, and, where there are such, `cost`, `hidden_cost`, `label` and `next_observation.NAME`.
+    The action box is not in it.
 
     Args:
         trajectories: the data.
@@ -302,8 +308,12 @@ def _block(data: Trajectories, names: Mapping[str, list[str]], first: int, last:
     columns |= zip(names["observation"], data.observations[rows].T.copy(), strict=True)
     columns |= zip(names["action"], data.actions[rows].T.copy(), strict=True)
     columns |= {"reward": data.rewards[rows]}
-    columns |= {} if data.costs is None else {"cost": data.costs[rows]}
+    for name, costs in (("cost", data.costs), ("hidden_cost", data.hidden_costs)):
+        columns |= {} if costs is None else {name: costs[rows]}
     columns |= {"terminated": data.terminated[rows], "truncated": data.truncated[rows]}
+    if data.labels is not None:
+        words = np.array([WORDS[label] for label in (UNSAFE, UNKNOWN, SAFE)], object)
+        columns["label"] = words[data.labels[episode] - UNSAFE]
     if data.next_observations is not None:
         after = [f"next_{name}" for name in names["observation"]]
         columns |= zip(after, data.next_observations[rows].T.copy(), strict=True)
