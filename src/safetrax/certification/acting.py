@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from safetrax.data.trajectories import Trajectories
 from safetrax.policies.actor import Actor
@@ -66,7 +66,7 @@ def _led(
     observations: jax.Array,
     rewards: jax.Array,
     costs: jax.Array,
-    rows: Int[np.ndarray, "T E"],
+    rows: Any,
     key: Any,
 ) -> jax.Array:
     episodes = rows.shape[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,5 +53,6 @@ def clone(data: Trajectories, groups: list[np.ndarray], mean: np.ndarray, std: n
 
     keys = jax.random.split(jax.random.key(0), len(groups))
     networks = jax.jit(lambda: jax.lax.map(fit, (rows, counts, keys)))()
-    copies = [jnp.broadcast_to(jnp.asarray(x, jnp.float32), (len(groups), len(x))) for x in (low, high, mean, std)]
-    return Standardised(DeterministicActor(networks, *copies[:2]), *copies[2:])
+    bounds, scale = [[jnp.asarray(x, jnp.float32) for x in pair] for pair in ((low, high), (mean, std))]
+    stacked: Actor = eqx.filter_vmap(lambda one: Standardised(DeterministicActor(one, *bounds), *scale))(networks)
+    return stacked

@@ -98,7 +98,7 @@ class Log:
     usable: Bool[np.ndarray, " N"]
     goes_on: Bool[np.ndarray, " N"]
     first: Bool[np.ndarray, " N"]
-    blocks: tuple[Int[np.ndarray, " n"], ...]
+    blocks: tuple[Int[np.ndarray, " _"], ...]
 
     def moments(self) -> Moments:
         """One block after the other, so that the features of one are in memory at a time."""
