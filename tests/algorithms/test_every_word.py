@@ -12,7 +12,7 @@ from safetrax.algorithms.registry import ALGORITHMS
 from safetrax.cli.main import main
 from safetrax.data import load
 from safetrax.data.formats.tables import to_pandas
-from safetrax.data.trajectories import SAFE, UNKNOWN, Trajectories
+from safetrax.data.trajectories import SAFE, UNKNOWN, UNSAFE, Trajectories
 from safetrax.envs.pool import EnvPool
 from safetrax.evaluation import rollout
 from safetrax.grid import local
@@ -26,7 +26,8 @@ SMALL = {
     **dict.fromkeys(("updates", "pretrain_updates", "critic_updates", "blocks", "candidates", "diffusion_steps"), 2),
     **dict.fromkeys(("hidden", "cvae_hidden", "width", "latent", "samples", "mmd_samples"), 4),
     "heads": 2,
-    **dict.fromkeys(("signal_updates", "diffusion_updates"), 2),
+    **dict.fromkeys(("signal_updates", "diffusion_updates", "discriminator_updates", "correction_updates"), 2),
+    **dict.fromkeys(("discriminator_units", "discriminator_batch_size", "correction_batch_size"), 8),
     **dict.fromkeys(("batch_size", "policy_batch_size", "critic_batch_size", "unsafe_batch_size"), 8),
     **dict.fromkeys(("signal_batch_size", "diffusion_batch_size", "denoiser_width", "generated_transitions"), 8),
 }
@@ -44,8 +45,16 @@ def small(word: str) -> dict[str, int]:
 def quickly(request):
     """Compiling takes most of the time; what is wrong with the data is found before, when the update is traced."""
     with quick() as patch:
-        first = property(lambda data: np.where(np.arange(data.num_episodes) < 10, SAFE, UNKNOWN))
-        patch.setattr(Trajectories, "marks", first)  # for words that learn from labels
+        first, last = (lambda place: place < 10), (lambda place: place >= place.size - 10)
+        patch.setattr(  # for words that learn from labels
+            Trajectories,
+            "marks",
+            property(
+                lambda data: np.select(
+                    [first(np.arange(data.num_episodes)), last(np.arange(data.num_episodes))], [SAFE, UNSAFE], UNKNOWN
+                )
+            ),
+        )
         if request.param == "traced":
             patch.setattr(Program, "advance", lambda self, stage, carry, *_: carry)
         yield patch

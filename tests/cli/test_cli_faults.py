@@ -162,8 +162,14 @@ def _with_nan(file):
         (_with_nan, "observations holds nan in row 3"),
     ],
 )
-def test_data_with_something_wrong(fault, change, words):
+def test_data_with_something_wrong(fault, change, words, capsys):
     file = _broken("data.hdf5", change)
+    if change is _without_costs:  # the file is read all the same, with a warning that names what was looked for
+        assert main(["train", "trac", "--data", file, "--task", "BallRun", "--out", "run"]) == 2
+        warning, error = capsys.readouterr().err.splitlines()
+        assert "warning: data.hdf5: the log holds no costs" in warning
+        assert "TraC learns from costs, and the log holds no costs" in error
+        return
     assert words in fault("train", "trac", "--data", file, "--task", "BallRun", "--out", "run")
 
 

@@ -253,8 +253,9 @@ def _check_left_out(layout: Layout, left: Sequence[str], given: Mapping[str, Any
 
 
 def _near(name: str, words: Sequence[str]) -> bool:
-    """Whether a name is one of the words, but for a slip of the pen."""
-    return bool(get_close_matches(_key(name), list(map(_key, words)), cutoff=_SLIP))
+    """Whether a name is one of the words, but for a slip of the pen, or letters in another order."""
+    key, known = _key(name), list(map(_key, words))
+    return bool(get_close_matches(key, known, cutoff=_SLIP)) or sorted(key) in map(sorted, known)
 
 
 def _ambiguous(role: str, one: str, other: str) -> DataError:
