@@ -89,6 +89,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 LIMITS, SEEDS = (20.0, 40.0), (0, 1)
 OBSERVATIONS = np.random.default_rng(0).standard_normal((5, 7)).astype(np.float32)
 
+DEAR = ("BARS", "B2R", "CDT", "CDTV", "DSPO", "FISOR")  # to compile
+
 every_class = pytest.mark.parametrize("name", classes())
 
 
@@ -243,7 +245,9 @@ def test_a_run_does_not_depend_on_those_beside_it(name):
         np.testing.assert_array_equal(b, np.broadcast_to(a[-1], a.shape))
 
 
-@every_class
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in DEAR else ()) for name in classes()]
+)
 def test_vmapped_runs_equal_mapped_ones_up_to_rounding(name):
     first = trained(name)
 
