@@ -153,7 +153,7 @@ def test_certificates_are_read_back_and_damaged_ones_are_refused(tmp_path):
     assert read_certificates(path) == rows
     for damage in ([{}], [1], {"a": 1}, [{**json.loads(path.read_text())[0], "cost": "much"}]):
         path.write_text(json.dumps(damage))
-        with pytest.raises(DataError, match="holds no certificates"):
+        with pytest.raises(DataError, match="no file of certificates"):
             read_certificates(path)
 
 
