@@ -27,7 +27,7 @@ ROOMS = (
     ("envs",),
     ("evaluation",),
     ("training",),
-    ("collection", "grid"),
+    ("collection", "grid", "certification"),
     ("runs",),
     ("leaderboard",),
     ("report",),
@@ -46,6 +46,7 @@ TWICE = {
     "diffusion": "the process and the policy that draws from it",
     "latent": "the losses of a latent space and the policy that decodes it",
     "train": "the verb and what it calls",
+    "certify": "the verb and what it calls",
 }
 # Arrows to a higher room, each with its reason; all are inside functions.
 UP = {

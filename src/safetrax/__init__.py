@@ -18,6 +18,7 @@ from safetrax.algorithms.registry import HOMES
 
 if TYPE_CHECKING:
     from safetrax.algorithms import *  # noqa: F403
+    from safetrax.certification import Certificate, certify
     from safetrax.collection import Collection, collect
     from safetrax.data import (
         Trajectories,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 # Names are imported when first used, so that the command line answers at once and needs no JAX for its help.
 _HOMES = {
     **dict.fromkeys(("Algorithm", *HOMES), "algorithms"),
+    "Certificate": "certification",
     "Collection": "collection",
     "Evaluation": "evaluation.rollout",
     "Policies": "policies",
@@ -57,6 +59,7 @@ _HOMES = {
     "SafeTraXError": "errors",
     "Trajectories": "data",
     "apply_filters": "data.filters",
+    "certify": "certification",
     "collect": "collection",
     "download": "data.download",
     "dsrl_preprocess": "data.filters",
@@ -103,6 +106,8 @@ __all__ = [
     "evaluate",
     "Evaluation",
     "record_gif",
+    "certify",
+    "Certificate",
     "collect",
     "Collection",
     "ReachAvoid",

@@ -94,13 +94,21 @@ def load_policies(paths: Sequence[str]) -> Policies:
         DataError: a file is missing or no policy.
         ConfigError: their structures differ.
     """
-    found: list[Policy] = []
+    return Policies.stack([policy for _, group in open_policies(paths) for policy in group])
+
+
+def open_policies(paths: Sequence[str]) -> list[tuple[RunFolder | None, list[Policy]]]:
+    """The policies of every run folder, with it, and of every single file.
+
+    Raises:
+        RunError: a folder is no run folder, or its training has not ended.
+        DataError: a file is missing or no policy.
+    """
+    found: list[tuple[RunFolder | None, list[Policy]]] = []
     for path in dict.fromkeys(paths):
-        if Path(path).is_dir():
-            found += RunFolder.open(path).load_policies()
-        else:
-            found.append(Policy.load(path))
-    return Policies.stack(found)
+        folder = RunFolder.open(path) if Path(path).is_dir() else None
+        found.append((folder, [Policy.load(path)] if folder is None else list(folder.load_policies())))
+    return found
 
 
 def _of_folder(path: str, task: str | None) -> Source:

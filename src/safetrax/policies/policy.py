@@ -66,7 +66,7 @@ class Policy:
             )
         rows = np.atleast_2d(rows)
         if isinstance(self.actor, Standardised):  # a single number would be taken for all of them
-            self._require_size(rows.shape[1])
+            self.require_size(rows.shape[1])
         fresh = self._keys is None
         if fresh:
             self.reset(len(rows))
@@ -80,14 +80,14 @@ class Policy:
                 given, self._memory, self._keys = _act(self.actor, self._memory, jnp.asarray(rows), self._keys)
         except (TypeError, ValueError):
             self._keys = None if fresh else self._keys
-            self._require_size(rows.shape[1])
+            self.require_size(rows.shape[1])
             raise
         actions = np.asarray(given)
         if not np.isfinite(actions).all():
             raise RunError(f"the policy {self.id} gave an action that is not a finite number; its training diverged.")
         return np.asarray(actions[0] if single else actions)
 
-    def _require_size(self, size: int) -> None:
+    def require_size(self, size: int) -> None:
         """Refuse observations of another size than the policy's, as far as that can be found out."""
         expected = _observation_size(self.actor)
         if expected not in (None, size):

@@ -1,0 +1,9 @@
+"""How far a policy can be trusted, from a log alone: an upper bound on the cost of an episode, or a refusal."""
+
+from __future__ import annotations
+
+from safetrax.certification.certificate import Certificate, read_certificates, write_certificates
+from safetrax.certification.certify import certify, choose
+from safetrax.certification.examiner import Examiner, Options
+
+__all__ = ["Certificate", "Examiner", "Options", "certify", "choose", "read_certificates", "write_certificates"]

@@ -1,0 +1,307 @@
+"""The examiner: a log made ready to judge policies, and what it has learnt of its own mistakes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from safetrax.certification.acting import logged_state_actions
+from safetrax.certification.certificate import Certificate
+from safetrax.certification.clones import alike, clone
+from safetrax.certification.features import Features, Log, rows_of
+from safetrax.certification.fitted_q import Estimate, estimate, regression, values
+from safetrax.certification.support import Support, effective_episodes
+from safetrax.data.trajectories import Trajectories
+from safetrax.data.validation import check
+from safetrax.errors import ConfigError, DataError
+from safetrax.policies.actor import Actor
+from safetrax.progress import Display, Reporter
+from safetrax.run_id import RunId
+
+_HELD_OUT, _TESTS, _OF_A_TEST, _FEWEST = 0.3, 20, 4, 5  # share; most groups, episodes of one, fewest groups
+_BLOCKS = 48  # that are resampled
+_SCALES, _RIDGES, _EXACT = (1.0, 2.0), (1e-5, 1e-4, 1e-3, 1e-2, 1e-1), 1e-12
+_LEAST_SUPPORT, _LEAST_EPISODES = 0.5, 5.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How certificates are made.
+
+    Attributes:
+        confidence: of each bound, in (0.5, 1).
+        discount: of costs and returns; limits are on plain sums.
+        horizon: steps of an episode; None: the log's longest.
+        resamples: of the log's episodes, for the spread of an estimate.
+        steps: of the log, in whole episodes, that are used at most.
+        features: cosines in which values are linear.
+        seed: of everything that is drawn.
+    """
+
+    confidence: float = 0.95
+    discount: float = 1.0
+    horizon: int | None = None
+    resamples: int = 30
+    steps: int = 80_000
+    features: int = 400
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, words, possible in (
+            ("confidence", self.confidence, "lie above 0.5 and below 1", 0.5 < self.confidence < 1),
+            ("discount", self.discount, "lie above 0 and not above 1", 0 < self.discount <= 1),
+            ("horizon", self.horizon, "be at least 1", self.horizon is None or self.horizon >= 1),
+            ("resamples", self.resamples, "be at least 10", self.resamples >= 10),
+            ("steps", self.steps, "be at least 1000", self.steps >= 1000),
+            ("features", self.features, "be at least 10", self.features >= 10),
+        ):
+            if not possible:
+                raise ConfigError(f"{name} is {value}, but must {words}.")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Of one policy, before the self-tests have their say: cost and return.
+
+    Attributes:
+        estimated: the more careful of two estimates, greater cost and smaller return, (2,).
+        spread: standard deviation over resamples, (2,).
+        apart: how far the two estimates of the cost are apart.
+        halves: estimates on either half of the log, cost and return, (2, 2).
+        supported: see `Certificate`.
+        episodes: see `Certificate`.
+        worst: numbers of episode and step where its action is least like the log.
+    """
+
+    estimated: Float[np.ndarray, " 2"]
+    spread: Float[np.ndarray, " 2"]
+    apart: float
+    halves: Float[np.ndarray, "2 2"]
+    supported: float
+    episodes: float
+    worst: tuple[int, int]
+
+
+class Examiner:
+    """A log made ready to judge policies: values are fitted to 70 % of its episodes, the rest is for self-tests."""
+
+    def __init__(self, data: Trajectories, options: Options | None = None, *, progress: bool = False) -> None:
+        """Takes about as long as 20 policies, which the self-tests are.
+
+        Raises:
+            DataError: the log is malformed, has no costs or none above 0, or too few episodes.
+        """
+        self.options = options or Options()
+        check(data)
+        self._whole, self._report = data, Display("certify", "self-tests") if progress else Reporter()
+        held_out = _require_enough(data)
+        rng = np.random.default_rng(self.options.seed)
+        order = rng.permutation(data.num_episodes)
+        within = np.searchsorted(np.cumsum(data.lengths[order]), self.options.steps, side="right")
+        self._numbers = np.sort(order[: max(int(within), min(len(order), held_out * 4))])
+        self.data = data = data.select(self._numbers)
+        order = rng.permutation(data.num_episodes)
+        held, fitted = np.split(order, [int(_HELD_OUT * data.num_episodes)])
+        self.horizon = self.options.horizon or data.max_length
+        low, high = data.action_low, data.action_high
+        self._mean, self._std = data.observations.mean(axis=0), data.observations.std(axis=0) + 1e-6
+        self._states = ((data.observations - self._mean) / self._std).astype(np.float64)
+        self._box = (low, high)
+        actions = self._unit(data.actions)
+        blocks = np.array_split(fitted, min(_BLOCKS, len(fitted)))
+        groups = alike(data.cost_returns[held], data.returns[held], min(_TESTS, len(held) // _OF_A_TEST))
+        self._groups = [held[group] for group in groups]
+        points = np.concatenate([self._states, actions], axis=1)
+        last, first = np.zeros(len(points), bool), np.zeros(len(points), bool)
+        last[data.offsets[1:] - 1], first[data.offsets[:-1]] = True, True
+        self._log = Log(
+            features=Features.of(points, self._size(points), self.options.seed),
+            points=points,
+            targets=np.stack([data.logged_costs, data.rewards], axis=1).astype(np.float64),
+            usable=~last | data.terminated,
+            goes_on=~last,
+            first=first,
+            blocks=tuple(rows_of(data.offsets, block) for block in [*blocks, *self._groups]),
+        )
+        self._fitted = rows_of(data.offsets, fitted)
+        self._episode = np.repeat(np.arange(data.num_episodes), data.lengths)
+        self._units = actions.std(axis=0) + 1e-6
+        self._support = Support.of(self._states, actions / self._units, self._episode, self.options.seed)
+        whole = np.zeros(len(self._log.blocks))
+        whole[: len(blocks)] = 1
+        drawn = rng.multinomial(len(blocks), np.full(len(blocks), 1 / len(blocks)), self.options.resamples)
+        self._weights = np.concatenate([whole[None], np.pad(drawn, ((0, 0), (0, len(whole) - len(blocks))))])
+        parity = np.arange(len(whole)) % 2
+        self._halves = np.stack([whole * parity, whole * (1 - parity)])
+        clones = clone(self.data, self._groups, self._mean, self._std)
+        self._tested = [jax.tree.map(lambda leaf, p=p: leaf[p], clones) for p in range(len(groups))]
+        self.truth = np.array([[data.cost_returns[g].mean(), data.returns[g].mean()] for g in self._groups])
+        features, ridge = self._settle()
+        self._log = replace(self._log, features=features)
+        self._moments = moments = self._log.moments()
+        self._inverses = np.stack([regression(moments, weights, ridge) for weights in self._weights])
+        self._half_inverses = np.stack([regression(moments, weights, ridge) for weights in self._halves])
+        self._test()
+
+    def _size(self, points: np.ndarray) -> int:
+        return min(self.options.features, max(len(points) // 20, 10))
+
+    def _settle(self) -> tuple[Features, float]:
+        """The length scale and the ridge with which the self-tests come out best: least mean error over spread."""
+        log, candidates = self._log, []
+        whole = rows_of(self.data.offsets, np.unique(self._episode[self._fitted]))
+        blocks = (whole, *log.blocks[-len(self._groups) :])
+        weights = np.eye(1, len(blocks))[0]
+        unit = self.truth.std(axis=0) + 1e-9
+        for scale in _SCALES:
+            features = Features.of(log.points, self._size(log.points), self.options.seed, scale)
+            merged = replace(log, features=features, blocks=blocks)
+            moments, tested = merged.moments(), [merged.policy_moments(self._chosen(actor)) for actor in self._tested]
+            n = moments.rows[0]
+            for ridge in (_EXACT,) if features.points is not None else _RIDGES:
+                inverse = regression(moments, weights, ridge)
+                found = [
+                    one.initial[place + 1]
+                    / one.starts[place + 1]
+                    @ values(
+                        inverse, one.following[0] / n, moments.targets[0] / n, self.horizon, self.options.discount
+                    )[-1]
+                    for place, one in enumerate(tested)
+                ]
+                error = np.abs(np.array(found) - self.truth) / unit
+                candidates.append((float(np.where(np.isfinite(error), error, np.inf).mean()), features, ridge))
+            if features.points is not None:
+                break
+        _, features, ridge = min(candidates, key=lambda candidate: candidate[0])
+        return features, ridge
+
+    def _test(self) -> None:
+        """Bound the cost of the clone of every held-out group, and compare it with the group's own."""
+        self._report.start(len(self._groups))
+        self.bounds = []
+        for place, actor in enumerate(self._tested):
+            starts = np.zeros(len(self._log.blocks))
+            starts[len(starts) - len(self._groups) + place] = 1
+            self.bounds.append(self.examine(actor, starts))
+            self._report.advance("", place + 1)
+        self._report.stop()
+        self.estimated = np.stack([bounds.estimated for bounds in self.bounds])
+        spread = np.stack([bounds.spread for bounds in self.bounds])
+        margin = NormalDist().inv_cdf(self.options.confidence) * spread
+        short = (self.truth - self.estimated) * [1, -1] - margin
+        self.held = int((short[:, 0] <= 0).sum())
+        # split conformal prediction (Vovk et al., 2005): of 19 tests or more the confidence 0.95 takes the worst
+        place = min(math.ceil((len(short) + 1) * self.options.confidence), len(short)) - 1
+        self.raised = np.maximum(np.sort(short, axis=0)[place], 0)
+
+    def _chosen(self, actor: Actor) -> Float[np.ndarray, "K N d"]:
+        """Every state with what the policy would do in it."""
+        actions = np.stack([self._unit(draw) for draw in logged_state_actions(actor, self.data, draws=4)])
+        return np.concatenate([np.broadcast_to(self._states, (len(actions), *self._states.shape)), actions], axis=2)
+
+    def examine(self, actor: Actor, starts: Float[np.ndarray, " G"] | None = None) -> Bounds:
+        """Estimate one policy. `starts`: how often the first states of each block count; None: all alike."""
+        data, log = self.data, self._log
+        chosen = self._chosen(actor)
+        found: Estimate = estimate(
+            self._moments,
+            log.policy_moments(chosen),
+            self._weights,
+            self._inverses,
+            self._halves,
+            self._half_inverses,
+            np.ones(len(log.blocks)) if starts is None else starts,
+            self.horizon,
+            self.options.discount,
+        )
+        visits = log.features(log.points[self._fitted]) @ found.visits
+        likely = np.where(np.isfinite(visits), np.maximum(visits, 0), 0) + 1e-12
+        full = np.zeros(data.num_transitions)
+        full[self._fitted] = likely
+        supported, worst = self._support.share(
+            chosen[0, :, -data.action_size :] / self._units, full, self.options.seed
+        )
+        episode = int(self._episode[worst[0]])
+        both = np.stack([found.fitted, found.robust])
+        return Bounds(
+            estimated=np.array([both[:, 0].max(), both[:, 1].min()]),
+            spread=found.resampled.std(axis=0, ddof=1),
+            apart=float(np.abs(both[0, 0] - both[1, 0])),
+            halves=found.halves,
+            supported=supported,
+            episodes=effective_episodes(likely, self._episode[self._fitted]),
+            worst=(int(self._numbers[episode]), int(worst[0] - data.offsets[episode])),
+        )
+
+    def certificate(self, run: RunId, cost_limit: float, bounds: Bounds, half: int | None = None) -> Certificate:
+        """From what `examine` found. `half`: on one half of the log alone."""
+        options = self.options
+        estimated, spread = bounds.estimated, bounds.spread
+        if half is not None:
+            estimated, spread = bounds.halves[half], spread * math.sqrt(2)
+        margin = NormalDist().inv_cdf(options.confidence) * spread + self.raised
+        most = self.horizon * float(self.data.logged_costs.max())
+        refusal = self._refusal(bounds, cost_limit, most)
+        return Certificate(
+            policy=run,
+            cost_limit=cost_limit,
+            confidence=options.confidence,
+            cost=_finite(estimated[0]),
+            cost_bound=None if refusal else min(max(float(estimated[0] + margin[0]), 0.0), most),
+            return_=_finite(estimated[1]),
+            return_bound=None if refusal else float(estimated[1] - margin[1]),
+            supported=bounds.supported,
+            episodes=bounds.episodes,
+            disagreement=_finite(bounds.apart),
+            raised=float(self.raised[0]),
+            held=self.held,
+            tests=len(self._groups),
+            horizon=self.horizon,
+            resamples=options.resamples,
+            data=self._whole.fingerprint(),
+            refusal=refusal,
+        )
+
+    def _refusal(self, bounds: Bounds, cost_limit: float, most: float) -> str:
+        if bounds.supported < _LEAST_SUPPORT:
+            episode, step = bounds.worst
+            return (
+                f"the log supports only {bounds.supported:.0%} of what it would do, least of all in states such as "
+                f"step {step} of episode {episode}"
+            )
+        if bounds.episodes < _LEAST_EPISODES:
+            return f"its estimate rests on the like of {bounds.episodes:.1f} episodes only"
+        if not np.isfinite(bounds.estimated).all() or abs(bounds.estimated[0]) > 2 * most:
+            return "its values do not settle on this log"
+        if bounds.apart > max(cost_limit, float(self.raised[0])):
+            return f"its two estimates are {bounds.apart:.3g} apart"
+        return ""
+
+    def _unit(self, actions: Float[np.ndarray, "N A"]) -> Float[np.ndarray, "N A"]:
+        low, high = self._box
+        return np.asarray(np.clip((actions - low) * (2 / (high - low)) - 1, -1, 1), np.float64)
+
+
+def _require_enough(data: Trajectories) -> int:
+    """How many episodes are held out at least."""
+    if not data.logged_costs.any():
+        raise DataError(
+            "no step of the log costs anything, so it cannot tell what would: a bound from it would mean nothing; "
+            "certify with a log that holds unsafe episodes too."
+        )
+    needed = math.ceil(_FEWEST * _OF_A_TEST / _HELD_OUT)
+    if data.num_episodes < needed:
+        raise DataError(
+            f"the log has {data.num_episodes} episode{'s' * (data.num_episodes > 1)}; at least {needed} are needed, "
+            f"of which {_FEWEST} groups of {_OF_A_TEST} are held out to test the bound itself."
+        )
+    return _FEWEST * _OF_A_TEST
+
+
+def _finite(value: float) -> float:
+    return float(value) if math.isfinite(value) else 0.0

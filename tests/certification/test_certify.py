@@ -1,0 +1,175 @@
+"""Certificates from end to end: a world whose costs are known, refusals, the file, the command."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from safetrax.certification import (
+    Certificate,
+    Examiner,
+    Options,
+    certify,
+    choose,
+    read_certificates,
+    write_certificates,
+)
+from safetrax.cli.main import main
+from safetrax.data import Trajectories, load
+from safetrax.errors import ConfigError, DataError, SafeTraXError
+from safetrax.nets.mlp import MLP
+from safetrax.policies.actor import DeterministicActor, Standardised
+from safetrax.policies.policy import Policy
+from safetrax.run_id import RunId
+
+STEPS = 10
+SMALL = Options(steps=4000, features=40, resamples=10)
+
+
+def drift(episodes: int = 120, seed: int = 0) -> Trajectories:
+    """A state that moves by a tenth of the action; every step costs the share of the action above 0, and earns it.
+
+    Each episode has an action of its own, with noise, so that its cost is the mean of what is above 0.
+    """
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(episodes):
+        actions = np.clip(rng.uniform(-1, 1) + 0.2 * rng.standard_normal(STEPS), -1, 1)
+        states = rng.uniform(-1, 1) + 0.1 * np.concatenate([[0], np.cumsum(actions)[:-1]])
+        costs = np.maximum(actions, 0)
+        found.append(
+            {"observations": states[:, None], "actions": actions[:, None], "rewards": 1 + actions, "costs": costs}
+        )
+    return Trajectories.from_episodes(found)
+
+
+def constant(action: float, limit: float | None = 4.0, seed: int = 0) -> Policy:
+    """A policy that always plays one action: it costs STEPS times what is above 0 of it."""
+    network = MLP((jnp.zeros((1, 1)),), (jnp.full(1, np.arctanh(action)),), "tanh", 0.0)
+    actor = DeterministicActor(network, -jnp.ones(1), jnp.ones(1))
+    return Policy(actor, RunId("BC-Safe", None, limit, seed))
+
+
+@pytest.fixture(scope="module")
+def examiner() -> Examiner:
+    return Examiner(drift(), SMALL)
+
+
+@pytest.mark.parametrize("action", [-0.5, 0.2, 0.6])
+def test_bounds_hold_and_are_near_in_a_world_that_is_known(examiner, action):
+    (found,) = certify([constant(action)], examiner)
+    cost, returned = STEPS * max(action, 0), STEPS * (1 + action)
+    assert cost <= found.cost_bound
+    assert found.return_bound <= returned + 0.01  # which is linear in the features, and known to a thousandth
+    # the kink of the cost at 0 is blurred by the features
+    assert abs(found.cost - cost) < 0.2 * STEPS
+    assert found.supported > 0.9
+    assert found.held <= found.tests
+    assert str(found).startswith("BC-Safe_limit-4_seed-0: cost at most ")
+    assert "of 4 with 95 % confidence, on " in str(found)
+
+
+def test_a_policy_that_does_what_nobody_did_gets_no_number():
+    data = drift(400)
+    data = data.select(np.abs(data.actions[data.offsets[:-1], 0]) < 0.3)
+    (found,) = certify([constant(0.999)], data, options=SMALL)
+    assert found.cost_bound is None
+    assert "the log supports only" in str(found)
+    assert not found.safe
+
+
+def test_the_choice_is_the_best_within_the_limit(examiner):
+    policies = [constant(action, seed=seed) for seed, action in enumerate((-0.5, 0.0, 0.9))]
+    place, certificate = choose(policies, examiner, cost_limit=6.0)
+    assert place == 1
+    assert certificate.policy.seed == 1
+    assert choose([constant(0.9)], examiner, cost_limit=1.0) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda data: replace(data, costs=np.zeros_like(data.costs)), "no step of the log costs anything"),
+        (lambda data: replace(data, costs=None), "the log holds no costs"),
+        (lambda data: data.select([0]), "the log has 1 episode; at least 67 are needed"),
+        (lambda data: replace(data, info={"task": "BallRun"}), "7 columns|observations has 1"),
+    ],
+)
+def test_logs_that_cannot_tell_are_refused(change, words):
+    with pytest.raises(SafeTraXError, match=words):
+        certify([constant(0.2)], change(drift()))
+
+
+def test_policies_of_other_things_are_refused():
+    data = drift()
+    policy = constant(0.2)
+    metres = Policy(Standardised(policy.actor, jnp.full(1, 100.0), jnp.ones(1)), policy.id)
+    with pytest.raises(DataError, match=r"number 0 of an observation is .* in the log, and was 100 ± 1"):
+        certify([metres], data, options=SMALL)
+    with pytest.raises(DataError, match="the log is of BallCircle and the policy"):
+        certify(
+            [Policy(policy.actor, policy.id._replace(task="BallRun"))], replace(data, info={"task": "BallCircle"})
+        )
+    with pytest.raises(ConfigError, match="was trained for no cost limit; pass cost_limits"):
+        certify([constant(0.2, limit=None)], data)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("confidence", 1.0), ("confidence", 0.4), ("discount", 0.0), ("horizon", 0), ("steps", 10)]
+)
+def test_odd_options_are_refused(name, value):
+    with pytest.raises(ConfigError, match=f"{name} is {value}, but must"):
+        Options(**{name: value})
+
+
+def row(**changes: object) -> Certificate:
+    values = {"cost": 9.0, "cost_bound": 13.91, "return_": 5.0, "return_bound": 4.0, "supported": 0.81}
+    values |= {"episodes": 50.0, "disagreement": 1.0, "raised": 2.5, "held": 7, "tests": 8, "horizon": 10}
+    return Certificate(
+        **{
+            **{"policy": RunId("TraC", "BallRun", 20.0, 0), "cost_limit": 20.0, "confidence": 0.95, "resamples": 30},
+            **values,
+            "data": "hash",
+            **changes,
+        }
+    )
+
+
+def test_a_bound_is_rounded_up_in_the_sentence():
+    assert str(row()) == (
+        f"{row().policy}: cost at most 14 of 20 with 95 % confidence, on 81% supported states; held in 7 of 8 "
+        "self-tests, and raised by 2.5 so that all hold."
+    )
+    assert "cost at most 0 of 20" in str(row(cost_bound=0.0))
+
+
+def test_certificates_are_read_back_and_damaged_ones_are_refused(tmp_path):
+    rows, path = [row(), row(cost_bound=None, return_bound=None, refusal="so")], tmp_path / "certificates.json"
+    write_certificates(path, rows)
+    assert read_certificates(path) == rows
+    for damage in ([{}], [1], {"a": 1}, [{**json.loads(path.read_text())[0], "cost": "much"}]):
+        path.write_text(json.dumps(damage))
+        with pytest.raises(DataError, match="no file of certificates"):
+            read_certificates(path)
+
+
+def test_the_command(tmp_path, capsys):
+    run = str(tmp_path / "run")
+    train = ["train", "bc-safe", "--data", "demo", "--cost-limits", "20", "--updates", "200", "--hidden", "16"]
+    assert main([*train, "--no-evaluate", "--out", run]) == 0
+    small = ["--data", "demo", "--steps", "8000", "--features", "50", "--resamples", "10"]
+    capsys.readouterr()
+    assert main(["certify", run, *small]) == 0
+    out = capsys.readouterr().out
+    assert "BC-Safe" in out
+    (saved,) = read_certificates(tmp_path / "run" / "certificates.json")
+    assert saved.data == load("demo").fingerprint()
+    assert str(saved) in out
+    assert main(["certify", run, *small, "--choose"]) == 2
+    assert "--choose needs the one limit" in capsys.readouterr().err
+    assert main(["certify", "--data", "demo"]) == 2
+    assert "needs a run folder or policy files" in capsys.readouterr().err
