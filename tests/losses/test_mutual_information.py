@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from safetrax.losses.discriminator import discriminator_loss, gradient_penalty
+from safetrax.losses.imitation import gradient_penalty, separation_loss
 from safetrax.losses.mutual_information import class_loss, vclub
 
 
@@ -68,12 +68,12 @@ def test_the_classifier_is_fitted_to_pairs_and_not_to_the_product_of_the_margina
 
 
 def test_the_discriminator_by_hand():
-    assert float(discriminator_loss(jnp.zeros(3), jnp.zeros(5))) == pytest.approx(2 * np.log(2))
+    assert float(separation_loss(jnp.zeros(3), jnp.zeros(5))) == pytest.approx(2 * np.log(2))
     third = float(np.log(1 / 3 / (2 / 3)))  # D = 1/3
-    assert float(discriminator_loss(jnp.array([third]), jnp.array([0.0, third]))) == pytest.approx(
+    assert float(separation_loss(jnp.array([third]), jnp.array([0.0, third]))) == pytest.approx(
         np.log(3) + (np.log(2) + np.log(1.5)) / 2
     )
-    assert np.isfinite(discriminator_loss(jnp.array([-1e4]), jnp.array([1e4])))
+    assert np.isfinite(separation_loss(jnp.array([-1e4]), jnp.array([1e4])))
 
 
 def test_the_gradient_penalty_by_hand():

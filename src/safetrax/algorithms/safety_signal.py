@@ -18,7 +18,7 @@ from safetrax.data.sequences import WindowBatch, windows_at
 from safetrax.data.store import Store
 from safetrax.data.trajectories import SAFE, Trajectories
 from safetrax.errors import DataError
-from safetrax.losses.discriminator import discriminator_loss, gradient_penalty
+from safetrax.losses.imitation import gradient_penalty, separation_loss
 from safetrax.losses.mutual_information import class_loss, vclub
 from safetrax.nets.mlp import MLP
 from safetrax.nets.safety_transformer import SafetyMLP, SafetyNetwork, SafetyTransformer
@@ -152,7 +152,7 @@ def signal_loss(
     dropout_key, share_key = jax.random.split(key)
     logits = network(*batch.inputs, dropout_seed(dropout_key))
     own, others = jnp.split(logits, 2)
-    value, bound = discriminator_loss(own, others), vclub(guess(guesser, logits), bins)
+    value, bound = separation_loss(own, others), vclub(guess(guesser, logits), bins)
     of_own, of_others = jnp.mean(jax.nn.sigmoid(own)), jnp.mean(jax.nn.sigmoid(others))
     metrics = {
         "signal_loss": value,

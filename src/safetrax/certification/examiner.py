@@ -154,14 +154,14 @@ class Examiner:
     def _settle(self) -> tuple[Features, float]:
         """The length scale and the ridge with which the self-tests come out best: least mean error over spread."""
         log, candidates = self._log, []
-        whole = rows_of(self.data.offsets, np.unique(self._episode[self._fitted]))
-        blocks = (whole, *log.blocks[-len(self._groups) :])
+        blocks = (self._fitted, *log.blocks[-len(self._groups) :])
+        chosen = [self._chosen(actor) for actor in self._tested]
         weights = np.eye(1, len(blocks))[0]
         unit = self.truth.std(axis=0) + 1e-9
         for scale in _SCALES:
             features = Features.of(log.points, self._size(log.points), self.options.seed, scale)
             merged = replace(log, features=features, blocks=blocks)
-            moments, tested = merged.moments(), [merged.policy_moments(self._chosen(actor)) for actor in self._tested]
+            moments, tested = merged.moments(), [merged.policy_moments(states) for states in chosen]
             n = moments.rows[0]
             for ridge in (_EXACT,) if features.points is not None else _RIDGES:
                 inverse = regression(moments, weights, ridge)
