@@ -239,11 +239,16 @@ def test_what_is_generated_and_cloned_is_the_demonstrations_arm(run_folder):
         assert abs(made.actions.mean() - SAFE_ARM) < 0.2
         np.testing.assert_allclose(made.rewards, 0.5, rtol=1e-5)  # demonstrations return 5 in 10 steps
         assert made.costs is None
-        signal = safety_signal(run_folder, number)
+        signal = safety_signal(run_folder, run=number)
         assert signal.shape == (40,)
         assert signal[1::2].min() > signal[::2].max()  # the safe arm's, marked or not
+        np.testing.assert_allclose(safety_signal(run_folder, log, number), signal, rtol=1e-5)
+        one = log.select([3])
+        np.testing.assert_allclose(safety_signal(run_folder, one, number), signal[3:4], rtol=1e-5)
     with pytest.raises(RunError, match="has no run 2: there are 2"):
         generated(run_folder, 2)
+    with pytest.raises(RunError, match="observations of 1 numbers, and the log has 3; give a log of the same kind"):
+        safety_signal(run_folder, toy_episodes([10] * 3, action_size=1))
 
 
 def test_conditions_that_are_never_told_have_no_effect():

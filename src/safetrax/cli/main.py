@@ -24,6 +24,7 @@ VERBS = {
     "benchmark": "train and evaluate a grid of algorithms, tasks, limits and seeds; resumable",
     "leaderboard": "published results, and your own beside them, with what differs",
     "report": "one HTML page of results, figures, configurations and warnings",
+    "signal": "which episodes of a log without costs a run of DSPO takes for safe",
     "inspect": "look at a data set before training on it: sizes, faults, labels, a picture",
     "tasks": "list the benchmark's tasks: sizes, limits, simulators and data sets on this machine",
     "download": "get DSRL's data sets, or check those that are on disk",
@@ -31,7 +32,7 @@ VERBS = {
     "doctor": "check what is installed, and say how to install what is not",
 }
 
-_COMPUTING = ("train", "evaluate", "certify", "collect", "benchmark", "doctor")  # with JAX
+_COMPUTING = ("train", "evaluate", "certify", "signal", "collect", "benchmark", "doctor")  # with JAX
 
 _HELP = """usage: safetrax VERB [flags]
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32
 
+from safetrax.algorithms.base import Spec
+from safetrax.algorithms.registry import class_named
+from safetrax.algorithms.safety_signal import episode_signal
+from safetrax.algorithms.standardisation import Standardiser
+from safetrax.data.store import Store
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import RunError
 from safetrax.policies.actor import Standardised
-from safetrax.training.checkpoint import read_checkpoint
+from safetrax.training.checkpoint import named_leaves, read_checkpoint
 from safetrax.training.run_folder import RunFolder
 
 
@@ -48,14 +57,38 @@ def generated(folder: str | Path, run: int = 0) -> Trajectories:
     )
 
 
-def safety_signal(folder: str | Path, run: int = 0) -> Float32[np.ndarray, " E"]:
-    """D of every episode of the log that a run of DSPO has seen, in its order.
+def safety_signal(folder: str | Path, data: Trajectories | None = None, run: int = 0) -> Float32[np.ndarray, " E"]:
+    """D of every episode, by a run of DSPO: how much it is like the demonstrations.
+
+    Args:
+        folder: of the run.
+        data: a log of the same kind; None: the one that it was trained on.
+        run: see `generated`.
 
     Raises:
-        RunError: see `generated`.
+        RunError: see `generated`; or the observations have another size.
     """
-    _, (conditions,) = _of_run(folder, run, "conditions")
-    return conditions[:, 1]
+    opened, (conditions,) = _of_run(folder, run, "conditions")
+    if data is None:
+        return conditions[:, 1]
+    config = opened.config()["algorithm"]
+    kind = class_named(config["class"])
+    assert kind is not None  # it has conditions
+    algorithm: Any = kind.from_config({name: value for name, value in config.items() if name != "class"})
+    structure = jax.eval_shape(lambda key: algorithm.init(key, Spec.of(data)), jax.random.key(0)).signal.network
+    _, leaves = _of_run(folder, run, *(f"signal.network{name}" for name, _ in named_leaves(structure)))
+    network = jax.tree.unflatten(jax.tree.structure(structure), [jnp.asarray(leaf) for leaf in leaves])
+    actor, store = opened.load_policies()[0].actor, Store.make(data, ())
+    if isinstance(actor, Standardised):
+        if actor.mean.size != data.observation_size:
+            raise RunError(
+                f"{opened.path} was trained on observations of {actor.mean.size} numbers, and the log has "
+                f"{data.observation_size}; give a log of the same kind."
+            )
+        store = Standardiser(actor.mean, actor.std).store(store)
+    return np.asarray(
+        jax.jit(partial(episode_signal, window=algorithm.window, longest=data.max_length))(network, store)
+    )
 
 
 def _of_run(folder: str | Path, run: int, *names: str) -> tuple[RunFolder, list[np.ndarray]]:
