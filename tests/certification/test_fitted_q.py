@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 
 from safetrax.certification.features import Features, Log, rows_of
-from safetrax.certification.fitted_q import doubly_robust, estimate, occupancies, regression, values
+from safetrax.certification.fitted_q import Estimate, doubly_robust, estimate, occupancies, regression, values
 
 # A two-state world: in A the action goes to B in two of three logged steps and costs 1, in B it stays and costs 2.
 FOLLOWING = np.array([[1 / 3, 2 / 3], [0, 1]])
@@ -41,11 +44,36 @@ def test_visits_mend_wrong_values_and_values_mend_wrong_visits(fault):
         np.testing.assert_allclose(doubly_robust(START, one, other, *moments), [8 / 3, 80 / 3])
 
 
-def table_world(seed: int, episodes: int = 60, steps: int = 5) -> tuple[Log, np.ndarray, float, int]:
-    """A random world of four states and two actions with its log, a policy's actions, and its exact cost.
+class TableWorld(NamedTuple):
+    """A random world of four states and two actions.
 
-    Exact is what dynamic programming says of the world that the log's frequencies describe.
+    Attributes:
+        log: of a behaviour that takes either action.
+        chosen: its states with a policy's actions.
+        logged: the policy's cost by dynamic programming in the world that the log's frequencies describe.
+        truth: likewise in the world itself.
+        horizon: steps of an episode.
     """
+
+    log: Log
+    chosen: np.ndarray
+    logged: float
+    truth: float
+    horizon: int
+
+    def estimate(self, resamples: int = 0) -> Estimate:
+        """By all the blocks, and by so many resamples of them."""
+        moments, blocks = self.log.moments(), len(self.log.blocks)
+        halves = np.stack([np.arange(blocks) % 2, 1 - np.arange(blocks) % 2]).astype(float)
+        drawn = np.random.default_rng(0).multinomial(blocks, np.full(blocks, 1 / blocks), resamples)
+        whole = np.concatenate([np.ones((1, blocks)), drawn])
+        inverses, half_inverses = (np.stack([regression(moments, w, 1e-12) for w in ws]) for ws in (whole, halves))
+        policy = self.log.policy_moments(self.chosen)
+        return estimate(moments, policy, whole, inverses, halves, half_inverses, None, self.horizon)
+
+
+def table_world(seed: int, episodes: int = 60, steps: int = 5, blocks: int = 6) -> TableWorld:
+    """The world of that seed, its log in so many blocks."""
     rng = np.random.default_rng(seed)
     chances, costs = rng.dirichlet(np.ones(4), (4, 2)), rng.integers(0, 3, (4, 2)).astype(float)
     policy = rng.integers(0, 2, 4)
@@ -58,10 +86,10 @@ def table_world(seed: int, episodes: int = 60, steps: int = 5) -> tuple[Log, np.
     counts = np.zeros((4, 2, 4))
     np.add.at(counts, (states[:, :-1], actions[:, :-1], states[:, 1:]), 1)
     frequencies = counts / counts.sum(axis=2, keepdims=True)
-    left = np.zeros(4)
+    logged, truth = np.zeros(4), np.zeros(4)
     for _ in range(steps):
-        left = (costs + frequencies @ left)[np.arange(4), policy]
-    exact = left[states[:, 0]].mean()
+        logged = (costs + frequencies @ logged)[np.arange(4), policy]
+        truth = (costs + chances @ truth)[np.arange(4), policy]
 
     rows = episodes * steps
     last, first = np.zeros(rows, bool), np.zeros(rows, bool)
@@ -70,21 +98,16 @@ def table_world(seed: int, episodes: int = 60, steps: int = 5) -> tuple[Log, np.
     points = np.stack([flat, actions.ravel()], axis=1).astype(float)
     chosen = np.stack([flat, policy[flat]], axis=1).astype(float)[None]
     targets = np.stack([costs[flat, actions.ravel()]] * 2, axis=1)
-    blocks = tuple(rows_of(np.arange(0, rows + 1, steps), block) for block in np.split(np.arange(episodes), 6))
-    log = Log(Features.of(points, 400, 0), points, targets, ~last, ~last, first, blocks)
-    return log, chosen, exact, steps
+    parts = [rows_of(np.arange(0, rows + 1, steps), part) for part in np.split(np.arange(episodes), blocks)]
+    log = Log(Features.of(points, 400, 0), points, targets, ~last, ~last, first, tuple(parts))
+    return TableWorld(log, chosen, logged[states[:, 0]].mean(), truth.mean(), steps)
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_tables_agree_with_dynamic_programming(seed):
-    log, chosen, exact, horizon = table_world(seed)
-    moments, blocks = log.moments(), len(log.blocks)
-    halves = np.stack([np.arange(blocks) % 2, 1 - np.arange(blocks) % 2]).astype(float)
-    whole = np.ones((1, blocks))
-    inverses, half_inverses = (np.stack([regression(moments, w, 1e-12) for w in ws]) for ws in (whole, halves))
-    found = estimate(
-        moments, log.policy_moments(chosen), whole, inverses, halves, half_inverses, np.ones(blocks), horizon
-    )
+    world = table_world(seed)
+    log, exact, horizon = world.log, world.logged, world.horizon
+    found = world.estimate()
     np.testing.assert_allclose(found.fitted, [exact, exact], rtol=1e-8)
     # visits sum to the steps of an episode, and weigh the log's costs as the policy does
     ratio = log.features(log.points[log.usable]) @ found.visits
@@ -92,6 +115,18 @@ def test_tables_agree_with_dynamic_programming(seed):
     np.testing.assert_allclose((ratio * log.targets[log.usable, 0]).mean(), exact, rtol=1e-8)
     # each half knows another world, whose truth lies between or near; the robust estimate is of the same order
     assert abs(found.robust[0] - exact) < 0.5 * exact + 1
+
+
+@pytest.mark.parametrize("worlds", [40, pytest.param(200, marks=pytest.mark.slow)])
+def test_bounds_cover_the_truth_of_random_worlds_as_often_as_they_say(worlds):
+    share, margin = 0.95, NormalDist().inv_cdf(0.95)
+    held = []
+    for seed in range(worlds):
+        world = table_world(seed, episodes=240, blocks=48)
+        found = world.estimate(resamples=100)
+        bound = max(found.fitted[0], found.robust[0]) + margin * found.resampled.std(axis=0, ddof=1)[0]
+        held.append(world.truth <= bound)
+    assert np.mean(held) >= share - 2 * (share * (1 - share) / worlds) ** 0.5
 
 
 def test_a_point_that_the_table_lacks_has_no_features():

@@ -205,7 +205,7 @@ class Examiner:
         return np.concatenate([np.broadcast_to(self._states, (len(actions), *self._states.shape)), actions], axis=2)
 
     def examine(self, actor: Actor, starts: Float[np.ndarray, " G"] | None = None) -> Bounds:
-        """Estimate one policy. `starts`: how often the first states of each block count; None: all alike."""
+        """Estimate one policy. `starts`: how often the first states of each block count; None: as often as the block."""
         data, log = self.data, self._log
         chosen = self._chosen(actor)
         found: Estimate = estimate(
@@ -215,7 +215,7 @@ class Examiner:
             self._inverses,
             self._halves,
             self._half_inverses,
-            np.ones(len(log.blocks)) if starts is None else starts,
+            starts,
             self.horizon,
             self.options.discount,
         )

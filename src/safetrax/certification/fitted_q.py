@@ -101,7 +101,7 @@ def estimate(
     inverses: Float[np.ndarray, "M D D"],
     halves: Float[np.ndarray, "2 G"],
     half_inverses: Float[np.ndarray, "2 D D"],
-    starts: Float[np.ndarray, " G"],
+    starts: Float[np.ndarray, " G"] | None,
     horizon: int,
     discount: float = 1.0,
 ) -> Estimate:
@@ -114,7 +114,7 @@ def estimate(
         inverses: `regression` for each row of `weights`.
         halves: how often each block counts in either half of the log.
         half_inverses: `regression` for them.
-        starts: how often the first states of each block count.
+        starts: how often the first states of each block count; None: as often as the block.
         horizon: steps of an episode, H.
         discount: gamma; 1 for limits on sums.
     """
@@ -122,9 +122,12 @@ def estimate(
     def means(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return _mean(policy.following, w, log.rows), _mean(log.targets, w, log.rows)
 
-    initial = _mean(policy.initial, starts, policy.starts)
+    def begin(w: np.ndarray) -> np.ndarray:
+        return _mean(policy.initial, w if starts is None else starts, policy.starts)
+
+    initial = begin(weights[0])
     fitted = [
-        initial @ values(inverse, *means(w), horizon, discount)[-1]
+        begin(w) @ values(inverse, *means(w), horizon, discount)[-1]
         for w, inverse in zip(weights, inverses, strict=True)
     ]
     robust, either = [], []
