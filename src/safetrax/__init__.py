@@ -18,7 +18,8 @@ from safetrax.algorithms.registry import HOMES
 
 if TYPE_CHECKING:
     from safetrax.algorithms import *  # noqa: F403
-    from safetrax.certification import Certificate, certify
+    from safetrax.certification import Certificate
+    from safetrax.certification.certify import certify
     from safetrax.collection import Collection, collect
     from safetrax.data import (
         Trajectories,
@@ -59,7 +60,7 @@ _HOMES = {
     "SafeTraXError": "errors",
     "Trajectories": "data",
     "apply_filters": "data.filters",
-    "certify": "certification",
+    "certify": "certification.certify",
     "collect": "collection",
     "download": "data.download",
     "dsrl_preprocess": "data.filters",

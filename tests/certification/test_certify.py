@@ -9,15 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from safetrax.certification import (
-    Certificate,
-    Examiner,
-    Options,
-    certify,
-    choose,
-    read_certificates,
-    write_certificates,
-)
+from safetrax.certification import Certificate, read_certificates, write_certificates
+from safetrax.certification.certify import certify, choose
+from safetrax.certification.examiner import Examiner, Options
 from safetrax.cli.main import main
 from safetrax.data import Trajectories, load
 from safetrax.errors import ConfigError, DataError, SafeTraXError
@@ -151,7 +145,7 @@ def test_certificates_are_read_back_and_damaged_ones_are_refused(tmp_path):
     rows, path = [row(), row(cost_bound=None, return_bound=None, refusal="so")], tmp_path / "certificates.json"
     write_certificates(path, rows)
     assert read_certificates(path) == rows
-    for damage in ([{}], [1], {"a": 1}, [{**json.loads(path.read_text())[0], "cost": "much"}]):
+    for damage in ([{}], [1], {}, {"a": 1}, [{**json.loads(path.read_text())[0], "cost": "much"}]):
         path.write_text(json.dumps(damage))
         with pytest.raises(DataError, match="no file of certificates"):
             read_certificates(path)

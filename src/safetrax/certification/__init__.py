@@ -3,7 +3,5 @@
 from __future__ import annotations
 
 from safetrax.certification.certificate import Certificate, read_certificates, write_certificates
-from safetrax.certification.certify import certify, choose
-from safetrax.certification.examiner import Examiner, Options
 
-__all__ = ["Certificate", "Examiner", "Options", "certify", "choose", "read_certificates", "write_certificates"]
+__all__ = ["Certificate", "read_certificates", "write_certificates"]

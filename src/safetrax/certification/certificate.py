@@ -95,8 +95,10 @@ def read_certificates(path: Path) -> list[Certificate]:
         DataError: it is missing or damaged, or a value is impossible.
     """
     try:
-        found = []
-        for row in read_json(path):
+        found, rows = [], read_json(path)
+        if not isinstance(rows, list):
+            raise ValueError("it holds no rows")
+        for row in rows:
             if set(row) != {entry.name for entry in fields(Certificate)}:
                 raise ValueError("a row has other names")
             require_ranges_of(RunId, row["policy"])

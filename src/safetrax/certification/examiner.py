@@ -205,7 +205,7 @@ class Examiner:
         return np.concatenate([np.broadcast_to(self._states, (len(actions), *self._states.shape)), actions], axis=2)
 
     def examine(self, actor: Actor, starts: Float[np.ndarray, " G"] | None = None) -> Bounds:
-        """Estimate one policy. `starts`: how often the first states of each block count; None: as often as the block."""
+        """Estimate one policy. `starts`: how often the first states of each block count; None: like it."""
         data, log = self.data, self._log
         chosen = self._chosen(actor)
         found: Estimate = estimate(

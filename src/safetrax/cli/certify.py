@@ -67,9 +67,9 @@ def run(argv: list[str]) -> int:
     check_cost_limits(options.cost_limits)
     if options.choose and len(options.cost_limits) != 1:
         raise ConfigError("--choose needs the one limit to choose for; pass --cost-limits with one number.")
-    from safetrax.certification import Examiner, Options, certify, choose, write_certificates
-    from safetrax.certification.certificate import FILE
-    from safetrax.certification.certify import limits_of, require_alike
+    from safetrax.certification.certificate import FILE, write_certificates
+    from safetrax.certification.certify import certify, choose, limits_of, require_alike
+    from safetrax.certification.examiner import Examiner, Options
     from safetrax.cli.policy_sources import open_policies
 
     names = ("confidence", "discount", "horizon", "resamples", "steps", "features", "seed")

@@ -7,6 +7,7 @@ from html import escape
 
 from safetrax.charts.drawing import COLOURS, DASHES, Chart, page_svg
 from safetrax.files import exact
+from safetrax.report.certified import table
 from safetrax.report.figures import Figures
 from safetrax.report.logged import Logged
 from safetrax.report.summary import Report
@@ -24,6 +25,7 @@ def blocks(report: Report) -> dict[str, str]:
         line.label for own in report.panels.values() for panel in own if panel.by_algorithm for line in panel.lines
     }
     return {
+        "certified": table(report.certified),
         "planes": "".join(_planes(made)),
         "groups": "".join(_groups(made)),
         "profiles": "".join(

@@ -479,7 +479,7 @@
   profiles();
   episodes();
   runs();
-  for (const id of ["curves", "logged"]) if (!section(id).querySelector("svg, li")) remove(id);
+  for (const id of ["curves", "logged", "certified"]) if (!section(id).querySelector("svg, li, td")) remove(id);
   header();
   document.querySelectorAll("svg.chart").forEach(readable);
   document.querySelectorAll(".legend").forEach(chooses);

@@ -23,6 +23,7 @@ from safetrax.evaluation.scores import SAFE_UP_TO
 from safetrax.evaluation.statistics import Estimate, Summary, benchmark_table, summarise
 from safetrax.leaderboard.own_results import limits_text
 from safetrax.report.cautions import cautions
+from safetrax.report.certified import Certified, read_certified
 from safetrax.report.logged import Logged, Unread, read_logged
 from safetrax.runs import Caution, Sources, Training, read_sources
 from safetrax.training.curves import Panel, evaluation_panels, metric_panels, within_budget
@@ -137,6 +138,7 @@ class Report:
         curves_left_out: tasks whose metrics are not drawn, as the page would be too large.
         logged: data sets that are drawn.
         unread: data sets that are not.
+        certified: what logs alone say of the policies.
         trainings: which it is all from.
         cautions: what a careful reader should know.
     """
@@ -154,6 +156,7 @@ class Report:
     curves_left_out: tuple[str, ...]
     logged: tuple[Logged, ...]
     unread: tuple[Unread, ...]
+    certified: tuple[Certified, ...]
     trainings: tuple[Training, ...]
     cautions: tuple[Caution, ...]
 
@@ -192,6 +195,7 @@ def derive(sources: Sources, *, title: str | None = None) -> Report:
     panels = {task: _panels(task, trainings, limits[task], added) for task in names}
     drawn = within_budget(panels)
     logged, unread = read_logged(trainings)
+    certified = read_certified(trainings, added)
     return Report(
         title=title or _title(algorithms, names),
         made=datetime.now(UTC),
@@ -206,6 +210,7 @@ def derive(sources: Sources, *, title: str | None = None) -> Report:
         curves_left_out=tuple(t for t in names if _has_metrics(panels[t]) and not _has_metrics(drawn[t])),
         logged=tuple(logged),
         unread=tuple(unread),
+        certified=certified,
         trainings=trainings,
         cautions=(*sources.cautions, *added, *cautions(trainings, cells, limits, logged)),
     )
