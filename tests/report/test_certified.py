@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from test_page import episodes
 
 from safetrax.certification import Certificate, write_certificates
 from safetrax.report.certified import Certified, read_certified, table
 from safetrax.run_id import RunId
 from safetrax.runs import Caution, Training
-from test_page import episodes
 
 
 def certificate(bound: float | None, refusal: str = "", algorithm: str = "TraC") -> Certificate:
