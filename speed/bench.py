@@ -22,7 +22,7 @@ import numpy as np
 
 from loading import loading
 from operations import operations, update_operations
-from safetrax.algorithms import TraC
+from safetrax.algorithms import DSPO, TraC
 from safetrax.algorithms.base import Algorithm, Spec
 from safetrax.algorithms.registry import classes
 from safetrax.data.store import Store
@@ -33,7 +33,8 @@ from safetrax.training.program import Program, stack
 
 STEPS, OBSERVATIONS, ACTIONS = 100, 7, 2
 LIMIT = 10.0
-TRAC = TraC()  # 96 segments of 100 steps
+GENERATED = 4096  # steps
+TRAC = TraC(label_source="costs")  # 96 segments of 100 steps
 
 # Key in the result, class, and the stage that nearly all updates are made in; each with its published batch size.
 METHODS = (
@@ -42,6 +43,10 @@ METHODS = (
     ("fisor", "FISOR", "train"),
     ("bars", "BARS", "policy"),
     ("cdt", "CDT", "train"),
+    ("b2r", "B2R", "train"),
+    ("dspo_signal", "DSPO", "signal"),
+    ("dspo_diffusion", "DSPO", "diffusion"),
+    ("dspo_clone", "DSPO", "clone"),
     ("cpq", "CPQ", "train"),
     ("bcq_lag", "BCQLag", "train"),
     ("bear_lag", "BEARLag", "train"),
@@ -79,6 +84,8 @@ def generated(episodes: int, steps: int = STEPS) -> Trajectories:
     costs[::2, :20] = 1
     ends = np.zeros(n, bool)
     ends[steps - 1 :: steps] = True
+    labels = np.zeros(episodes, np.int8)
+    labels[1:31:2] = 1  # fifteen demonstrations, for those that look at labels
     return Trajectories.from_arrays(
         rng.standard_normal((n, OBSERVATIONS), np.float32),
         rng.uniform(-1, 1, (n, ACTIONS)),
@@ -86,6 +93,7 @@ def generated(episodes: int, steps: int = STEPS) -> Trajectories:
         costs.ravel(),
         np.zeros(n, bool),
         ends,
+        labels=labels,
     )
 
 
@@ -108,13 +116,28 @@ def update_seconds(algorithm: Algorithm, data: Trajectories, runs: int, stage: i
     return best_seconds(advance) / updates
 
 
+def small_generation(algorithm: Algorithm) -> Algorithm:
+    """The algorithm; where it generates steps before its last stage, few of them."""
+    return replace(algorithm, generated_transitions=GENERATED) if isinstance(algorithm, DSPO) else algorithm
+
+
+def generation_rate(data: Trajectories) -> float:
+    """Steps per second that DSPO's diffusion of published size draws, all in one compiled call."""
+    algorithm = small_generation(DSPO())
+    program, store = Program(algorithm, Spec.of(data)), Store.make(data, ())
+    indices, keys = stack([algorithm.index(data, LIMIT)]), jax.random.split(jax.random.key(0), 1)
+    states = program.init(keys)
+    begin = lambda: jax.block_until_ready(program.begin(2, states, store, indices, keys))  # noqa: E731
+    return GENERATED / best_seconds(begin, 2)
+
+
 def method_rates(data: Trajectories, gemm: float) -> dict[str, tuple[float, float]]:
     """Of every algorithm that there is: updates per second, and useful float operations per second."""
     rates = {}
     for key, name, stage_name in METHODS:
         if name not in classes():
             continue
-        algorithm = classes()[name]()
+        algorithm = small_generation(classes()[name]())
         stage = [entry.name for entry in algorithm.stages()].index(stage_name)
         delay = getattr(algorithm, "policy_delay", 1)  # TD3: the policy moves in every second update
         operations = update_operations(algorithm, data, LIMIT, stage=stage, often=1 / delay)
@@ -123,7 +146,7 @@ def method_rates(data: Trajectories, gemm: float) -> dict[str, tuple[float, floa
         seconds = update_seconds(algorithm, data, runs=1, stage=stage, updates=updates)
         rates[key] = (1 / seconds, operations / seconds)
         print(
-            f"{algorithm.name} update: {seconds * 1e3:.2f} ms, {1 / seconds:.0f} updates/s, "
+            f"{key} update: {seconds * 1e3:.2f} ms, {1 / seconds:.0f} updates/s, "
             f"{operations / 1e9:.2f} GFLOP, {operations / seconds / 1e9:.0f} GFLOP/s useful",
             flush=True,
         )
@@ -260,6 +283,8 @@ def main() -> None:
     print(f"nine runs of TraC: {nine * 1e3:.2f} ms per update of all nine, {9 / nine:.0f} updates/s")
     acting = acting_seconds(data)
     print(f"CDT acting in 60 episodes: {acting * 1e3:.1f} ms per step of all")
+    drawn = generation_rate(data)
+    print(f"DSPO generating: {drawn:.0f} steps/s")
     size = index_bytes()
     print(f"TraC index: {size:.1f} bytes per transition")
     raw, rate, workers = evaluation()
@@ -284,6 +309,7 @@ def main() -> None:
                 **{f"{key}_gemm_ratio": round(useful / gemm, 3) for key, (_, useful) in rates.items()},
                 "vmap_ratio": round(nine / (9 * one), 3),
                 "cdt_acting_ms": round(acting * 1e3, 2),
+                "dspo_generated_steps_per_s": round(drawn),
                 "index_bytes_per_transition": round(size, 2),
                 "eval_ratio": round(rate / (workers * raw), 3),
                 "collect_ratio": round(collected / (workers * raw), 3),
