@@ -35,6 +35,7 @@ _TWO = ("AntCircle", "mediummean")
 _THREE = ("AntCircle", "CarPush1", "mediummean")
 _BULLET = ("AntCircle", "AntRun", "BallCircle", "BallRun", "CarCircle", "CarRun", "DroneCircle", "DroneRun")
 _LSPC = ("CarRun", "BallCircle")
+_CIRCLES = ("BallCircle", "CarCircle")
 
 ABLATIONS: Mapping[str, Ablation] = {
     "trac-x": Ablation("trac", _values("top", "x", 0.25, 0.5, 0.75, 1.0), "TraC, Figure 4", _TWO),
@@ -103,6 +104,15 @@ ABLATIONS: Mapping[str, Ablation] = {
         {name: {"unsafe_loss": name} for name in ("escape", "regression", "literal")},
         "BARS, three readings of Eq. 10",
         ("CarGoal2",),
+    ),
+    "dspo-backbone": Ablation(
+        "dspo", {name: {"backbone": name} for name in ("transformer", "mlp")}, "DSPO, Figure 4", _CIRCLES
+    ),
+    "dspo-return-agnostic": Ablation(
+        "dspo",
+        {name: {"return_agnostic": name} for name in ("vclub", "none", "gradient-penalty")},
+        "DSPO, Table 2",
+        _CIRCLES,
     ),
 }
 

@@ -57,20 +57,18 @@ def generated(folder: str | Path, run: int = 0) -> Trajectories:
     )
 
 
-def safety_signal(folder: str | Path, data: Trajectories | None = None, run: int = 0) -> Float32[np.ndarray, " E"]:
+def safety_signal(folder: str | Path, data: Trajectories, run: int = 0) -> Float32[np.ndarray, " E"]:
     """D of every episode, by a run of DSPO: how much it is like the demonstrations.
 
     Args:
         folder: of the run.
-        data: a log of the same kind; None: the one that it was trained on.
+        data: the log that it was trained on, or another one of its kind.
         run: see `generated`.
 
     Raises:
         RunError: see `generated`; or the observations have another size.
     """
-    opened, (conditions,) = _of_run(folder, run, "conditions")
-    if data is None:
-        return conditions[:, 1]
+    opened, _ = _of_run(folder, run, "conditions")
     config = opened.config()["algorithm"]
     kind = class_named(config["class"])
     assert kind is not None  # it has conditions
