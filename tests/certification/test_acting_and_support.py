@@ -12,7 +12,7 @@ import pytest
 
 from conftest import toy_episodes
 from safetrax.certification.acting import logged_state_actions
-from safetrax.certification.clones import alike
+from safetrax.certification.parts import alike
 from safetrax.certification.support import Support, effective_episodes
 from safetrax.policies.actor import Actor
 

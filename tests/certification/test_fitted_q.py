@@ -63,12 +63,13 @@ class TableWorld(NamedTuple):
 
     def estimate(self, resamples: int = 0) -> Estimate:
         """By all the blocks, and by so many resamples of them."""
-        moments, blocks = self.log.moments(), len(self.log.blocks)
+        features = Features.of(self.log.points, 400, 0)
+        moments, blocks = self.log.moments(features), len(self.log.blocks)
         halves = np.stack([np.arange(blocks) % 2, 1 - np.arange(blocks) % 2]).astype(float)
         drawn = np.random.default_rng(0).multinomial(blocks, np.full(blocks, 1 / blocks), resamples)
         whole = np.concatenate([np.ones((1, blocks)), drawn])
         inverses, half_inverses = (np.stack([regression(moments, w, 1e-12) for w in ws]) for ws in (whole, halves))
-        policy = self.log.policy_moments(self.chosen)
+        policy = self.log.policy_moments(features, self.chosen)
         return estimate(moments, policy, whole, inverses, halves, half_inverses, None, self.horizon)
 
 
@@ -99,7 +100,7 @@ def table_world(seed: int, episodes: int = 60, steps: int = 5, blocks: int = 6) 
     chosen = np.stack([flat, policy[flat]], axis=1).astype(float)[None]
     targets = np.stack([costs[flat, actions.ravel()]] * 2, axis=1)
     parts = [rows_of(np.arange(0, rows + 1, steps), part) for part in np.split(np.arange(episodes), blocks)]
-    log = Log(Features.of(points, 400, 0), points, targets, ~last, ~last, first, tuple(parts))
+    log = Log(points, targets, ~last, ~last, first, tuple(parts))
     return TableWorld(log, chosen, logged[states[:, 0]].mean(), truth.mean(), steps)
 
 
@@ -110,7 +111,7 @@ def test_tables_agree_with_dynamic_programming(seed):
     found = world.estimate()
     np.testing.assert_allclose(found.fitted, [exact, exact], rtol=1e-8)
     # visits sum to the steps of an episode, and weigh the log's costs as the policy does
-    ratio = log.features(log.points[log.usable]) @ found.visits
+    ratio = Features.of(log.points, 400, 0)(log.points[log.usable]) @ found.visits
     np.testing.assert_allclose(ratio.mean(), horizon, rtol=1e-8)
     np.testing.assert_allclose((ratio * log.targets[log.usable, 0]).mean(), exact, rtol=1e-8)
     # each half knows another world, whose truth lies between or near; the robust estimate is of the same order

@@ -6,16 +6,17 @@ import math
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
-import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from safetrax.certification.acting import logged_state_actions
 from safetrax.certification.certificate import Certificate
-from safetrax.certification.clones import alike, clone
-from safetrax.certification.features import Features, Log, rows_of
+from safetrax.certification.clones import clones
+from safetrax.certification.features import Features
 from safetrax.certification.fitted_q import Estimate, estimate, regression, values
+from safetrax.certification.parts import HELD_OUT, OF_A_TEST, Parts
 from safetrax.certification.support import Support, effective_episodes
+from safetrax.data.store import to_unit_box
 from safetrax.data.trajectories import Trajectories
 from safetrax.data.validation import check
 from safetrax.errors import ConfigError, DataError
@@ -23,8 +24,7 @@ from safetrax.policies.actor import Actor
 from safetrax.progress import Display, Reporter
 from safetrax.run_id import RunId
 
-_HELD_OUT, _TESTS, _OF_A_TEST, _FEWEST = 0.3, 20, 4, 5  # share; most groups, episodes of one, fewest groups
-_BLOCKS = 48  # that are resampled
+_FEWEST = 5  # groups that are held out
 _SCALES, _RIDGES, _EXACT = (1.0, 2.0), (1e-5, 1e-4, 1e-3, 1e-2, 1e-1), 1e-12
 _LEAST_SUPPORT, _LEAST_EPISODES = 0.5, 5.0
 
@@ -98,80 +98,44 @@ class Examiner:
         """
         self.options = options or Options()
         check(data)
-        self._whole, self._report = data, Display("certify", "self-tests") if progress else Reporter()
-        held_out = _require_enough(data)
+        _require_enough(data)
         rng = np.random.default_rng(self.options.seed)
-        order = rng.permutation(data.num_episodes)
-        within = np.searchsorted(np.cumsum(data.lengths[order]), self.options.steps, side="right")
-        self._numbers = np.sort(order[: max(int(within), min(len(order), held_out * 4))])
+        self._whole, self._numbers = data, _within(data, self.options.steps, rng)
         self.data = data = data.select(self._numbers)
-        order = rng.permutation(data.num_episodes)
-        held, fitted = np.split(order, [int(_HELD_OUT * data.num_episodes)])
         self.horizon = self.options.horizon or data.max_length
-        low, high = data.action_low, data.action_high
-        self._mean, self._std = data.observations.mean(axis=0), data.observations.std(axis=0) + 1e-6
-        self._states = ((data.observations - self._mean) / self._std).astype(np.float64)
-        self._box = (low, high)
-        actions = self._unit(data.actions)
-        blocks = np.array_split(fitted, min(_BLOCKS, len(fitted)))
-        groups = alike(data.cost_returns[held], data.returns[held], min(_TESTS, len(held) // _OF_A_TEST))
-        self._groups = [held[group] for group in groups]
-        points = np.concatenate([self._states, actions], axis=1)
-        last, first = np.zeros(len(points), bool), np.zeros(len(points), bool)
-        last[data.offsets[1:] - 1], first[data.offsets[:-1]] = True, True
-        self._log = Log(
-            features=Features.of(points, self._size(points), self.options.seed),
-            points=points,
-            targets=np.stack([data.logged_costs, data.rewards], axis=1).astype(np.float64),
-            usable=~last | data.terminated,
-            goes_on=~last,
-            first=first,
-            blocks=tuple(rows_of(data.offsets, block) for block in [*blocks, *self._groups]),
-        )
-        self._fitted = rows_of(data.offsets, fitted)
-        self._episode = np.repeat(np.arange(data.num_episodes), data.lengths)
-        self._units = actions.std(axis=0) + 1e-6
-        self._support = Support.of(self._states, actions / self._units, self._episode, self.options.seed)
-        whole = np.zeros(len(self._log.blocks))
-        whole[: len(blocks)] = 1
-        drawn = rng.multinomial(len(blocks), np.full(len(blocks), 1 / len(blocks)), self.options.resamples)
-        self._weights = np.concatenate([whole[None], np.pad(drawn, ((0, 0), (0, len(whole) - len(blocks))))])
-        parity = np.arange(len(whole)) % 2
-        self._halves = np.stack([whole * parity, whole * (1 - parity)])
-        clones = clone(self.data, self._groups, self._mean, self._std)
-        self._tested = [jax.tree.map(lambda leaf, p=p: leaf[p], clones) for p in range(len(groups))]
-        self.truth = np.array([[data.cost_returns[g].mean(), data.returns[g].mean()] for g in self._groups])
-        features, ridge = self._settle()
-        self._log = replace(self._log, features=features)
-        self._moments = moments = self._log.moments()
-        self._inverses = np.stack([regression(moments, weights, ridge) for weights in self._weights])
-        self._half_inverses = np.stack([regression(moments, weights, ridge) for weights in self._halves])
-        self._test()
+        self._parts = parts = Parts.make(data, self.options.resamples, rng)
+        actions = np.asarray(parts.store.actions, np.float64)
+        self._states, self._units = np.asarray(parts.store.observations, np.float64), actions.std(axis=0) + 1e-6
+        self._support = Support.of(self._states, actions / self._units, parts.episode, self.options.seed)
+        self.truth = np.array([[data.cost_returns[g].mean(), data.returns[g].mean()] for g in parts.groups])
+        tested = clones(data, parts.groups, parts.store, parts.standardiser)
+        self._features, ridge = self._settle([self._chosen(actor) for actor in tested])
+        self._moments = moments = parts.log.moments(self._features)
+        self._inverses = np.stack([regression(moments, weights, ridge) for weights in parts.weights])
+        self._half_inverses = np.stack([regression(moments, weights, ridge) for weights in parts.halves])
+        self._test(tested, Display("certify", "self-tests") if progress else Reporter())
 
-    def _size(self, points: np.ndarray) -> int:
-        return min(self.options.features, max(len(points) // 20, 10))
+    def _settle(self, chosen: list[np.ndarray]) -> tuple[Features, float]:
+        """The length scale and the ridge with which the self-tests come out best: least mean error over spread.
 
-    def _settle(self) -> tuple[Features, float]:
-        """The length scale and the ridge with which the self-tests come out best: least mean error over spread."""
-        log, candidates = self._log, []
-        blocks = (self._fitted, *log.blocks[-len(self._groups) :])
-        chosen = [self._chosen(actor) for actor in self._tested]
-        weights = np.eye(1, len(blocks))[0]
-        unit = self.truth.std(axis=0) + 1e-9
+        `chosen`: what each clone would do, see `_chosen`.
+        """
+        options, points, groups = self.options, self._parts.log.points, len(self._parts.groups)
+        log = replace(self._parts.log, blocks=(self._parts.fitted, *self._parts.log.blocks[-groups:]))
+        weights, unit = np.eye(1, groups + 1)[0], self.truth.std(axis=0) + 1e-9
+        candidates: list[tuple[float, Features, float]] = []
         for scale in _SCALES:
-            features = Features.of(log.points, self._size(log.points), self.options.seed, scale)
-            merged = replace(log, features=features, blocks=blocks)
-            moments, tested = merged.moments(), [merged.policy_moments(states) for states in chosen]
-            n = moments.rows[0]
+            size = min(options.features, max(len(points) // 20, 10))
+            features = Features.of(points, size, options.seed, scale)
+            moments = log.moments(features)
+            tested, n = [log.policy_moments(features, states) for states in chosen], moments.rows[0]
             for ridge in (_EXACT,) if features.points is not None else _RIDGES:
-                inverse = regression(moments, weights, ridge)
+                inverse, targets = regression(moments, weights, ridge), moments.targets[0] / n
                 found = [
-                    one.initial[place + 1]
-                    / one.starts[place + 1]
-                    @ values(
-                        inverse, one.following[0] / n, moments.targets[0] / n, self.horizon, self.options.discount
-                    )[-1]
-                    for place, one in enumerate(tested)
+                    one.initial[place]
+                    / one.starts[place]
+                    @ values(inverse, one.following[0] / n, targets, self.horizon, options.discount)[-1]
+                    for place, one in enumerate(tested, start=1)
                 ]
                 error = np.abs(np.array(found) - self.truth) / unit
                 candidates.append((float(np.where(np.isfinite(error), error, np.inf).mean()), features, ridge))
@@ -180,16 +144,14 @@ class Examiner:
         _, features, ridge = min(candidates, key=lambda candidate: candidate[0])
         return features, ridge
 
-    def _test(self) -> None:
+    def _test(self, tested: list[Actor], report: Reporter) -> None:
         """Bound the cost of the clone of every held-out group, and compare it with the group's own."""
-        self._report.start(len(self._groups))
+        report.start(len(tested))
         self.bounds = []
-        for place, actor in enumerate(self._tested):
-            starts = np.zeros(len(self._log.blocks))
-            starts[len(starts) - len(self._groups) + place] = 1
-            self.bounds.append(self.examine(actor, starts))
-            self._report.advance("", place + 1)
-        self._report.stop()
+        for place, actor in enumerate(tested):
+            self.bounds.append(self.examine(actor, self._parts.only(place)))
+            report.advance("", place + 1)
+        report.stop()
         self.estimated = np.stack([bounds.estimated for bounds in self.bounds])
         spread = np.stack([bounds.spread for bounds in self.bounds])
         margin = NormalDist().inv_cdf(self.options.confidence) * spread
@@ -201,32 +163,32 @@ class Examiner:
 
     def _chosen(self, actor: Actor) -> Float[np.ndarray, "K N d"]:
         """Every state with what the policy would do in it."""
-        actions = np.stack([self._unit(draw) for draw in logged_state_actions(actor, self.data, draws=4)])
+        low, high = self.data.action_low, self.data.action_high
+        actions = np.asarray(to_unit_box(logged_state_actions(actor, self.data, draws=4), low, high), np.float64)
         return np.concatenate([np.broadcast_to(self._states, (len(actions), *self._states.shape)), actions], axis=2)
 
     def examine(self, actor: Actor, starts: Float[np.ndarray, " G"] | None = None) -> Bounds:
         """Estimate one policy. `starts`: how often the first states of each block count; None: like it."""
-        data, log = self.data, self._log
+        data, parts = self.data, self._parts
         chosen = self._chosen(actor)
         found: Estimate = estimate(
             self._moments,
-            log.policy_moments(chosen),
-            self._weights,
+            parts.log.policy_moments(self._features, chosen),
+            parts.weights,
             self._inverses,
-            self._halves,
+            parts.halves,
             self._half_inverses,
             starts,
             self.horizon,
             self.options.discount,
         )
-        visits = log.features(log.points[self._fitted]) @ found.visits
+        visits = self._features(parts.log.points[parts.fitted]) @ found.visits
         likely = np.where(np.isfinite(visits), np.maximum(visits, 0), 0) + 1e-12
         full = np.zeros(data.num_transitions)
-        full[self._fitted] = likely
-        supported, worst = self._support.share(
-            chosen[0, :, -data.action_size :] / self._units, full, self.options.seed
-        )
-        episode = int(self._episode[worst[0]])
+        full[parts.fitted] = likely
+        actions = chosen[0, :, -data.action_size :] / self._units
+        supported, worst = self._support.share(actions, full, self.options.seed)
+        episode = int(parts.episode[worst[0]])
         both = np.stack([found.fitted, found.robust])
         return Bounds(
             estimated=np.array([both[:, 0].max(), both[:, 1].min()]),
@@ -234,7 +196,7 @@ class Examiner:
             apart=float(np.abs(both[0, 0] - both[1, 0])),
             halves=found.halves,
             supported=supported,
-            episodes=effective_episodes(likely, self._episode[self._fitted]),
+            episodes=effective_episodes(likely, parts.episode[parts.fitted]),
             worst=(int(self._numbers[episode]), int(worst[0] - data.offsets[episode])),
         )
 
@@ -260,7 +222,7 @@ class Examiner:
             disagreement=_finite(bounds.apart),
             raised=float(self.raised[0]),
             held=self.held,
-            tests=len(self._groups),
+            tests=len(self._parts.groups),
             horizon=self.horizon,
             resamples=options.resamples,
             data=self._whole.fingerprint(),
@@ -282,25 +244,31 @@ class Examiner:
             return f"its two estimates are {bounds.apart:.3g} apart"
         return ""
 
-    def _unit(self, actions: Float[np.ndarray, "N A"]) -> Float[np.ndarray, "N A"]:
-        low, high = self._box
-        return np.asarray(np.clip((actions - low) * (2 / (high - low)) - 1, -1, 1), np.float64)
 
-
-def _require_enough(data: Trajectories) -> int:
-    """How many episodes are held out at least."""
+def _require_enough(data: Trajectories) -> None:
     if not data.logged_costs.any():
         raise DataError(
             "no step of the log costs anything, so it cannot tell what would: a bound from it would mean nothing; "
             "certify with a log that holds unsafe episodes too."
         )
-    needed = math.ceil(_FEWEST * _OF_A_TEST / _HELD_OUT)
+    needed = _needed()
     if data.num_episodes < needed:
         raise DataError(
             f"the log has {data.num_episodes} episode{'s' * (data.num_episodes > 1)}; at least {needed} are needed, "
-            f"of which {_FEWEST} groups of {_OF_A_TEST} are held out to test the bound itself."
+            f"of which {_FEWEST} groups of {OF_A_TEST} are held out to test the bound itself."
         )
-    return _FEWEST * _OF_A_TEST
+
+
+def _needed() -> int:
+    """Episodes, so that the fewest groups can be held out."""
+    return math.ceil(_FEWEST * OF_A_TEST / HELD_OUT)
+
+
+def _within(data: Trajectories, steps: int, rng: np.random.Generator) -> Int[np.ndarray, " n"]:
+    """Numbers of random episodes that have no more steps together, but enough of them."""
+    order = rng.permutation(data.num_episodes)
+    count = int(np.searchsorted(np.cumsum(data.lengths[order]), steps, side="right"))
+    return np.sort(order[: max(count, min(len(order), _needed()))])
 
 
 def _finite(value: float) -> float:

@@ -83,7 +83,6 @@ class Log:
     """Transitions, and the blocks of whole episodes that are resampled and left out.
 
     Attributes:
-        features: of points.
         points: standardised states with actions, (N, d).
         targets: costs and rewards.
         usable: rows with a known next state, or none after them.
@@ -92,7 +91,6 @@ class Log:
         blocks: row numbers of each block, one episode after the other.
     """
 
-    features: Features
     points: Float[np.ndarray, "N d"]
     targets: Float[np.ndarray, "N 2"]
     usable: Bool[np.ndarray, " N"]
@@ -100,26 +98,26 @@ class Log:
     first: Bool[np.ndarray, " N"]
     blocks: tuple[Int[np.ndarray, " _"], ...]
 
-    def moments(self) -> Moments:
+    def moments(self, features: Features) -> Moments:
         """One block after the other, so that the features of one are in memory at a time."""
         second, targets, count = [], [], []
         for rows in self.blocks:
             used = rows[self.usable[rows]]
-            phi = self.features(self.points[used])
+            phi = features(self.points[used])
             second.append(phi.T @ phi)
             targets.append(phi.T @ self.targets[used])
             count.append(float(len(used)))
         return Moments(np.stack(second), np.stack(targets), np.array(count))
 
-    def policy_moments(self, chosen: Float[np.ndarray, "K N d"]) -> PolicyMoments:
+    def policy_moments(self, features: Features, chosen: Float[np.ndarray, "K N d"]) -> PolicyMoments:
         """`chosen`: the states with K draws of the policy's action in them, over which features are averaged."""
         following, initial, starts = [], [], []
         for rows in self.blocks:
             used = rows[self.goes_on[rows]]
-            mean = sum(self.features(draw[used + 1]) for draw in chosen) / len(chosen)
-            following.append(self.features(self.points[used]).T @ mean)
+            mean = sum(features(draw[used + 1]) for draw in chosen) / len(chosen)
+            following.append(features(self.points[used]).T @ mean)
             begin = rows[self.first[rows]]
-            initial.append(sum(self.features(draw[begin]).sum(axis=0) for draw in chosen) / len(chosen))
+            initial.append(sum(features(draw[begin]).sum(axis=0) for draw in chosen) / len(chosen))
             starts.append(float(len(begin)))
         return PolicyMoments(np.stack(following), np.stack(initial), np.array(starts))
 

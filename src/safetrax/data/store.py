@@ -79,7 +79,7 @@ class Store(eqx.Module):
 
         return Store(
             observations=_place(trajectories.observations),
-            actions=_to_unit_box(trajectories),
+            actions=to_unit_box(trajectories.actions, trajectories.action_low, trajectories.action_high),
             rewards=device("rewards"),
             costs=device("costs"),
             terminated=device("terminated"),
@@ -122,11 +122,13 @@ def _place(array: np.ndarray) -> jax.Array:
     return placed
 
 
-def _to_unit_box(trajectories: Trajectories) -> jax.Array:
-    low, high = trajectories.action_low, trajectories.action_high
+def to_unit_box(
+    actions: Float[np.ndarray, "*n A"], low: Float[np.ndarray, " A"], high: Float[np.ndarray, " A"]
+) -> Float[Array, "*n A"]:
+    """The actions in [-1, 1], as networks see them; what lies outside their bounds is cut."""
     if np.all(low == -1) and np.all(high == 1):
-        return jnp.clip(jnp.asarray(trajectories.actions), -1, 1)
-    return jnp.clip((jnp.asarray(trajectories.actions) - low) * (2 / (high - low)) - 1, -1, 1)
+        return jnp.clip(jnp.asarray(actions), -1, 1)
+    return jnp.clip((jnp.asarray(actions) - low) * (2 / (high - low)) - 1, -1, 1)
 
 
 class TransitionIndex(eqx.Module):
