@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from probes import START, fork
+from quick import new_key, quick
 
 from conftest import toy_episodes
 from safetrax.algorithms.base import Spec
@@ -45,7 +46,8 @@ def compiled(algorithm):
 def begun(algorithm):
     """A fresh state, thirty episodes of ten steps, and an index for a limit of 3."""
     data = toy_episodes([10] * 30)
-    state = jax.jit(partial(algorithm.init, spec=Spec.of(data)))(jax.random.key(0))
+    with quick():
+        state = jax.jit(partial(algorithm.init, spec=Spec.of(data)))(new_key(0))
     return state, Store.make(data, algorithm.fields), algorithm.index(data, 3.0)
 
 
