@@ -25,7 +25,11 @@ AGENT = {"steps": 1, "agents": 1, "episodes": 4, "max_cost": 1e9, "settings": SM
 
 @pytest.mark.parametrize(
     ("task", "arguments"),
-    [("BallRun", AGENT), ("HopperVelocity", AGENT), ("easysparse", {"episodes": 2})],
+    [
+        pytest.param("BallRun", AGENT, marks=pytest.mark.slow),
+        ("HopperVelocity", AGENT),
+        ("easysparse", {"episodes": 2}),
+    ],
 )
 def test_from_the_simulator_to_an_evaluated_policy(task: str, arguments: dict[str, Any], tmp_path: Path):
     made = collect(task, tmp_path / f"{get_task(task).dataset_prefix}-mine.hdf5", **arguments)

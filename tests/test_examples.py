@@ -15,6 +15,7 @@ from safetrax.errors import ConfigError
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
+@pytest.mark.slow
 def test_own_log(capsys):
     runpy.run_path(str(EXAMPLES / "own_log.py"), run_name="__main__")
     out = capsys.readouterr().out

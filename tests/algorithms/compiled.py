@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+from quick import new_key, quick
 
 from safetrax.algorithms.base import Algorithm, Spec
 from safetrax.data.store import Store
@@ -16,7 +17,8 @@ class Compiled:
 
     def __init__(self, algorithm: Algorithm, data: Trajectories, limit: float) -> None:
         self.algorithm = algorithm
-        self.state = jax.jit(lambda key: algorithm.init(key, Spec.of(data)))(jax.random.key(0))
+        with quick():  # half of the time would go into the random numbers of the first weights
+            self.state = jax.jit(lambda key: algorithm.init(key, Spec.of(data)))(new_key(0))
         self.update = jax.jit(algorithm._update)
         self.improve = jax.jit(algorithm._improve)
         self.targets = jax.jit(algorithm.targets)

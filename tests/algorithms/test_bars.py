@@ -591,7 +591,10 @@ def wide(data):
     return replace(data, observations=np.repeat(data.observations, 3, axis=1))
 
 
-@pytest.mark.parametrize(("cost_limit", "arm"), [(0.3, -1.0), (1.0, SAFE), (6.0, RISKY)])
+@pytest.mark.parametrize(
+    ("cost_limit", "arm"),
+    [(0.3, -1.0), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((1.0, SAFE), (6.0, RISKY)))],
+)
 def test_the_limit_decides_between_escape_the_safe_arm_and_the_risky_one(cost_limit, arm):
     """gamma = 0.9, and one row of five ends: V_c = 0.1 + 0.72 V_c = 0.357, Q_c = 1.257 and 0.257. Discounted, the
     limits are 0.25, 0.82 and 4.9. If V_c is above it, the policy escapes beyond the log's cheapest arm."""
@@ -602,6 +605,7 @@ def test_the_limit_decides_between_escape_the_safe_arm_and_the_risky_one(cost_li
     assert np.median(actions(QUICK, state, np.ones(3))) == pytest.approx(arm, abs=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cost_limit", "arm"), [(2.0, SAFE), (8.0, RISKY)])
 def test_the_limit_decides_at_the_fork(cost_limit, arm):
     """4 steps that cost are worth 3.1: above the discounted limit 1.6, below 6.6."""

@@ -72,6 +72,7 @@ def test_a_linear_policy_is_recovered():
     np.testing.assert_allclose(run.policies[0].act(observations[:5]), actions[:5], atol=0.08)
 
 
+@pytest.mark.slow
 def test_two_equally_frequent_actions_average_out():
     data = Trajectories.from_episodes(
         {"observations": np.ones((4, 1)), "actions": np.full((4, 1), a), "rewards": np.zeros(4), "costs": np.zeros(4)}

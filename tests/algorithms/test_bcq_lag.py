@@ -84,8 +84,11 @@ def test_targets_are_the_maximum_over_the_draws(problem):
         first, second = values[:2].min(axis=0), values[2:].min(axis=0)
         return 0.75 * jnp.minimum(first, second) + 0.25 * jnp.maximum(first, second)
 
-    value = jnp.max(jnp.stack([mixed(state.reward_critic, z) for z in latents]), axis=0)
-    cost_value = jnp.max(jnp.stack([mixed(state.cost_critic, z) for z in latents]), axis=0)
+    @jax.jit
+    def greatest(critic):
+        return jnp.max(jnp.stack([mixed(critic, z) for z in latents]), axis=0)
+
+    value, cost_value = greatest(state.reward_critic), greatest(state.cost_critic)
     np.testing.assert_allclose(rewards, 0.1 * batch.rewards + 0.9 * jnp.where(batch.done, 0, value), atol=1e-6)
     np.testing.assert_allclose(costs, batch.costs + 0.9 * cost_value, atol=1e-6)
 

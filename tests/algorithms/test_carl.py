@@ -15,7 +15,7 @@ from safetrax.training.train import train
 QUICK = CARL(hidden=(32, 32), batch_size=128, updates=1500, learning_rate=3e-3, target_rate=0.05, standardise=False)
 
 
-@pytest.mark.parametrize(("limit", "side"), [(2.0, -1), (40.0, 1)])
+@pytest.mark.parametrize(("limit", "side"), [(2.0, -1), pytest.param(40.0, 1, marks=pytest.mark.slow)])
 def test_the_branch_of_a_fork_is_the_best_within_the_limit(limit, side):
     """The first action, -0.5 or 0.5, leads to a cost of 0 or 4, whatever follows; cloning alone gives 0.
 

@@ -151,6 +151,7 @@ def test_without_costs_the_multiplier_falls_to_zero(toy):
     assert multipliers[-1] < 0.01
 
 
+@pytest.mark.slow
 def test_arms_and_what_osrl_makes_of_the_limit():
     """20 episodes of 1000 steps: a limit of 10 is 1 % risky steps, one of 2000 is none."""
     algorithm = replace(FAST, alpha=0.02)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from probes import START, fork
+from quick import new_key, quick
 
 from conftest import toy_episodes
 from safetrax.algorithms.base import Spec
@@ -45,7 +46,8 @@ def compiled(algorithm):
 def begun(algorithm):
     """A fresh state, thirty episodes of ten steps, and an index for a limit of 3."""
     data = toy_episodes([10] * 30)
-    state = jax.jit(partial(algorithm.init, spec=Spec.of(data)))(jax.random.key(0))
+    with quick():
+        state = jax.jit(partial(algorithm.init, spec=Spec.of(data)))(new_key(0))
     return state, Store.make(data, algorithm.fields), algorithm.index(data, 3.0)
 
 
@@ -168,7 +170,7 @@ def test_the_penalty_acts_on_the_cost_critic_only_and_raises_it():
     state, store, index = begun(TINY)
 
     def after(log_alpha):
-        weighted = replace(state, detector=replace(state.detector, log_alpha=jnp.asarray(log_alpha)))
+        weighted = replace(state, detector=replace(state.detector, log_alpha=jnp.float32(log_alpha)))
         return compiled(TINY)(weighted, store, index, jax.random.key(1))[0]
 
     off, on = after(-np.inf), after(5.0)
@@ -190,7 +192,7 @@ def test_the_penalty_ends_where_the_flagged_draws_cost_enough():
     state = eqx.tree_at(lambda s: s.cost_critic.learner.network, state, Ensemble(high))
 
     def after(log_alpha):
-        weighted = replace(state, detector=replace(state.detector, log_alpha=jnp.asarray(log_alpha)))
+        weighted = replace(state, detector=replace(state.detector, log_alpha=jnp.float32(log_alpha)))
         return compiled(TINY)(weighted, store, index, jax.random.key(1))
 
     (on, metrics), (off, _) = after(4.0), after(-20.0)
@@ -216,7 +218,7 @@ def test_one_update_changes_what_it_should():
 
 def test_nothing_allowed_leaves_the_policy_as_it_is():
     state, store, index = begun(TINY)
-    index = replace(index, threshold=jnp.asarray(-1e6))
+    index = replace(index, threshold=jnp.float32(-1e6))
     after, metrics = compiled(TINY)(state, store, index, jax.random.key(1))
     assert same(state.policy.network, after.policy.network)
     assert float(metrics["policy_active"]) == float(metrics["policy_gradient"]) == 0

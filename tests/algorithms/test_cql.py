@@ -116,7 +116,7 @@ def test_target_has_rewards_scaled_and_no_entropy(started):
 
 def test_rewards_are_scaled_to_the_horizon_unless_told_otherwise(started):
     store, index, state, update = started
-    scaled = replace(TINY, return_range="horizon").stages()[0].update(state, store, index, KEY)[1]
+    scaled = jax.jit(replace(TINY, return_range="horizon").stages()[0].update)(state, store, index, KEY)[1]
     plain = update(state, store, index, KEY)[1]
     # |Q| against the greatest value that the rewards allow: the same Q, other rewards
     expected = 8 / np.ptp(DATA.returns)  # the longest of the three episodes has 8 steps

@@ -89,6 +89,7 @@ def recall(return_agnostic: str, seeds: int, updates: int, **settings) -> tuple[
     return found, wrong, np.asarray(bounds)
 
 
+@pytest.mark.slow
 def test_the_bound_lets_safe_points_of_low_return_be_found():
     """Measured over four seeds, 1000 updates: none without it, 56 to 92 % with it, none of the unsafe ones."""
     without, _, high = recall("none", 2, 600)

@@ -182,8 +182,8 @@ def batch_sizes(algorithm: Algorithm) -> list[str]:
 
 @every_class
 def test_settings_and_presets_survive_json(name):
-    presets = [classes()[name].preset(task.suite, word) for task in tasks() for word in (None, task.name)]
-    for algorithm in (small(name), *presets):
+    presets = {classes()[name].preset(task.suite, word) for task in tasks() for word in (None, task.name)}
+    for algorithm in (small(name), *presets):  # many tasks share one
         again = classes()[name].from_config(json.loads(json.dumps(algorithm.config())))
         assert again == algorithm
         assert hash(again) == hash(algorithm)

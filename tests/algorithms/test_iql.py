@@ -134,6 +134,7 @@ def test_value_is_the_expectile_and_the_policy_weighs_the_arms_by_their_advantag
     assert float(run.policies[0].act(np.ones(1))[0]) == pytest.approx(0.5 * np.tanh(2.5), abs=0.05)
 
 
+@pytest.mark.slow
 def test_the_more_rewarding_branch_is_chosen_whatever_it_costs():
     run = train(replace(QUICK, weight_cap=100.0), fork())
     assert float(run.policies[0].act(START)[0]) == pytest.approx(0.5, abs=0.1)

@@ -72,6 +72,7 @@ def test_end_to_end_on_one_state():
     assert float(loss) == pytest.approx(0.1302, abs=0.001)
 
 
+@pytest.mark.slow
 def test_two_arms():
     """Cheap arm -0.5 and costly arm +0.5, whole episodes of either: BC-All mixes, the others play the cheap one.
 
@@ -213,6 +214,7 @@ def test_a_constant_reference_is_zero(toy):
     assert float(jnp.abs(state.reference_log_prob).max()) == 0
 
 
+@pytest.mark.slow  # tests/algorithms/test_every_algorithm.py has this, and the next, for every algorithm
 @pytest.mark.parametrize("cost", [0.0, 1.0])
 def test_loss_is_finite_when_all_costs_are_equal(cost):
     data = one_state([0.3, -0.3], [cost, cost], 4)
@@ -220,6 +222,7 @@ def test_loss_is_finite_when_all_costs_are_equal(cost):
     assert all(math.isfinite(row.value) for row in run.metrics)
 
 
+@pytest.mark.slow
 def test_loss_is_finite_with_a_single_episode():
     run = train(TINY, toy_episodes([8]), cost_limits=[8.0])
     assert all(math.isfinite(row.value) for row in run.metrics)
@@ -256,7 +259,7 @@ def test_usage_counts_segments_and_steps():
 def test_an_empty_class_and_a_log_that_is_hardly_used_are_warned_of():
     data = toy_episodes([40] * 50 + [41])
     with pytest.warns(SafeTraXWarning) as said:
-        run = train(replace(TINY, segment_ratio=1.0), data, cost_limits=[41.0])
+        run = train(replace(TINY, segment_ratio=1.0, pretrain_updates=0, updates=0), data, cost_limits=[41.0])
     assert [str(entry.message) for entry in said] == [
         "at the cost limit 41 no segment is undesirable, so that TraC has nothing to keep away from; lower the "
         "limit or raise the share bottom.",

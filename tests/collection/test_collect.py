@@ -166,7 +166,12 @@ def test_files_are_not_overwritten(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("environment", "steps", "agents"),
-    [("Throttle", 1000, 2), ("Throttle", 1230, 3), ("Throttle", 30, 2), ("Short", 1000, 2)],
+    [
+        pytest.param("Throttle", 1000, 2, marks=pytest.mark.slow),
+        ("Throttle", 1230, 3),
+        ("Throttle", 30, 2),
+        ("Short", 1000, 2),
+    ],
 )
 def test_as_many_steps_are_made_as_asked_for(toys: None, tmp_path: Path, environment: str, steps: int, agents: int):
     settings = PPO(hidden=(4,), iteration_steps=70, minibatch=20, epochs=1)  # 7 episodes: no even share of two groups

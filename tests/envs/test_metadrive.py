@@ -101,7 +101,9 @@ def test_sizes_and_types(name: str):
         assert truncated is False
 
 
-@pytest.mark.parametrize("name", ["easysparse", "mediummean", "harddense"])
+@pytest.mark.parametrize(
+    "name", ["mediummean", *(pytest.param(name, marks=pytest.mark.slow) for name in ("easysparse", "harddense"))]
+)
 def test_reset_forgets_every_history_also_of_other_processes(name: str):
     steps = 200
     code = (
@@ -263,7 +265,7 @@ def test_global_generators_are_left_alone():
     assert in_another_process(code).stdout == "True\n"
 
 
-@pytest.mark.parametrize(("name", "road"), [("easymean", 0), ("harddense", 3)])
+@pytest.mark.parametrize(("name", "road"), [("easymean", 0), pytest.param("harddense", 3, marks=pytest.mark.slow)])
 def test_an_episode_of_a_driver_can_be_replayed_without_one(name: str, road: int):
     _, actions, answers = driven(name, 3, (1.2, 21.0), steps=300, road=road)
     assert all(a.dtype == np.float32 and a.shape == (2,) and np.abs(a).max() <= 1 for a in actions)

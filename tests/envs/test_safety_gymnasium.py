@@ -17,6 +17,7 @@ from safetrax.envs.suites import build_env, load_suite
 from safetrax.errors import SimulatorError
 
 NAMES = [task.name for task in tasks("safety_gymnasium")]
+KINDS = ("PointButton1", "CarGoal1", "CarPush1", "CarCircle1")
 SPEED_LIMITS = {"Ant": 2.6222, "HalfCheetah": 3.2096, "Hopper": 0.7402, "Swimmer": 0.2282, "Walker2d": 2.3415}  # m/s
 STILL = np.zeros(2)
 
@@ -64,7 +65,11 @@ def can_draw() -> None:
         pytest.skip(str(error))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    # one of every kind of task, and of every robot that runs
+    [name if name in KINDS or "Velocity" in name else pytest.param(name, marks=pytest.mark.slow) for name in NAMES],
+)
 def test_reset_forgets_every_history(name: str):
     rng = np.random.default_rng(0)
     actions = random_actions(rng, name, 200)

@@ -101,17 +101,17 @@ def test_episodes_of_different_lengths_keep_apart(monkeypatch: pytest.MonkeyPatc
     results = []
     for workers in (1, 2):
         with EnvPool("DroneRun", slots=4, workers=workers) as pool:
-            results.append(evaluate(drones, "DroneRun", episodes=7, pool=pool))
+            results.append(evaluate(drones, "DroneRun", episodes=5, pool=pool))
             if workers == 2:  # the log of a killed worker then holds episodes that began at different times
                 monkeypatch.setattr(worker_handle, "_TRIM", 3)
                 at_call(
                     pool, monkeypatch, 150, lambda pool=pool: os.kill(pool._handles[0]._process.pid, signal.SIGKILL)
                 )
-                assert evaluate(drones, "DroneRun", episodes=7, pool=pool).rows == results[0].rows
+                assert evaluate(drones, "DroneRun", episodes=5, pool=pool).rows == results[0].rows
                 assert pool.deaths == 1
     rows = results[0].rows
     assert rows == results[1].rows
-    assert [(row.seed, row.episode) for row in rows] == [(s, e) for s in range(2) for e in range(7)]
+    assert [(row.seed, row.episode) for row in rows] == [(s, e) for s in range(2) for e in range(5)]
     assert len({row.length for row in rows}) > 5
     assert results[0].environment_steps == sum(row.length for row in rows)
 

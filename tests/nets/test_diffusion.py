@@ -275,6 +275,7 @@ def test_noise_and_dropout_are_drawn_with_keys_of_their_own(monkeypatch, denoise
     assert not any(np.array_equal(dropped, key) for key in others)
 
 
+@pytest.mark.slow
 def test_weights_of_one_to_three_give_shares_of_one_to_three():
     actions = jnp.where(jnp.arange(256) % 2 == 0, -0.8, 0.8)[:, None]
     weight = jnp.where(actions[:, 0] < 0, 0.5, 1.5)

@@ -58,7 +58,7 @@ C, OTHER = drawn(4, (4, 2)), drawn(5, (4, 2))
 YES, NO = jnp.ones(4, bool), jnp.zeros(4, bool)
 
 
-@pytest.mark.parametrize("multiples", [(1,), (1, 2, 2)])
+@pytest.mark.parametrize("multiples", [pytest.param((1,), marks=pytest.mark.slow), (1, 2, 2)])
 def test_noise_has_the_shape_of_the_windows_and_depends_on_the_step(multiples):
     network = called(unet(multiples))
     noise = network(X, K, C, YES)
@@ -85,7 +85,7 @@ def test_guidance_is_a_line_through_both():
 
 
 def test_weights_have_pytorch_s_spread():
-    network = TemporalUNet.make(jax.random.key(1), CHANNELS, width=64)
+    network = jax.jit(lambda key: TemporalUNet.make(key, CHANNELS, width=64))(jax.random.key(1))
     weight = np.asarray(network.middle[0].first.conv.layer.weight)
     assert weight.shape == (5 * 128, 128)
     assert np.abs(weight).max() <= 640**-0.5

@@ -9,8 +9,16 @@ from safetrax.nets.saving import deserialise, serialise
 from safetrax.nets.transformer import Affine, Block, Norm, Transformer, attend, gelu, layer_norm, rotated
 
 B, T, E, H = 3, 9, 16, 4
-KINDS = [("pre", False), ("pre", True), ("post", False), ("post", True)]
-kinds = pytest.mark.parametrize(("order", "rotary"), KINDS)
+kinds = pytest.mark.parametrize(
+    ("order", "rotary"),
+    # each order and each kind of positions once, the other combinations slowly
+    [
+        ("pre", True),
+        ("post", False),
+        pytest.param("pre", False, marks=pytest.mark.slow),
+        pytest.param("post", True, marks=pytest.mark.slow),
+    ],
+)
 
 
 def normal(seed: int, *shape: int) -> jax.Array:

@@ -136,11 +136,12 @@ def visit(browser) -> Iterator[Any]:
 
 
 @pytest.fixture
-def picture(tmp_path) -> Any:
-    """Where a picture of that name goes."""
-    folder = Path(os.environ.get("SAFETRAX_SCREENSHOTS") or tmp_path)
-    folder.mkdir(parents=True, exist_ok=True)
-    return lambda name: str(folder / name)
+def picture() -> Any:
+    """Takes a picture of that name where somebody wants to look at it; drawing a whole page takes seconds."""
+    if not (place := os.environ.get("SAFETRAX_SCREENSHOTS")):
+        return lambda of, name, **options: None
+    Path(place).mkdir(parents=True, exist_ok=True)
+    return lambda of, name, **options: of.screenshot(path=str(Path(place) / name), **options)
 
 
 def test_it_loads_from_disk_and_asks_for_nothing(report, visit, picture):
@@ -155,7 +156,7 @@ def test_it_loads_from_disk_and_asks_for_nothing(report, visit, picture):
     assert page.locator("#logged svg.chart").count() == 1
     assert page.locator("#across svg.chart").count() == 9  # three groups of tasks
     assert opened.asked[0] == report.as_uri()
-    page.screenshot(path=picture("light.png"), full_page=True)
+    picture(page, "light.png", full_page=True)
     outside = page.evaluate("fetch('https://example.org').then(() => 'loaded', () => 'refused')")
     assert outside == "refused"
     assert any("Content Security Policy" in text for text in opened.said)
@@ -238,7 +239,7 @@ def test_hover_and_focus_name_the_task(report, visit, picture):
     page.keyboard.press("End")
     assert tip.text_content().startswith("PointGoal1\n")
     assert tip.is_visible()
-    panel.screenshot(path=picture("focus.png"))
+    picture(panel, "focus.png")
     page.keyboard.press("Escape")
     assert tip.is_hidden()
     page.keyboard.press("Tab")
@@ -261,7 +262,7 @@ def test_curves_are_read_at_the_pointer_and_by_keys(report, visit, picture):
     page.keyboard.press("End")
     assert tip.text_content().startswith("τ 1.2\nTraC 0\n")
     assert page.evaluate("getComputedStyle(document.activeElement).opacity") == "1"  # else they are not seen
-    page.locator("#profiles figure").first.screenshot(path=picture("reading.png"))
+    picture(page.locator("#profiles figure").first, "reading.png")
     legend = page.locator("#profiles .legend button")
     legend.first.click()
     assert legend.first.get_attribute("aria-pressed") == "true"
@@ -296,7 +297,7 @@ def test_dark(report, visit, picture):
     assert line.evaluate("node => getComputedStyle(node).stroke") == "rgb(86, 180, 233)"  # as in style.css
     opened.scroll_through()
     assert opened.overflow() <= 0
-    page.screenshot(path=picture("dark.png"), full_page=True)
+    picture(page, "dark.png", full_page=True)
 
 
 def test_phone(report, visit, picture):
@@ -308,10 +309,10 @@ def test_phone(report, visit, picture):
     assert len(columns.split()) == 1
     wide = page.locator(".scroll").first.evaluate("node => node.scrollWidth - node.clientWidth")
     assert wide > 0  # the table scrolls inside itself
-    page.screenshot(path=picture("phone.png"), full_page=True)
+    picture(page, "phone.png", full_page=True)
 
 
-def test_print(report, visit, picture):
+def test_print(report, visit, tmp_path):
     page = visit(report, color_scheme="dark").page
     page.emulate_media(media="print")
     until(page, "document.querySelectorAll('details:not([open])').length == 0")
@@ -322,8 +323,10 @@ def test_print(report, visit, picture):
     page.emulate_media(media="screen")
     until(page, "document.querySelectorAll('details:not([open])').length > 3")
     assert page.locator("#table tr").count() == 10  # as before
-    page.pdf(path=picture("print.pdf"), format="A4")
-    assert Path(picture("print.pdf")).stat().st_size > 50_000
+    file = Path(os.environ.get("SAFETRAX_SCREENSHOTS") or tmp_path) / "print.pdf"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    page.pdf(path=str(file), format="A4")
+    assert file.stat().st_size > 50_000
 
 
 def test_without_scripts_it_says_so(report, visit):
@@ -333,6 +336,7 @@ def test_without_scripts_it_says_so(report, visit):
     assert page.locator("#planes svg.chart").first.is_visible()  # only the tables need it
 
 
+@pytest.mark.slow
 def test_ten_thousand_rows(report, visit, tmp_path):
     """Prints how long they take; a busy machine is no failure."""
     base = gather([report.parent / "b"])

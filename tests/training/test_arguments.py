@@ -83,14 +83,15 @@ def test_segments_longer_than_every_other_episode_still_use_the_longest():
 
 def test_a_limit_of_zero_is_a_limit(toy):
     free = replace(toy, costs=np.where(np.arange(300) < 150, 0, toy.costs).astype(np.float32))
-    run = train(TINY, free, cost_limits=(0.0,))
+    run = train(BC(mode="safe", hidden=(8,), updates=1, batch_size=4), free, cost_limits=(0.0,))
     assert run.ids[0].cost_limit == 0.0
 
 
 def test_limits_come_from_the_task_where_none_are_given():
     demo = data.load("demo").select(np.arange(0, 300, 5))
-    assert [i.cost_limit for i in train(TINY, demo).ids] == [10.0, 20.0, 40.0]
-    assert train(BC(updates=1, batch_size=4), demo).ids[0].task == "BallRun"
+    run = train(BC(mode="safe", hidden=(8,), updates=1, batch_size=4), demo)
+    assert [i.cost_limit for i in run.ids] == [10.0, 20.0, 40.0]
+    assert run.ids[0].task == "BallRun"
 
 
 def test_a_run_that_diverges_is_named(toy):

@@ -48,7 +48,11 @@ def leaves(run) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(run.policies.actor)]
 
 
-@each
+@pytest.mark.parametrize(
+    "algorithm",
+    # the other two repeat what the library's own algorithms are put through
+    [pytest.param(one, marks=() if one.name == "ThreeStages" else pytest.mark.slow, id=one.name) for one in ALL],
+)
 def test_trains_checkpoints_resumes_saves_and_evaluates(algorithm, ball_run, run_folder):
     settings = {"cost_limits": (20, 40), "seeds": (0, 1), "log_every": 3}
     plain = train(algorithm, ball_run, **settings)

@@ -1,6 +1,7 @@
 """What survives: kill -9 in either stage, Ctrl-C, another configuration, a full disk."""
 
 import errno
+import functools
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from safetrax.cli.policy_sources import load_sources
 from safetrax.errors import RunError
 from safetrax.files import write_tensors
 from safetrax.policies.policy import Policy
+from safetrax.training import train as module
 from safetrax.training.checkpoint import (
     FORMAT,
     FORMAT_VERSION,
@@ -30,6 +32,7 @@ from safetrax.training.checkpoint import (
     save_checkpoint,
 )
 from safetrax.training.logs import read_metrics
+from safetrax.training.program import Program
 from safetrax.training.run_folder import RunFolder
 from safetrax.training.train import TrainingInterruptedError, train
 
@@ -107,6 +110,15 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
 
 
 TINY = TraC(hidden=(8,), pretrain_updates=2, updates=2, batch_size=8)
+CLONE = BC(mode="safe", hidden=(8,), updates=2, batch_size=8)
+
+PROGRAM = functools.cache(Program)
+
+
+@pytest.fixture(autouse=True)
+def compiled_once(monkeypatch):
+    """Trainings of one algorithm share a program; those that are killed are processes of their own."""
+    monkeypatch.setattr(module, "Program", PROGRAM)
 
 
 def trained(folder: Path, algorithm: Algorithm = TINY, **settings):
@@ -240,19 +252,19 @@ def test_a_run_has_ended_when_all_policies_are_there(tmp_path):
 
 
 def test_a_folder_of_an_older_version_has_ended_when_every_run_has_a_policy(tmp_path):
-    trained(tmp_path / "a", seeds=(0, 1))
+    trained(tmp_path / "a", CLONE, cost_limits=(20, 30, 40))
     folder = RunFolder.open(tmp_path / "a")
     config = {key: value for key, value in folder.config().items() if key != "policies"}
     folder.config_file.write_text(json.dumps(config))
-    assert len(folder.load_policies()) == 2
-    (folder.policies_folder / "TraC_limit-20_seed-1.safetensors").unlink()
+    assert len(folder.load_policies()) == 3
+    (folder.policies_folder / "BC-Safe_limit-30_seed-0.safetensors").unlink()
     with pytest.raises(RunError, match="its training has not ended"):
         folder.load_policies()
 
 
 def test_limits_that_hardly_differ_have_files_of_their_own(tmp_path):
     limits = (40.00001, 40.00002, 40)
-    trained(tmp_path / "a", BC(mode="safe", hidden=(8,), updates=2, batch_size=8), cost_limits=limits)
+    trained(tmp_path / "a", CLONE, cost_limits=limits)
     folder = RunFolder.open(tmp_path / "a")
     assert {run.cost_limit for run in folder.load_policies().ids} == {*limits}
     assert sorted(file.name for file in folder.policies_folder.iterdir()) == [
@@ -307,8 +319,6 @@ def test_the_folder_tells_what_was_done(tmp_path):
 
 
 def test_interruption_without_a_folder_says_so(monkeypatch):
-    from safetrax.training import train as module
-
     class Stopped:
         requested = True
 

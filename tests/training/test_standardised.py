@@ -62,7 +62,9 @@ def test_a_run_of_a_version_that_did_not_standardise_is_not_resumed(toy, run_fol
         train(SMALL, toy, out=run_folder, resume=True)
 
 
-@pytest.mark.parametrize("algorithm", [SMALL, IQL(hidden=(8,), batch_size=8, updates=2)])
+@pytest.mark.parametrize(
+    "algorithm", [SMALL, pytest.param(IQL(hidden=(8,), batch_size=8, updates=2), marks=pytest.mark.slow)]
+)
 def test_networks_go_on_with_the_statistics_that_they_began_with(toy, run_folder, algorithm):
     first = train(algorithm, toy, out=run_folder)
     other = toy_episodes([12] * 9, seed=1)
