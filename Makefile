@@ -34,8 +34,8 @@ demo: $(VENV)/installed-user  ## BC-All, BC-Safe and TraC on real data and real 
 test: $(VENV)/installed-dev check browser  ## format, lint, types and all tests but the slow ones
 	$(RUN) -m pytest $(PARALLEL)
 
-test-all: $(VENV)/installed-dev check browser  ## the slow tests too
-	$(RUN) -m pytest $(PARALLEL) -m ""
+test-all: $(VENV)/installed-dev check browser  ## the slow tests too, and programs as optimised as in use
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(RUN) -m pytest $(PARALLEL) -m ""
 
 # the tests of the report page need one; where none can be had they are skipped, and the last lines say so
 browser: $(VENV)/installed-dev  ## Debian's Chromium, if root and apt are there

@@ -10,6 +10,8 @@ import tempfile
 from jaxtyping import install_import_hook
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Compiling takes most of the time, a third of that for what makes long runs fast: make test-all has it.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # many tests compile the same program: half of the suite's time
     _COMPILED = tempfile.mkdtemp(prefix="safetrax-tests-")
     atexit.register(shutil.rmtree, _COMPILED, ignore_errors=True)

@@ -89,7 +89,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 LIMITS, SEEDS = (20.0, 40.0), (0, 1)
 OBSERVATIONS = np.random.default_rng(0).standard_normal((5, 7)).astype(np.float32)
 
-DEAR = ("BARS", "B2R", "CDT", "CDTV", "DSPO", "FISOR")  # to compile
+VMAPPED = ("BC", "LSPC", "TraC")  # in the fast suite; side by side everything is compiled once more
 
 every_class = pytest.mark.parametrize("name", classes())
 
@@ -246,7 +246,7 @@ def test_a_run_does_not_depend_on_those_beside_it(name):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name in DEAR else ()) for name in classes()]
+    "name", [pytest.param(name, marks=() if name in VMAPPED else pytest.mark.slow) for name in classes()]
 )
 def test_vmapped_runs_equal_mapped_ones_up_to_rounding(name):
     first = trained(name)
