@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import safetrax as st
-from safetrax.cli.benchmark import parse_settings
+from safetrax.cli.benchmark import BenchmarkOptions, grid_of, parse_settings
 from safetrax.cli.main import main
 from safetrax.errors import ConfigError
 from safetrax.files import read_tensors
@@ -193,6 +193,24 @@ def test_settings_on_the_command_line():
     for word in ("trac", "trac.updates", "updates=3", "trac.=3", "trac.updates="):
         with pytest.raises(ConfigError, match="write ALGORITHM"):
             parse_settings([word])
+
+
+def test_fewer_of_a_files_algorithms_take_their_own_settings_along(tmp_path):
+    file = tmp_path / "grid.toml"
+    words = [
+        'algorithms = ["trac", "iql"]',
+        "[settings.trac]",
+        "updates = 3",
+        '[settings."iql@BallRun"]',
+        "updates = 4",
+    ]
+    file.write_text("\n".join(words))
+    chosen = grid_of(BenchmarkOptions(grid=(str(file),), out="b", algorithms=("iql",)))
+    assert chosen.settings == {"iql@BallRun": {"updates": 4}}
+    both = grid_of(BenchmarkOptions(grid=(str(file),), out="b", set=("iql.updates=5",)))
+    assert set(both.settings) == {"trac", "iql", "iql@BallRun"}
+    with pytest.raises(ConfigError, match="settings names cql, which is no algorithm of the grid"):
+        grid_of(BenchmarkOptions(grid=(str(file),), out="b", set=("cql.updates=5",))).jobs()
 
 
 def test_faults_before_anything_is_written(data, tmp_path, capsys):

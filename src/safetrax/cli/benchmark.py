@@ -143,7 +143,7 @@ def _run(options: BenchmarkOptions) -> int:
     from safetrax.grid.benchmark_folder import BenchmarkFolder
     from safetrax.grid.local import lanes, run_locally
 
-    jobs = _grid(options).jobs()
+    jobs = grid_of(options).jobs()
     if options.executor == "ray":
         from safetrax.grid.ray import Needs, host_and_port, require_ray, run_on_ray
 
@@ -171,7 +171,7 @@ def _run(options: BenchmarkOptions) -> int:
     return _close(folder, jobs)
 
 
-def _grid(options: BenchmarkOptions) -> Grid:
+def grid_of(options: BenchmarkOptions) -> Grid:
     """What the file says, and the flags over it."""
     from safetrax.grid.grid import Grid
 
@@ -180,7 +180,8 @@ def _grid(options: BenchmarkOptions) -> Grid:
     grid = Grid.read(options.grid[0]) if options.grid else Grid()
     given = {name: value for name, value in vars(options).items() if value not in ((), None)}
     over = {entry.name: given[entry.name] for entry in dataclasses.fields(Grid) if entry.name in given}
-    settings = {key: dict(value) for key, value in grid.settings.items()}
+    left_out = grid.words - dataclasses.replace(grid, **over).words  # of a file's algorithms, by the flags
+    settings = {key: dict(value) for key, value in grid.settings.items() if key.partition("@")[0] not in left_out}
     for key, value in parse_settings(options.set).items():
         settings.setdefault(key, {}).update(value)
     return dataclasses.replace(grid, **over, settings=settings)

@@ -201,8 +201,13 @@ class Grid:
             for label, settings in ablation.variants.items():
                 yield ablation.algorithm, label, settings
 
+    @property
+    def words(self) -> set[str]:
+        """Of every algorithm that it trains."""
+        return {*self.algorithms, *(get_ablation(name).algorithm for name in self.ablations)}
+
     def _check_settings(self) -> None:
-        used = {*self.algorithms, *(get_ablation(name).algorithm for name in self.ablations)}
+        used = self.words
         for key in self.settings:
             word, at, task = key.partition("@")
             registry.get(word)
