@@ -49,6 +49,7 @@ def main() -> None:
     trac = st.TraC(
         pretrain_updates=1000, updates=500, pretrain_learning_rate=1e-3, learning_rate=3e-5, warmup=0, **small
     )
+    policies = []
     for algorithm in (clone, trac):
         policy = st.train(algorithm, data, cost_limits=[LIMIT]).policies[0]
         with tempfile.TemporaryDirectory() as folder:  # a policy is one file, and needs nothing but itself
@@ -56,6 +57,11 @@ def main() -> None:
         controlled = [episode(lambda o, p=policy: float(p.act(o)[0]), rng) for _ in range(20)]
         returns, costs = (np.mean([e[key].sum() for e in controlled]) for key in ("rewards", "costs"))
         print(f"{policy.id.algorithm}: mean return {returns:.1f}, mean cost {costs:.1f} (limit {LIMIT})")
+        policies.append(policy)
+
+    print("what is known without trying them out, from the log alone:")
+    for certificate in st.certify(policies, data):
+        print(certificate)
 
 
 if __name__ == "__main__":
