@@ -22,7 +22,12 @@ def test_own_log(capsys):
     assert "300 episodes" in out
     for name in ("BC-Safe", "TraC"):
         line = next(line for line in out.splitlines() if line.startswith(name))
-        assert float(line.split("mean cost ")[1].split()[0]) <= 10
+        cost = float(line.split("mean cost ")[1].split()[0])
+        assert cost <= 10
+        certificate = next(
+            line for line in out.splitlines() if line.startswith(f"{name}_limit-10_seed-0: cost at most")
+        )
+        assert float(certificate.split("at most ")[1].split()[0]) >= cost
 
 
 @pytest.mark.slow

@@ -50,7 +50,8 @@ def constant(action: float, limit: float | None = 4.0, seed: int = 0) -> Policy:
 
 @pytest.fixture(scope="module")
 def examiner() -> Examiner:
-    return Examiner(drift(), SMALL)
+    """With twenty self-tests, as a confidence of 95 % needs."""
+    return Examiner(drift(300), SMALL)
 
 
 @pytest.mark.parametrize("action", [-0.5, 0.2, 0.6])

@@ -26,6 +26,7 @@ from safetrax.run_id import RunId
 
 _FEWEST = 5  # groups that are held out
 _SCALES, _RIDGES, _EXACT = (1.0, 2.0), (1e-5, 1e-4, 1e-3, 1e-2, 1e-1), 1e-12
+_BEYOND = 0.1  # of the greatest possible cost, that an estimate may be below 0 or above it
 _LEAST_SUPPORT, _LEAST_EPISODES = 0.5, 5.0
 
 
@@ -69,7 +70,8 @@ class Bounds:
     """Of one policy, before the self-tests have their say: cost and return.
 
     Attributes:
-        estimated: the more careful of two estimates, greater cost and smaller return, (2,).
+        estimated: the more careful of two estimates, greater cost and smaller return, cut to what is possible, (2,).
+        settled: whether both estimates of the cost are numbers, and not far beyond what is possible.
         spread: standard deviation over resamples, (2,).
         apart: how far the two estimates of the cost are apart.
         halves: estimates on either half of the log, cost and return, (2, 2).
@@ -79,6 +81,7 @@ class Bounds:
     """
 
     estimated: Float[np.ndarray, " 2"]
+    settled: bool
     spread: Float[np.ndarray, " 2"]
     apart: float
     halves: Float[np.ndarray, "2 2"]
@@ -103,6 +106,11 @@ class Examiner:
         self._whole, self._numbers = data, _within(data, self.options.steps, rng)
         self.data = data = data.select(self._numbers)
         self.horizon = self.options.horizon or data.max_length
+        # of an episode's cost and return, which may end at any time
+        steps = np.stack([self.data.logged_costs, data.rewards])
+        self._least, self._most = (
+            self.horizon * extreme for extreme in (np.minimum(steps.min(axis=1), 0), np.maximum(steps.max(axis=1), 0))
+        )
         self._parts = parts = Parts.make(data, self.options.resamples, rng)
         actions = np.asarray(parts.store.actions, np.float64)
         self._states, self._units = np.asarray(parts.store.observations, np.float64), actions.std(axis=0) + 1e-6
@@ -137,7 +145,7 @@ class Examiner:
                     @ values(inverse, one.following[0] / n, targets, self.horizon, options.discount)[-1]
                     for place, one in enumerate(tested, start=1)
                 ]
-                error = np.abs(np.array(found) - self.truth) / unit
+                error = np.abs(np.clip(found, self._least, self._most) - self.truth) / unit
                 candidates.append((float(np.where(np.isfinite(error), error, np.inf).mean()), features, ridge))
             if features.points is not None:
                 break
@@ -145,7 +153,10 @@ class Examiner:
         return features, ridge
 
     def _test(self, tested: list[Actor], report: Reporter) -> None:
-        """Bound the cost of the clone of every held-out group, and compare it with the group's own."""
+        """Bound the cost of the clone of every held-out group, and compare it with the group's own.
+
+        A clone that would be refused a bound tests none.
+        """
         report.start(len(tested))
         self.bounds = []
         for place, actor in enumerate(tested):
@@ -155,8 +166,11 @@ class Examiner:
         self.estimated = np.stack([bounds.estimated for bounds in self.bounds])
         spread = np.stack([bounds.spread for bounds in self.bounds])
         margin = NormalDist().inv_cdf(self.options.confidence) * spread
-        short = (self.truth - self.estimated) * [1, -1] - margin
-        self.held = int((short[:, 0] <= 0).sum())
+        self.given = np.array([not self._unsupported(bounds) for bounds in self.bounds])
+        short = ((self.truth - self.estimated) * [1, -1] - margin)[self.given]
+        self.held, self.raised = int((short[:, 0] <= 0).sum()), np.zeros(2)
+        if not len(short):
+            return
         # split conformal prediction (Vovk et al., 2005): of 19 tests or more the confidence 0.95 takes the worst
         place = min(math.ceil((len(short) + 1) * self.options.confidence), len(short)) - 1
         self.raised = np.maximum(np.sort(short, axis=0)[place], 0)
@@ -190,11 +204,13 @@ class Examiner:
         supported, worst = self._support.share(actions, full, self.options.seed)
         episode = int(parts.episode[worst[0]])
         both = np.stack([found.fitted, found.robust])
+        careful = np.array([both[:, 0].max(), both[:, 1].min()])
         return Bounds(
-            estimated=np.array([both[:, 0].max(), both[:, 1].min()]),
+            estimated=np.clip(np.nan_to_num(careful), self._least, self._most),
+            settled=bool((np.abs(both[:, 0] - self._most[0] / 2) <= (0.5 + _BEYOND) * self._most[0]).all()),
             spread=found.resampled.std(axis=0, ddof=1),
             apart=float(np.abs(both[0, 0] - both[1, 0])),
-            halves=found.halves,
+            halves=np.clip(np.nan_to_num(found.halves), self._least, self._most),
             supported=supported,
             episodes=effective_episodes(likely, parts.episode[parts.fitted]),
             worst=(int(self._numbers[episode]), int(worst[0] - data.offsets[episode])),
@@ -207,29 +223,41 @@ class Examiner:
         if half is not None:
             estimated, spread = bounds.halves[half], spread * math.sqrt(2)
         margin = NormalDist().inv_cdf(options.confidence) * spread + self.raised
-        most = self.horizon * float(self.data.logged_costs.max())
-        refusal = self._refusal(bounds, cost_limit, most)
+        (cost, returned), (least, most) = estimated + margin * [1, -1], (self._least, self._most)
+        refusal = self._refusal(bounds, cost_limit)
         return Certificate(
             policy=run,
             cost_limit=cost_limit,
             confidence=options.confidence,
-            cost=_finite(estimated[0]),
-            cost_bound=None if refusal else min(max(float(estimated[0] + margin[0]), 0.0), most),
-            return_=_finite(estimated[1]),
-            return_bound=None if refusal else float(estimated[1] - margin[1]),
+            cost=float(estimated[0]),
+            cost_bound=None if refusal else float(np.clip(cost, least[0], most[0])),
+            return_=float(estimated[1]),
+            return_bound=None if refusal else float(np.clip(returned, least[1], most[1])),
             supported=bounds.supported,
             episodes=bounds.episodes,
             disagreement=_finite(bounds.apart),
             raised=float(self.raised[0]),
             held=self.held,
-            tests=len(self._parts.groups),
+            tests=int(self.given.sum()),
             horizon=self.horizon,
             resamples=options.resamples,
             data=self._whole.fingerprint(),
             refusal=refusal,
         )
 
-    def _refusal(self, bounds: Bounds, cost_limit: float, most: float) -> str:
+    def _refusal(self, bounds: Bounds, cost_limit: float) -> str:
+        """Why there is no bound; empty where there is one."""
+        if bounds.apart > max(cost_limit, float(self.raised[0])):
+            return self._unsupported(bounds) or f"its two estimates are {bounds.apart:.3g} apart"
+        if (tests := int(self.given.sum())) < _FEWEST:
+            return (
+                f"only {tests} of {len(self.given)} clones of the log's own behaviours have bounds, too few to test "
+                "one by"
+            )
+        return self._unsupported(bounds)
+
+    def _unsupported(self, bounds: Bounds) -> str:
+        """Why the log does not tell the cost, whatever the limit and the self-tests; empty where it does."""
         if bounds.supported < _LEAST_SUPPORT:
             episode, step = bounds.worst
             return (
@@ -238,11 +266,7 @@ class Examiner:
             )
         if bounds.episodes < _LEAST_EPISODES:
             return f"its estimate rests on the like of {bounds.episodes:.1f} episodes only"
-        if not np.isfinite(bounds.estimated).all() or abs(bounds.estimated[0]) > 2 * most:
-            return "its values do not settle on this log"
-        if bounds.apart > max(cost_limit, float(self.raised[0])):
-            return f"its two estimates are {bounds.apart:.3g} apart"
-        return ""
+        return "" if bounds.settled else "its values do not settle on this log"
 
 
 def _require_enough(data: Trajectories) -> None:
