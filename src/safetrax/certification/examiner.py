@@ -71,6 +71,7 @@ class Bounds:
 
     Attributes:
         estimated: the more careful of two estimates, greater cost and smaller return, cut to what is possible, (2,).
+        fitted: by fitted Q evaluation alone, as it is, (2,).
         settled: whether both estimates of the cost are numbers, and not far beyond what is possible.
         spread: standard deviation over resamples, (2,).
         apart: how far the two estimates of the cost are apart.
@@ -81,6 +82,7 @@ class Bounds:
     """
 
     estimated: Float[np.ndarray, " 2"]
+    fitted: Float[np.ndarray, " 2"]
     settled: bool
     spread: Float[np.ndarray, " 2"]
     apart: float
@@ -207,6 +209,7 @@ class Examiner:
         careful = np.array([both[:, 0].max(), both[:, 1].min()])
         return Bounds(
             estimated=np.clip(np.nan_to_num(careful), self._least, self._most),
+            fitted=found.fitted,
             settled=bool((np.abs(both[:, 0] - self._most[0] / 2) <= (0.5 + _BEYOND) * self._most[0]).all()),
             spread=found.resampled.std(axis=0, ddof=1),
             apart=float(np.abs(both[0, 0] - both[1, 0])),
