@@ -3,9 +3,9 @@
     python studies/certify.py BENCHMARK DATA TASK...
 
 BENCHMARK is a folder of `safetrax benchmark` with evaluated episodes, DATA a folder of logs. One line per task and
-way of bounding: of the policies, how many get no bound, how many bounds hold, how far they are above the truth (the
-median, in limits), how estimates rank the policies, how many are bounded within the limit and how many of these wrongly, and
-what return the best of these loses to the best safe one, limit by limit.
+way of bounding: how many policies there are, how many get no bound, how many bounds hold, how far they are above the
+truth (the median, in limits), how estimates rank the policies, how many are bounded within the limit and how many of
+these wrongly, and what return the best of these loses to the best safe one, limit by limit.
 """
 
 from __future__ import annotations
