@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,8 @@ from conftest import toy_episodes
 from safetrax.algorithms.dspo import DSPO
 from safetrax.cli.main import main
 from safetrax.data import write_hdf5
+from safetrax.training import train as training
+from safetrax.training.program import Program
 from safetrax.training.train import train
 
 TINY = DSPO(
@@ -38,8 +41,10 @@ def folder(tmp_path_factory):
     write_hdf5(path / "log.hdf5", log)
     labels = np.repeat([1, 0], [3, 9]).astype(np.int8)
     write_hdf5(path / "bare.hdf5", replace(log, costs=None, labels=labels))
-    for seed in (0, 1):
-        train(TINY, replace(log, costs=None, labels=labels), out=path / f"run-{seed}", seeds=(seed,))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "Program", functools.cache(Program))  # compiled once
+        for seed in (0, 1):
+            train(TINY, replace(log, costs=None, labels=labels), out=path / f"run-{seed}", seeds=(seed,))
     return path
 
 
