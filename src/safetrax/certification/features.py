@@ -46,8 +46,10 @@ class Features:
         if self.points is not None:
             apart = np.abs(points[:, None] - self.points).max(axis=-1)
             return np.asarray(apart < _SAME, float)
-        waves = np.cos(points @ self.frequencies + self.phases) * (2 / self.phases.size) ** 0.5
-        return np.asarray(np.concatenate([np.ones((len(points), 1)), points, waves], axis=1))
+        single = np.float32  # a rounded cosine is as good a feature; sums over them are in float64
+        angles = points.astype(single) @ self.frequencies.astype(single) + self.phases.astype(single)
+        waves = np.cos(angles) * single((2 / self.phases.size) ** 0.5)
+        return np.concatenate([np.ones((len(points), 1)), points, waves], axis=1, dtype=np.float64)
 
 
 class Moments(NamedTuple):

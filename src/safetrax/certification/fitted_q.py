@@ -144,4 +144,5 @@ def estimate(
 
 def _mean(sums: np.ndarray, weights: Float[np.ndarray, " G"], count: Float[np.ndarray, " G"]) -> np.ndarray:
     """Over the rows of all blocks, weighted."""
-    return np.asarray(np.tensordot(weights, sums, 1) / (weights @ count))
+    flat = sums.reshape(len(sums), -1)
+    return np.asarray((weights @ flat).reshape(sums.shape[1:]) / (weights @ count))
