@@ -90,8 +90,7 @@ def main(benchmark: str, folder: str, tasks: list[str]) -> None:
             if training.tasks != (task,):
                 continue
             for policy in RunFolder.open(training.folder).load_policies():
-                run = policy.id
-                own = [r for r in training.rows if (r.algorithm, r.cost_limit, r.seed) == (run[0], *run[2:])]
+                own = [row for row in training.rows if row.run == policy.id]
                 for way, rows in rows_of(examiner, policy, [r.cost for r in own], [r.return_ for r in own]).items():
                     found[way] += rows
                 count += 1

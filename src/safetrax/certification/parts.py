@@ -44,8 +44,9 @@ class Parts:
     @staticmethod
     def make(data: Trajectories, resamples: int, rng: np.random.Generator) -> Parts:
         """Episodes are shuffled first."""
-        standardiser = Standardiser.of(Store.make(data, ()).observations)
-        store = standardiser.store(Store.make(data, ()))
+        raw = Store.make(data, ())
+        standardiser = Standardiser.of(raw.observations)
+        store = standardiser.store(raw)
         held, fitted = np.split(rng.permutation(data.num_episodes), [int(HELD_OUT * data.num_episodes)])
         blocks = np.array_split(fitted, min(_BLOCKS, len(fitted)))
         groups = [

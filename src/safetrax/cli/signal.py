@@ -68,16 +68,16 @@ def run(argv: list[str]) -> int:
     costs = data.scored_cost_returns
     if options.figure is not None and costs is None:
         raise NoCostsError(f"the figure shows episodes by cost, and {data.without_costs}.")
-    from safetrax.training.generated import safety_signal
-
-    signals = [np.asarray(safety_signal(folder, data), np.float64) for folder in options.runs]
     asked = data.marks != SAFE
     if not asked.any():
         raise ConfigError("every episode of the log is marked safe, so there is none to ask about.")
+    limit = 0.0 if costs is None else _limit(options, data)
+    from safetrax.training.generated import safety_signal
+
+    signals = [np.asarray(safety_signal(folder, data), np.float64) for folder in options.runs]
     if costs is None:
         say(_counts(options.runs, signals, data))
         return 0
-    limit = _limit(options, data)
     safe = within_limit(costs, limit)
     rows = [detection(signal[asked], safe[asked], data.returns[asked]) for signal in signals]
     say(_table(options.runs, rows, int(asked.sum()), int(safe[asked].sum()), limit))

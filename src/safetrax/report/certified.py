@@ -83,11 +83,5 @@ def _rows(rows: Sequence[Certified]) -> Iterator[str]:
 
 
 def _simulated(entry: Certificate, training: Training) -> float | None:
-    policy = entry.policy
-    costs = [
-        row.cost
-        for row in training.rows
-        if (row.algorithm, row.task, row.cost_limit, row.seed)
-        == (policy.algorithm, policy.task, policy.cost_limit, policy.seed)
-    ]
+    costs = [row.cost for row in training.rows if row.run == entry.policy]
     return float(np.mean(costs)) if costs else None

@@ -35,9 +35,9 @@ def generated(folder: str | Path, run: int = 0) -> Trajectories:
     Raises:
         RunError: it is no run folder, has not ended, has generated nothing, or has no such run.
     """
-    opened, (steps, rewards, low, high) = _of_run(
-        folder, run, "generated.steps", "generated.rewards", "bounds.low", "bounds.high"
-    )
+    opened, state = _of_run(folder, run, "generated.steps")
+    steps, rewards = state["generated.steps"], state["generated.rewards"]
+    low, high = state["bounds.low"], state["bounds.high"]
     actor = opened.load_policies()[0].actor
     size = steps.shape[-1] - low.size
     observations, actions = steps[..., :size], steps[..., size:]
@@ -68,14 +68,14 @@ def safety_signal(folder: str | Path, data: Trajectories, run: int = 0) -> Float
     Raises:
         RunError: see `generated`; or the observations have another size.
     """
-    opened, _ = _of_run(folder, run, "conditions")
+    opened, state = _of_run(folder, run, "conditions")
     config = opened.config()["algorithm"]
     kind = class_named(config["class"])
     assert kind is not None  # it has conditions
     algorithm: Any = kind.from_config({name: value for name, value in config.items() if name != "class"})
     structure = jax.eval_shape(lambda key: algorithm.init(key, Spec.of(data)), jax.random.key(0)).signal.network
-    _, leaves = _of_run(folder, run, *(f"signal.network{name}" for name, _ in named_leaves(structure)))
-    network = jax.tree.unflatten(jax.tree.structure(structure), [jnp.asarray(leaf) for leaf in leaves])
+    leaves = [jnp.asarray(state[f"signal.network{name}"]) for name, _ in named_leaves(structure)]
+    network = jax.tree.unflatten(jax.tree.structure(structure), leaves)
     actor, store = opened.load_policies()[0].actor, Store.make(data, ())
     if isinstance(actor, Standardised):
         if actor.mean.size != data.observation_size:
@@ -89,16 +89,14 @@ def safety_signal(folder: str | Path, data: Trajectories, run: int = 0) -> Float
     )
 
 
-def _of_run(folder: str | Path, run: int, *names: str) -> tuple[RunFolder, list[np.ndarray]]:
-    """Arrays of one run's state, as the last checkpoint has them."""
+def _of_run(folder: str | Path, run: int, needed: str) -> tuple[RunFolder, dict[str, np.ndarray]]:
+    """Arrays of one run's state, as the last checkpoint has them, among them the one that is needed."""
     opened = RunFolder.open(folder)
     _, tensors = read_checkpoint(opened.checkpoint_file)
-    found = [tensors[f"[0].{name}"] for name in names if f"[0].{name}" in tensors]
-    if len(found) < len(names):
+    found = {name.removeprefix("[0]."): array for name, array in tensors.items() if name.startswith("[0].")}
+    if needed not in found:
         trained = opened.config().get("algorithm", {}).get("class")
-        raise RunError(
-            f"{opened.path}, a run of {trained}, holds no {names[0]}; choose a run of DSPO that has ended."
-        )
-    if not 0 <= run < found[0].shape[0]:
-        raise RunError(f"{opened.path} has no run {run}: there are {found[0].shape[0]}.")
-    return opened, [array[run] for array in found]
+        raise RunError(f"{opened.path}, a run of {trained}, holds no {needed}; choose a run of DSPO that has ended.")
+    if not 0 <= run < found[needed].shape[0]:
+        raise RunError(f"{opened.path} has no run {run}: there are {found[needed].shape[0]}.")
+    return opened, {name: array[run] for name, array in found.items()}
