@@ -21,7 +21,7 @@ from safetrax.policies.policy import Policy
 from safetrax.run_id import RunId
 
 STEPS = 10
-SMALL = Options(steps=4000, features=40, resamples=10)
+SMALL = Options(steps=4000, features=40, resamples=10, model_updates=500)
 
 
 def drift(episodes: int = 120, seed: int = 0) -> Trajectories:
@@ -157,6 +157,7 @@ def test_the_command(tmp_path, capsys):
     train = ["train", "bc-safe", "--data", "demo", "--cost-limits", "20", "--updates", "200", "--hidden", "16"]
     assert main([*train, "--no-evaluate", "--out", run]) == 0
     small = ["--data", "demo", "--steps", "8000", "--features", "50", "--resamples", "10"]
+    small += ["--model-updates", "100"]
     capsys.readouterr()
     assert main(["certify", run, *small]) == 0
     out = capsys.readouterr().out

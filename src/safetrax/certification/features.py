@@ -28,9 +28,9 @@ class Features:
     phases: Float[np.ndarray, " C"]
 
     @staticmethod
-    def of(points: Float[np.ndarray, "N d"], size: int, seed: int, scale: float = 1.0) -> Features:
+    def of(points: Float[np.ndarray, "N d"], size: int, seed: int) -> Features:
         """Of standardised points: a table where at most `size` differ, with exact values; else `size` cosines, whose
-        lengths are `scale` median distances of two points.
+        length is the median distance of two points.
         """
         rng, d = np.random.default_rng(seed), points.shape[1]
         some = np.unique(points[: 4 * size], axis=0)
@@ -38,7 +38,7 @@ class Features:
             return Features(table, np.zeros((d, 0)), np.zeros(0))
         one, other = (points[rng.integers(len(points), size=_PAIRS)] for _ in range(2))
         distance = np.linalg.norm(one - other, axis=1)
-        frequencies = rng.standard_normal((d, size)) / (scale * np.median(distance[distance > 0]))
+        frequencies = rng.standard_normal((d, size)) / np.median(distance[distance > 0])
         return Features(None, frequencies, rng.uniform(0, 2 * np.pi, size))
 
     def __call__(self, points: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n D"]:

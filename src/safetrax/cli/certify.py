@@ -55,6 +55,8 @@ class CertifyOptions:
     """Of the log, in whole episodes, that are used at most."""
     features: int = 400
     """Random features in which values are linear."""
+    model_updates: int = 4000
+    """Gradient steps of the world model in which policies are played; 0: none is made."""
     seed: int = 0
     """Of everything that is drawn."""
 
@@ -72,7 +74,7 @@ def run(argv: list[str]) -> int:
     from safetrax.certification.examiner import Examiner, Options
     from safetrax.cli.policy_sources import open_policies
 
-    names = ("confidence", "discount", "horizon", "resamples", "steps", "features", "seed")
+    names = ("confidence", "discount", "horizon", "resamples", "steps", "features", "model_updates", "seed")
     settings = Options(**{name: getattr(options, name) for name in names})
     sources = open_policies(options.policies)
     data = load(options.data, task=options.task, progress=True)
