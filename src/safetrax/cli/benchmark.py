@@ -161,7 +161,7 @@ def _run(options: BenchmarkOptions) -> int:
         folder = BenchmarkFolder.make(options.out, jobs)
         todo = _todo(folder, jobs, options.retry)
         if todo:
-            with _shown(folder, len(places), len(jobs)) as refresh:
+            with _shown(folder, len(places), jobs) as refresh:
                 if options.executor == "ray":
                     run_on_ray(
                         folder, todo, needs, address=options.ray_address, workers=options.workers, report=refresh
@@ -203,23 +203,23 @@ def _todo(folder: BenchmarkFolder, jobs: Sequence[Job], retry: bool) -> list[Job
 
 
 @contextlib.contextmanager
-def _shown(folder: BenchmarkFolder, lanes: int, jobs: int) -> Iterator[Callable[[], None]]:
-    """Yield a function that shows how far all jobs are, if the last time is long enough ago."""
+def _shown(folder: BenchmarkFolder, lanes: int, jobs: Sequence[Job]) -> Iterator[Callable[[], None]]:
+    """Yield a function that shows how far these jobs are, if the last time is long enough ago."""
     from safetrax.grid.status import status
 
     reporter = Display("benchmark", "jobs", seconds=0.0)
-    seconds = 2.0 if reporter.live else _LINES_SECONDS
+    seconds, names = 2.0 if reporter.live else _LINES_SECONDS, {job.name for job in jobs}
     last = 0.0
 
     def refresh() -> None:
         nonlocal last
         if time.monotonic() - last >= seconds:
             last = time.monotonic()
-            found = status(folder.states(), lanes=lanes)
+            found = status([state for state in folder.states() if state.job.name in names], lanes=lanes)
             running = "; ".join(_share_done(state) for state in found.states if state.name == "running")
             reporter.advance(", ".join(filter(None, [*_summary(found), running])), found.count().get("done", 0))
 
-    reporter.start(jobs)
+    reporter.start(len(jobs))
     try:
         yield refresh
     finally:
