@@ -161,6 +161,24 @@ def acting_seconds(data: Trajectories, policies: int = 3, episodes: int = 20) ->
     return best_seconds(lambda: actors.act(feed), 20)
 
 
+def certify_rate(data: Trajectories, updates: int = 100) -> float:
+    """Useful operations per second of the certificates' dearest part, the training of their world model."""
+    from safetrax.certification.parts import Parts
+    from safetrax.certification.world_model import BATCH, WorldModel
+
+    parts = Parts.make(data, 10, np.random.default_rng(0))
+
+    def fit(updates: int) -> WorldModel:
+        model = WorldModel.fit(data, parts.store, parts.standardiser, parts.log, parts.halves, updates, 0)
+        return jax.block_until_ready(model)
+
+    # each weight once forwards and twice backwards, but the first layers' inputs need no gradient
+    networks = (fit(1).members.moves, fit(1).members.outcome)
+    sizes = [[leaf.size for leaf in network.weights] for network in networks]
+    useful = sum(2 * BATCH * (3 * sum(each) - each[0]) for each in sizes) * updates
+    return useful / (best_seconds(partial(fit, updates + 1), 2) - best_seconds(partial(fit, 1), 2))
+
+
 def index_bytes() -> float:
     """Bytes of TraC's index per transition, at the segment ratio with the most windows of a useful length."""
     data = generated(1000)
@@ -285,6 +303,8 @@ def main() -> None:
     print(f"CDT acting in 60 episodes: {acting * 1e3:.1f} ms per step of all")
     drawn = generation_rate(data)
     print(f"DSPO generating: {drawn:.0f} steps/s")
+    certifying = certify_rate(data)
+    print(f"certificates: the world model's training at {certifying / 1e9:.0f} GFLOP/s")
     size = index_bytes()
     print(f"TraC index: {size:.1f} bytes per transition")
     raw, rate, workers = evaluation()
@@ -308,6 +328,7 @@ def main() -> None:
             {
                 **{f"{key}_gemm_ratio": round(useful / gemm, 3) for key, (_, useful) in rates.items()},
                 "vmap_ratio": round(nine / (9 * one), 3),
+                "certify_gemm_ratio": round(certifying / gemm, 3),
                 "cdt_acting_ms": round(acting * 1e3, 2),
                 "dspo_generated_steps_per_s": round(drawn),
                 "index_bytes_per_transition": round(size, 2),

@@ -12,6 +12,7 @@ import pytest
 from safetrax.certification import Certificate, read_certificates, write_certificates
 from safetrax.certification.certify import certify, choose
 from safetrax.certification.examiner import Examiner, Options
+from safetrax.certification.parts import Parts
 from safetrax.cli.main import main
 from safetrax.data import Trajectories, load
 from safetrax.errors import ConfigError, DataError, SafeTraXError
@@ -75,6 +76,17 @@ def test_a_policy_that_does_what_nobody_did_gets_no_number():
     assert found.cost_bound is None
     assert "the log supports only" in str(found)
     assert not found.safe
+
+
+def test_self_tests_can_be_by_owner():
+    data = drift()
+    owners = [f"agent {int(e % 8)}" for e in range(data.num_episodes)]
+    parts = Parts.make(data, 10, np.random.default_rng(0), np.array(owners))
+    assert all(len({owners[e] for e in group}) == 1 and len(group) >= 4 for group in parts.groups)
+    with pytest.raises(DataError, match="owners has 119 entries, but the log 120 episodes"):
+        Examiner(data, SMALL, owners=owners[:-1])
+    with pytest.raises(DataError, match="only 2 owners have 4 of the episodes that are held out"):
+        certify([constant(0.2)], data, owners=[e % 2 for e in range(120)], options=SMALL)
 
 
 def test_the_choice_is_the_best_within_the_limit(examiner):

@@ -23,13 +23,13 @@ class Certificate:
         policy: which one.
         cost_limit: of an episode.
         confidence: of each bound, in (0.5, 1).
-        cost: estimated, of an episode; the greater of two estimates.
+        cost: estimated, of an episode, by the estimator that self-tests trust most.
         cost_bound: most, with the confidence; None where there is none to give.
-        return_: estimated return of an episode; the smaller of two estimates.
+        return_: estimated return of an episode, likewise.
         return_bound: least, with the confidence; None likewise.
         supported: share of its visits in which the policy's action is near a logged one.
         episodes: effective number of logged episodes that the estimate rests on.
-        disagreement: how far the two estimates of the cost are apart.
+        disagreement: how far the two best estimates of the cost are apart.
         raised: by how much the bound of the cost was raised for the self-tests' sake.
         held: self-tests in which the cost was within the bound without that.
         tests: self-tests.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
@@ -26,6 +26,7 @@ def certify(
     *,
     cost_limits: Sequence[float] = (),
     options: Options | None = None,
+    owners: Sequence[Hashable] | None = None,
     progress: bool = False,
 ) -> list[Certificate]:
     """Bound the cost of an episode of each policy, from the log alone.
@@ -35,6 +36,7 @@ def certify(
         data: a log of the same task, whole episodes with costs; or an `Examiner` of one, which can be used again.
         cost_limits: for policies that were trained for none; others are judged at their own. None given: the task's.
         options: confidence and the like; an `Examiner` has its own.
+        owners: who acted in each episode of the log, see `Examiner`, which has its own.
         progress: show a bar.
 
     Returns:
@@ -50,7 +52,7 @@ def certify(
     log = data._whole if isinstance(data, Examiner) else data
     for policy in kept:
         require_alike(policy, log)
-    examiner = data if isinstance(data, Examiner) else Examiner(data, options, progress=progress)
+    examiner = data if isinstance(data, Examiner) else Examiner(data, options, owners=owners, progress=progress)
     report = Display("certify", "policies") if progress else Reporter()
     report.start(len(kept))
     found = []

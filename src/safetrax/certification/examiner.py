@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import NormalDist
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from safetrax.certification.acting import logged_state_actions
 from safetrax.certification.certificate import Certificate
@@ -96,11 +97,25 @@ class Bounds:
 class Examiner:
     """A log made ready to judge policies: values are fitted to 70 % of its episodes, the rest is for self-tests."""
 
-    def __init__(self, data: Trajectories, options: Options | None = None, *, progress: bool = False) -> None:
+    def __init__(
+        self,
+        data: Trajectories,
+        options: Options | None = None,
+        *,
+        owners: Sequence[Hashable] | None = None,
+        progress: bool = False,
+    ) -> None:
         """Takes about as long as 20 policies, which the self-tests are.
 
+        Args:
+            data: the log.
+            options: confidence and the like.
+            owners: who acted in each episode, a name or number: then a self-test is of one owner's episodes. None:
+                of episodes alike in cost and return.
+            progress: show a bar.
+
         Raises:
-            DataError: the log is malformed, has no costs or none above 0, or too few episodes.
+            DataError: the log is malformed, has no costs or none above 0, or too few episodes, or owners do not fit.
         """
         self.options = options or Options()
         check(data)
@@ -114,7 +129,13 @@ class Examiner:
         self._least, self._most = (
             self.horizon * extreme for extreme in (np.minimum(steps.min(axis=1), 0), np.maximum(steps.max(axis=1), 0))
         )
-        self._parts = parts = Parts.make(data, self.options.resamples, rng)
+        whose = None if owners is None else _names(owners, self._whole.num_episodes)[self._numbers]
+        self._parts = parts = Parts.make(data, self.options.resamples, rng, whose)
+        if len(parts.groups) < _FEWEST:
+            raise DataError(
+                f"only {len(parts.groups)} owners have {OF_A_TEST} of the episodes that are held out, and {_FEWEST} "
+                "are needed; without owners, groups are made by cost and return."
+            )
         actions = np.asarray(parts.store.actions, np.float64)
         self._states, self._units = np.asarray(parts.store.observations, np.float64), actions.std(axis=0) + 1e-6
         self._support = Support.of(self._states, actions / self._units, parts.episode, self.options.seed)
@@ -330,6 +351,12 @@ def _require_enough(data: Trajectories) -> None:
             f"the log has {data.num_episodes} episode{'s' * (data.num_episodes > 1)}; at least {needed} are needed, "
             f"of which {_FEWEST} groups of {OF_A_TEST} are held out to test the bound itself."
         )
+
+
+def _names(owners: Sequence[Hashable], episodes: int) -> Shaped[np.ndarray, " E"]:
+    if len(owners) != episodes:
+        raise DataError(f"owners has {len(owners)} entries, but the log {episodes} episodes; pass one for each.")
+    return np.array([str(owner) for owner in owners])
 
 
 def _needed() -> int:

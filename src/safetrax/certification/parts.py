@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from safetrax.algorithms.standardisation import Standardiser
 from safetrax.certification.features import Log, rows_of
@@ -42,16 +42,21 @@ class Parts:
     halves: Float[np.ndarray, "2 G"]
 
     @staticmethod
-    def make(data: Trajectories, resamples: int, rng: np.random.Generator) -> Parts:
-        """Episodes are shuffled first."""
+    def make(
+        data: Trajectories, resamples: int, rng: np.random.Generator, owners: Shaped[np.ndarray, " E"] | None = None
+    ) -> Parts:
+        """Episodes are shuffled first. `owners`: who acted in each; None: groups are alike in cost and return."""
         raw = Store.make(data, ())
         standardiser = Standardiser.of(raw.observations)
         store = standardiser.store(raw)
         held, fitted = np.split(rng.permutation(data.num_episodes), [int(HELD_OUT * data.num_episodes)])
         blocks = np.array_split(fitted, min(_BLOCKS, len(fitted)))
+        costs, returns = data.cost_returns[held], data.returns[held]
         groups = [
             held[group]
-            for group in alike(data.cost_returns[held], data.returns[held], min(TESTS, len(held) // OF_A_TEST))
+            for group in (
+                alike(costs, returns, min(TESTS, len(held) // OF_A_TEST)) if owners is None else owned(owners[held])
+            )
         ]
         last, first = np.zeros((2, data.num_transitions), bool)
         last[data.offsets[1:] - 1], first[data.offsets[:-1]] = True, True
@@ -82,6 +87,13 @@ class Parts:
         counts = np.zeros(self.weights.shape[1])
         counts[len(counts) - len(self.groups) + place] = 1
         return counts
+
+
+def owned(owners: Shaped[np.ndarray, " E"]) -> list[np.ndarray]:
+    """The episodes of each owner who has enough of them for a test, of the 20 who have most."""
+    _, whose, counts = np.unique(owners, return_inverse=True, return_counts=True)
+    most = np.argsort(-counts, kind="stable")[:TESTS]
+    return [np.flatnonzero(whose == owner) for owner in most if counts[owner] >= OF_A_TEST]
 
 
 def alike(costs: Float[np.ndarray, " E"], returns: Float[np.ndarray, " E"], groups: int) -> list[np.ndarray]:

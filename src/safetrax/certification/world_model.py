@@ -19,7 +19,7 @@ from safetrax.nets.mlp import MLP, kaiming_uniform
 from safetrax.policies.actor import Actor
 
 _MEMBERS = 4  # half of them know one half of the log
-_MOVES, _OUTCOME, _BATCH, _RATE = (256, 256), (128, 128), 256, 1e-3
+_MOVES, _OUTCOME, BATCH, _RATE = (256, 256), (128, 128), 256, 1e-3
 _RESIDUALS, _STARTS = 8192, 48
 
 
@@ -188,7 +188,7 @@ def _fit(
 
         def update(i: Array, carry: tuple[tuple[MLP, MLP], optax.OptState]) -> tuple[tuple[MLP, MLP], optax.OptState]:
             networks, state = carry
-            gradient = jax.grad(loss)(networks, drawn(half, jax.random.fold_in(batches, i), _BATCH))
+            gradient = jax.grad(loss)(networks, drawn(half, jax.random.fold_in(batches, i), BATCH))
             step, state = optimiser.update(gradient, state)
             return optax.apply_updates(networks, step), state
 
