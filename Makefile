@@ -24,7 +24,7 @@ $(VENV)/installed-user: pyproject.toml
 $(VENV)/installed-dev: pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[bullet,safety-gymnasium,metadrive,minari,pandas,ray,tensorboard,dev]"
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[bullet,safety-gymnasium,metadrive,minari,onnx,pandas,ray,tensorboard,dev]"
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps $(SIMULATORS)
 	@touch $@ $(VENV)/installed-user
 

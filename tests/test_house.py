@@ -27,7 +27,8 @@ ROOMS = (
     ("envs",),
     ("evaluation",),
     ("training",),
-    ("collection", "grid", "certification"),
+    ("runtime",),
+    ("collection", "grid", "certification", "exporting"),
     ("runs",),
     ("leaderboard",),
     ("report",),
@@ -47,6 +48,7 @@ TWICE = {
     "latent": "the losses of a latent space and the policy that decodes it",
     "train": "the verb and what it calls",
     "certify": "the verb and what it calls",
+    "export": "the verb and what it calls",
 }
 # Arrows to a higher room, each with its reason; all are inside functions.
 UP = {

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from safetrax.errors import SafeTraXError
     from safetrax.evaluation.rollout import Evaluation, evaluate
     from safetrax.evaluation.video import record_gif
+    from safetrax.exporting.export import export
     from safetrax.policies import Policies, Policy
     from safetrax.run_id import RunId
     from safetrax.training.train import Run, train
@@ -65,6 +66,7 @@ _HOMES = {
     "download": "data.download",
     "dsrl_preprocess": "data.filters",
     "evaluate": "evaluation.rollout",
+    "export": "exporting.export",
     "from_pandas": "data",
     "get_task": "data",
     "load": "data",
@@ -109,6 +111,7 @@ __all__ = [
     "record_gif",
     "certify",
     "Certificate",
+    "export",
     "collect",
     "Collection",
     "ReachAvoid",

@@ -51,7 +51,8 @@ class PerturbedActor(Actor):
     def act(
         self, memory: tuple[()], observations: Float[Array, "n O"], noise: Float[Array, "n C L"]
     ) -> tuple[Float[Array, "n A"], tuple[()]]:
-        """The decoded and perturbed latents, or the best of them."""
+        """The decoded and perturbed latents, or the best of them. Noise beyond the bound of latents is clipped."""
+        noise = jnp.clip(noise, -LATENT_BOUND, LATENT_BOUND)
         if self.candidates == 1:
             actions = self.generate(observations, noise[:, 0])
         else:

@@ -1,0 +1,83 @@
+"""`safetrax export`: policies as ONNX files, which act as they do on a log, or are not written."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from safetrax.cli.console import say
+from safetrax.cli.parsing import parse, shown
+from safetrax.data import load
+from safetrax.errors import ConfigError
+
+_PROG = "safetrax export"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """Write trained policies as ONNX files, which run without JAX: see docs/export.md.
+
+    A file holds everything from the raw observation to the action in its own units, with the policy's id, limit,
+    training and certificate. Before it is written, it acts beside the policy on the log; if they differ, it is not.
+    """
+
+    policies: Annotated[tyro.conf.Positional[tuple[str, ...]], shown("FOLDER|POLICY ...")]
+    """Folders that safetrax train made, or single policy files (*.safetensors)."""
+    data: Annotated[str, shown("FILE|demo")]
+    """A log with observations such as the policies will see, for the comparison."""
+    to: Literal["onnx"] = "onnx"
+    """The format."""
+    out: Annotated[str | None, shown("FOLDER", "exported, in the run folder or beside the policy")] = None
+    """Where the files go, each named after its policy."""
+    deterministic: bool = False
+    """All noise is 0 and no input of the graph; for policies that draw."""
+    tolerance: float = 1e-5
+    """Largest difference from the policy, in halves of the action range, with which a file is written."""
+    task: Annotated[str | None, shown("NAME", "the log's own")] = None
+    """Benchmark task that the log is of."""
+
+
+def run(argv: list[str]) -> int:
+    """Export; the exit code."""
+    options = parse(ExportOptions, argv, prog=_PROG)
+    if not options.policies:
+        raise ConfigError(f"{_PROG} needs a run folder or policy files, for instance: {_PROG} runs/first --data demo")
+    if not 0 < options.tolerance < 1:
+        raise ConfigError(f"--tolerance is {options.tolerance:g}, but must lie between 0 and 1.")
+    from safetrax.certification.certificate import FILE, read_certificates
+    from safetrax.certification.certify import require_alike
+    from safetrax.cli.policy_sources import open_policies
+    from safetrax.exporting import require_onnx
+
+    require_onnx()
+    from safetrax.exporting.export import export
+
+    sources = open_policies(options.policies)
+    data = load(options.data, task=options.task, progress=True)
+    for _, group in sources:
+        for policy in group:
+            require_alike(policy, data)
+    for (folder, group), given in zip(sources, dict.fromkeys(options.policies), strict=True):
+        place = Path(options.out or ((folder.path if folder else Path(given).parent) / "exported"))
+        place.mkdir(parents=True, exist_ok=True)
+        saved = folder.path / FILE if folder else None
+        certificates = read_certificates(saved) if saved is not None and saved.is_file() else []
+        for policy in group:
+            own = [{**asdict(c), "policy": c.policy._asdict()} for c in certificates if c.policy == policy.id]
+            facts: dict[str, Any] = {"certificates": own} if own else {}
+            say(
+                str(
+                    export(
+                        policy,
+                        place / f"{policy.id}.onnx",
+                        data,
+                        deterministic=options.deterministic,
+                        tolerance=options.tolerance,
+                        facts=facts,
+                    )
+                )
+            )
+    return 0

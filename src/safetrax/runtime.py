@@ -1,0 +1,119 @@
+"""Exported policies at work, with numpy and onnxruntime alone: no JAX is imported.
+
+from safetrax.runtime import Runtime
+
+policy = Runtime("policy.onnx")
+policy.reset()
+action = policy.act(observation)
+policy.observe(reward, cost)
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from safetrax.errors import ConfigError, DataError, RunError
+
+FORMAT = "safetrax-policy-onnx-1"
+OBSERVATIONS, ACTIONS, REWARDS, COSTS, STARTED = "observations", "actions", "rewards", "costs", "started"
+MEMORY, NOISE = "memory", "noise"
+
+
+class Runtime:
+    """A policy file that `safetrax export` wrote: it keeps memory, budget and noise, and acts.
+
+    Attributes:
+        facts: what travels in the file: the policy's id, its limit, action bounds, training, certificate.
+    """
+
+    def __init__(self, source: str | Path | bytes, *, threads: int = 1) -> None:
+        """Load it.
+
+        Args:
+            source: path of the file, or what is in it.
+            threads: of a call; one is fastest for small networks.
+
+        Raises:
+            ConfigError: onnxruntime is not installed.
+            DataError: the file is missing, damaged or no exported policy.
+        """
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ConfigError('exported policies need onnxruntime; pip install "safetrax[onnx]".') from error
+        if isinstance(source, str | Path) and not Path(source).is_file():
+            raise DataError(f"no exported policy at {source}.")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = threads, 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                source if isinstance(source, bytes) else str(source), options, providers=["CPUExecutionProvider"]
+            )
+            properties = self._session.get_modelmeta().custom_metadata_map
+            if properties.get("format") != FORMAT:
+                raise DataError(f"{source!s:.200} is an ONNX file, but no policy that safetrax export wrote.")
+            self.facts: dict[str, Any] = json.loads(properties["facts"])
+        except DataError:
+            raise
+        except Exception as error:  # onnxruntime raises classes of its own
+            raise DataError(f"{source!s:.200} is damaged or no ONNX file ({str(error)[:200]}).") from error
+        self._inputs = {one.name: one for one in self._session.get_inputs()}
+        self._outputs = [one.name for one in self._session.get_outputs()]
+        self.observation_size = int(self._inputs[OBSERVATIONS].shape[1])
+        self._noise = [name for name in self._inputs if name.startswith(f"{NOISE}.")]
+        self._memory = [name for name in self._inputs if name.startswith(f"{MEMORY}.")]
+        self._n = 0
+
+    def reset(self, episodes: int = 1, *, seed: int = 0) -> None:
+        """Begin so many episodes side by side. `act` does it by itself when it was not called."""
+        self._n, self._random = episodes, np.random.default_rng(seed)
+        self._state = {name: np.zeros(self._shape(name), self._dtype(name)) for name in self._memory}
+        self._answers = {name: np.zeros(episodes, np.float32) for name in (REWARDS, COSTS, STARTED)}
+
+    def draw(self) -> list[np.ndarray]:
+        """The noise of one step, standard normal; empty where the policy draws none."""
+        return [self._random.standard_normal(self._shape(name)).astype(np.float32) for name in self._noise]
+
+    def act(self, observations: Any, *, noise: list[np.ndarray] | None = None) -> np.ndarray:
+        """Actions for one observation `(O,)` or for one of each episode `(n, O)`; same leading shape back.
+
+        Raises:
+            ConfigError: these are no finite numbers, or of another size.
+            RunError: the policy gives an action that is not finite.
+        """
+        rows = np.asarray(observations, np.float32)
+        single, rows = rows.ndim == 1, np.atleast_2d(rows)
+        if rows.ndim != 2 or rows.shape[1] != self.observation_size or not np.isfinite(rows).all():
+            raise ConfigError(
+                f"the policy takes finite observations of {self.observation_size} numbers, got the shape "
+                f"{np.shape(observations)}."
+            )
+        if not self._n:
+            self.reset(len(rows))
+        if len(rows) != self._n:
+            raise ConfigError(f"got {len(rows)} observations for {self._n} episodes; call reset({len(rows)}) first.")
+        feed = {OBSERVATIONS: rows, **self._state, **(self._answers if self._memory else {})}
+        feed |= zip(self._noise, self.draw() if noise is None else noise, strict=True)
+        actions, *memory = self._session.run(self._outputs, feed)
+        if not np.isfinite(actions).all():
+            raise RunError("the policy gave an action that is not a finite number.")
+        self._state = dict(zip(self._memory, memory, strict=True))
+        self._answers[STARTED] = np.ones(self._n, np.float32)
+        return np.asarray(actions[0] if single else actions)
+
+    def observe(self, rewards: Any, costs: Any) -> None:
+        """Tell the policy what the environment answered; only policies with a memory make use of it."""
+        if not self._n:
+            raise ConfigError("observe was called before act or reset.")
+        for name, values in ((REWARDS, rewards), (COSTS, costs)):
+            self._answers[name] = np.broadcast_to(np.asarray(values, np.float32), (self._n,)).copy()
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        return (self._n, *self._inputs[name].shape[1:])
+
+    def _dtype(self, name: str) -> type[np.generic]:
+        return np.int32 if "int32" in self._inputs[name].type else np.float32
