@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
 from safetrax.algorithms.standardisation import Standardiser
 from safetrax.certification.features import rows_of
 from safetrax.data.store import Store
 from safetrax.data.trajectories import Trajectories
 from safetrax.nets.mlp import MLP, kaiming_uniform
-from safetrax.policies.actor import Actor, DeterministicActor
+from safetrax.policies.actor import Actor, from_unit_box
 
 _HIDDEN, _UPDATES, _BATCH, _RATE = (128, 128), 1500, 256, 1e-3
 
 
+class Clone(Actor):
+    """A Gaussian around a network's output, cut to the bounds: as noisy as those whom it copies, for noise costs."""
+
+    network: MLP
+    std: Float[Array, " A"]
+    action_low: Float[Array, " A"]
+    action_high: Float[Array, " A"]
+
+    def draw(self, keys: Key[Array, " n"]) -> Float[Array, "n A"]:
+        """Standard normal numbers."""
+        return jax.vmap(lambda key: jax.random.normal(key, self.std.shape))(keys)
+
+    def act(
+        self, memory: Any, observations: Float[Array, "n O"], noise: Float[Array, "n A"]
+    ) -> tuple[Float[Array, "n A"], Any]:
+        """Mean and noise."""
+        actions = jnp.clip(self.network(observations) + self.std * noise, -1, 1)
+        return from_unit_box(actions, self.action_low, self.action_high), memory
+
+
 def clones(data: Trajectories, groups: list[np.ndarray], store: Store, standardiser: Standardiser) -> list[Actor]:
-    """One deterministic policy for each group, behaviour cloning of its episodes.
+    """One policy for each group, behaviour cloning of its episodes, their noise included.
 
     Args:
         data: the log.
@@ -35,7 +57,7 @@ def clones(data: Trajectories, groups: list[np.ndarray], store: Store, standardi
     sizes = (data.observation_size, *_HIDDEN, data.action_size)
     optimiser = optax.adam(optax.cosine_decay_schedule(_RATE, _UPDATES))
 
-    def fit(each: tuple[Array, Array, Key[Array, ""]]) -> MLP:
+    def fit(each: tuple[Array, Array, Key[Array, ""]]) -> tuple[MLP, Float[Array, " A"]]:
         mine, count, key = each
         network = MLP.make(key, sizes, output="tanh", dropout_rate=0.0, initialiser=kaiming_uniform)
 
@@ -50,10 +72,10 @@ def clones(data: Trajectories, groups: list[np.ndarray], store: Store, standardi
 
         trained: MLP
         trained, _ = jax.lax.fori_loop(0, _UPDATES, update, (network, optimiser.init(network)))
-        return trained
+        return trained, jnp.std(trained(store.observations[mine]) - store.actions[mine], axis=0)
 
     keys = jax.random.split(jax.random.key(0), len(groups))
-    networks = jax.jit(lambda: jax.lax.map(fit, (rows, counts, keys)))()
+    networks, noise = jax.jit(lambda: jax.lax.map(fit, (rows, counts, keys)))()
     low, high = jnp.asarray(data.action_low), jnp.asarray(data.action_high)
-    stacked = eqx.filter_vmap(lambda one: standardiser.actor(DeterministicActor(one, low, high)))(networks)
+    stacked = eqx.filter_vmap(lambda one, std: standardiser.actor(Clone(one, std, low, high)))(networks, noise)
     return [jax.tree.map(lambda leaf, p=p: leaf[p], stacked) for p in range(len(groups))]

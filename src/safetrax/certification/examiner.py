@@ -141,7 +141,7 @@ class Examiner:
         self._support = Support.of(self._states, actions / self._units, parts.episode, self.options.seed)
         self.truth = np.array([[data.cost_returns[g].mean(), data.returns[g].mean()] for g in parts.groups])
         tested = clones(data, parts.groups, parts.store, parts.standardiser)
-        chosen = [self.chosen(actor) for actor in tested]
+        chosen = [self.chosen(actor, draws=2) for actor in tested]
         self._features = Features.of(parts.log.points, self._size(), self.options.seed)
         self._moments = moments = parts.log.moments(self._features)
         ridge = self._settle(chosen)
@@ -222,10 +222,10 @@ class Examiner:
                 errors[r] += (np.abs(found - self.truth[place]) / unit).sum() if np.isfinite(found).all() else np.inf
         return _RIDGES[int(errors.argmin())]
 
-    def chosen(self, actor: Actor) -> Float[np.ndarray, "K N d"]:
-        """Every state with what the policy would do in it."""
+    def chosen(self, actor: Actor, draws: int = 4) -> Float[np.ndarray, "K N d"]:
+        """Every state with what the policy would do in it, several times if it draws."""
         low, high = self.data.action_low, self.data.action_high
-        actions = np.asarray(to_unit_box(logged_state_actions(actor, self.data, draws=4), low, high), np.float64)
+        actions = np.asarray(to_unit_box(logged_state_actions(actor, self.data, draws), low, high), np.float64)
         return np.concatenate([np.broadcast_to(self._states, (len(actions), *self._states.shape)), actions], axis=2)
 
     def examine(self, actor: Actor, chosen: Float[np.ndarray, "K N d"] | None = None) -> Bounds:
