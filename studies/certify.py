@@ -11,9 +11,10 @@ are listed.
 
 from __future__ import annotations
 
+import re
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,9 +80,14 @@ class Rivals:
 
 
 def rows_of(
-    examiner: Examiner, rivals: Rivals, policy: st.Policy, costs: list[float], returns: list[float]
+    examiner: Examiner,
+    rivals: Rivals,
+    policy: st.Policy,
+    costs: list[float],
+    returns: list[float],
+    refusals: list[str],
 ) -> dict[str, list[Row]]:
-    """What each way says of one policy, at each of its limits."""
+    """What each way says of one policy, at each of its limits. Why there is no bound joins the `refusals`."""
     found: dict[str, list[Row]] = defaultdict(list)
     chosen = examiner.chosen(policy.actor)
     bounds, others = examiner.examine(policy.actor, chosen), rivals.ask(chosen)
@@ -89,6 +95,8 @@ def rows_of(
     others["plain fitted Q"] = float(plain), float(plain + Z * bounds.spread[0, 0])
     for limit in limits_of(policy.id, ()):
         certificate = examiner.certificate(policy.id, limit, bounds)
+        if certificate.refusal:
+            refusals.append(re.sub(r"[-\d.]+(e[+-]?\d+)?", "#", certificate.refusal).split(", least")[0])
         truth = (float(np.mean(costs)), limit, float(np.mean(returns)))
         found["certificate"].append(Row(str(policy.id), certificate.cost, certificate.cost_bound, *truth))
         for way, answer in others.items():
@@ -127,14 +135,14 @@ def main(benchmark: str, folder: str, tasks: list[str]) -> None:
         began = time.monotonic()
         examiner = Examiner(st.load(file))
         ready, count = time.monotonic() - began, 0
-        rivals, found = Rivals(examiner), defaultdict(list)
+        rivals, found, refusals = Rivals(examiner), defaultdict(list), list[str]()
         for training in trainings:
             if training.tasks != (task,):
                 continue
             for policy in RunFolder.open(training.folder).load_policies():
                 own = [row for row in training.rows if row.run == policy.id]
                 costs, returns = [row.cost for row in own], [row.return_ for row in own]
-                for way, rows in rows_of(examiner, rivals, policy, costs, returns).items():
+                for way, rows in rows_of(examiner, rivals, policy, costs, returns, refusals).items():
                     found[way] += rows
                 count += 1
         seconds = (time.monotonic() - began - ready) / max(count, 1)
@@ -142,6 +150,8 @@ def main(benchmark: str, folder: str, tasks: list[str]) -> None:
         print(f"self-tests: {examiner.cost}")
         for way, rows in found.items():
             print(line(task, way, rows), flush=True)
+        for why, count in Counter(refusals).most_common():
+            print(f"no bound, {count} times: {why}")
         for row in found["certificate"]:
             if row.bound is not None and row.bound < row.truth:
                 print(f"failed: {row.policy} at {row.limit:g}: at most {row.bound:.1f}, but {row.truth:.1f}")

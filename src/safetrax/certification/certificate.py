@@ -29,7 +29,7 @@ class Certificate:
         return_bound: least, with the confidence; None likewise.
         supported: share of its visits in which the policy's action is near a logged one.
         episodes: effective number of logged episodes that the estimate rests on.
-        disagreement: how far the two best estimates of the cost are apart.
+        disagreement: how much more the second best estimator says of the cost.
         raised: by how much the bound of the cost was raised for the self-tests' sake.
         held: self-tests in which the cost was within the bound without that.
         tests: self-tests.

@@ -309,21 +309,21 @@ class Examiner:
         )
 
     def _refusal(self, bounds: Bounds, cost_limit: float) -> tuple[str, float]:
-        """Why there is no bound, empty where there is one; and how far the first two opinions are apart."""
+        """Why there is no bound, empty where there is one; and how much more the second opinion says."""
         if self.cost.tests < _FEWEST:
             return (
                 f"only {self.cost.tests} of {len(self.bounds)} clones of the log's own behaviours have bounds, too "
                 "few to test one by"
             ), math.inf
-        first = self.cost.order[:2]
-        settled = len(first) == 2 and self._settled(bounds.estimates)[list(first), 0].all()
-        apart = float(np.ptp(self.cost.mend(bounds.estimates[:, 0])[list(first)])) if settled else math.inf
+        mended, settled = self.cost.mend(bounds.estimates[:, 0]), self._settled(bounds.estimates)
+        first, second = self.cost.order[0], self.cost.order[min(1, len(self.cost.order) - 1)]
+        apart = float(mended[second] - mended[first])
         if why := self._unsupported(bounds):
             return why, apart
-        if not (settled and self._settled(bounds.estimates)[self.return_.order[:1], 1].all()):
+        if not (settled[first, 0] and settled[self.return_.order[:1], 1].all()):
             return "its values do not settle on this log", apart
-        if apart > max(cost_limit, self.cost.apart):
-            return f"its first two estimates are {apart:.3g} apart", apart
+        if first == second or not apart <= max(cost_limit, self.cost.apart):  # one that says less only reassures
+            return f"a second estimate says {apart:.3g} more", apart
         return "", apart
 
     def _unsupported(self, bounds: Bounds) -> str:

@@ -29,7 +29,7 @@ class Mending:
         raised: what is added at 0, so that the tests hold as often as the confidence says.
         held: tests that hold without.
         tests: of the first estimator.
-        apart: the furthest that the first two were from one another in a test.
+        apart: the most by which the second was above the first in a test (for a bound from below, below it).
     """
 
     order: tuple[int, ...]
@@ -81,7 +81,8 @@ class Mending:
         # split conformal prediction (Vovk et al., 2005): of 19 tests or more the confidence 0.95 takes the worst
         place = min(math.ceil((len(own) + 1) * confidence), len(own)) - 1
         both = settled[:, order[:2]].all(axis=1)
-        apart = np.ptp((lines[:, 0] + lines[:, 1] * estimates)[both][:, order[:2]], axis=1)
+        mended = (lines[:, 0] + lines[:, 1] * estimates)[both]
+        apart = sign * (mended[:, order[-1] if len(order) == 1 else order[1]] - mended[:, order[0]])
         return Mending(
             order=order,
             offsets=lines[:, 0],
