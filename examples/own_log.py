@@ -54,9 +54,9 @@ def main() -> None:
         policy = st.train(algorithm, data, cost_limits=[LIMIT]).policies[0]
         with tempfile.TemporaryDirectory() as folder:  # a policy is one file, and needs nothing but itself
             policy = st.Policy.load(policy.save(Path(folder) / "thermostat.safetensors"))
-        controlled = [episode(lambda o, p=policy: float(p.act(o)[0]), rng) for _ in range(20)]
+        controlled = [episode(lambda o, p=policy: float(p.act(o)[0]), rng) for _ in range(300)]
         returns, costs = (np.mean([e[key].sum() for e in controlled]) for key in ("rewards", "costs"))
-        print(f"{policy.id.algorithm}: mean return {returns:.1f}, mean cost {costs:.1f} (limit {LIMIT})")
+        print(f"{policy.id.algorithm}: mean return {returns:.1f}, mean cost {costs:.2f} (limit {LIMIT})")
         policies.append(policy)
 
     print("what is known without trying them out, from the log alone:")
