@@ -169,12 +169,11 @@ def certify_rate(data: Trajectories, updates: int = 100) -> float:
     parts = Parts.make(data, 10, np.random.default_rng(0))
 
     def fit(updates: int) -> WorldModel:
-        model = WorldModel.fit(data, parts.store, parts.standardiser, parts.log, parts.halves, updates, 0)
-        return jax.block_until_ready(model)
+        return jax.block_until_ready(WorldModel.fit(data, parts, updates, 0))
 
     # each weight once forwards and twice backwards, but the first layers' inputs need no gradient
-    networks = (fit(1).members.moves, fit(1).members.outcome)
-    sizes = [[leaf.size for leaf in network.weights] for network in networks]
+    members = fit(1).members
+    sizes = [[leaf.size for leaf in network.weights] for network in (members.moves, members.outcome)]
     useful = sum(2 * BATCH * (3 * sum(each) - each[0]) for each in sizes) * updates
     return useful / (best_seconds(partial(fit, updates + 1), 2) - best_seconds(partial(fit, 1), 2))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 
@@ -182,3 +183,12 @@ def test_the_command(tmp_path, capsys):
     assert "--choose needs the one limit" in capsys.readouterr().err
     assert main(["certify", "--data", "demo"]) == 2
     assert "needs a run folder or policy files" in capsys.readouterr().err
+
+
+def test_where_no_clone_is_supported_nobody_gets_a_bound(examiner):
+    lonely = copy.copy(examiner)
+    lonely.bounds = [replace(bounds, supported=0.0) for bounds in examiner.bounds]
+    lonely._learn()
+    (found,) = certify([constant(0.2)], lonely)
+    assert found.cost_bound is None
+    assert "only 0 of 20 clones of the log's own behaviours have bounds" in found.refusal

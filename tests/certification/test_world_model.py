@@ -37,7 +37,7 @@ def world(ends: float = 0.0, episodes: int = 300) -> tuple[WorldModel, Float[np.
         )
     data = Trajectories.from_episodes(found)
     parts = Parts.make(data, 10, np.random.default_rng(0))
-    model = WorldModel.fit(data, parts.store, parts.standardiser, parts.log, parts.halves, 400, 0)
+    model = WorldModel.fit(data, parts, 400, 0)
     return model, np.asarray(parts.store.observations)[data.offsets[:-1]]
 
 

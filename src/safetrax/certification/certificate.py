@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from safetrax.errors import DataError
 from safetrax.files import exact, read_json, write_json
@@ -57,6 +58,10 @@ class Certificate:
     data: str
     refusal: str = ""
 
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {**asdict(self), "policy": self.policy._asdict()}
+
     @property
     def safe(self) -> bool:
         """Whether the bound is within the limit."""
@@ -85,7 +90,7 @@ def write_certificates(path: Path, rows: Iterable[Certificate]) -> None:
     Raises:
         RunError: the file cannot be written.
     """
-    write_json(path, [{**asdict(row), "policy": row.policy._asdict()} for row in rows])
+    write_json(path, [row.to_json() for row in rows])
 
 
 def read_certificates(path: Path) -> list[Certificate]:

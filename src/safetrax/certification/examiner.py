@@ -148,13 +148,7 @@ class Examiner:
         self._inverses = np.stack([regression(moments, weights, ridge) for weights in parts.weights])
         self._half_inverses = np.stack([regression(moments, weights, ridge) for weights in parts.halves])
         updates, exact = self.options.model_updates, self._features.points is not None
-        self._world = (
-            None
-            if exact or not updates
-            else WorldModel.fit(
-                data, parts.store, parts.standardiser, parts.log, parts.halves, updates, self.options.seed
-            )
-        )
+        self._world = None if exact or not updates else WorldModel.fit(data, parts, updates, self.options.seed)
         report = Display("certify", "self-tests") if progress else Reporter()
         report.start(len(tested))
         self.bounds = []
@@ -170,28 +164,23 @@ class Examiner:
         A clone that would be refused a bound tests none.
         """
         given = np.array([not self._unsupported(bounds) for bounds in self.bounds])
-        kept = [bounds for bounds, is_given in zip(self.bounds, given, strict=True) if is_given] or self.bounds[:0]
-        estimates, spread, settled = (
-            np.array(each).reshape(len(kept), -1, 2)
-            for each in (
-                [bounds.estimates for bounds in kept],
-                [bounds.spread for bounds in kept],
-                [self._settled(bounds.estimates) for bounds in kept],
-            )
+        estimates, spread = (
+            np.stack([getattr(bounds, name) for bounds in self.bounds])[given] for name in ("estimates", "spread")
         )
+        settled = self._settled(estimates)
         self.cost, self.return_ = (
             Mending.learn(
                 self.truth[given, i],
                 estimates[..., i],
                 spread[..., i],
-                settled[..., i].astype(bool),
+                settled[..., i],
                 self.options.confidence,
                 sign,
             )
             for i, sign in enumerate((1, -1))
         )
 
-    def _settled(self, estimates: Float[np.ndarray, "K 2"]) -> Bool[np.ndarray, "K 2"]:
+    def _settled(self, estimates: Float[np.ndarray, "*T K 2"]) -> Bool[np.ndarray, "*T K 2"]:
         """Which estimates are numbers, and not far beyond what is possible."""
         middle, reach = (self._most + self._least) / 2, (self._most - self._least) / 2
         with np.errstate(invalid="ignore"):
@@ -316,13 +305,15 @@ class Examiner:
                 "few to test one by"
             ), math.inf
         mended, settled = self.cost.mend(bounds.estimates[:, 0]), self._settled(bounds.estimates)
-        first, second = self.cost.order[0], self.cost.order[min(1, len(self.cost.order) - 1)]
+        first, second = self.cost.first_two
         apart = float(mended[second] - mended[first])
         if why := self._unsupported(bounds):
             return why, apart
         if not (settled[first, 0] and settled[self.return_.order[:1], 1].all()):
             return "its values do not settle on this log", apart
-        if first == second or not apart <= max(cost_limit, self.cost.apart):  # one that says less only reassures
+        if first == second:
+            return "no second estimate settles on this log", apart
+        if not apart <= max(cost_limit, self.cost.apart):  # one that says less only reassures
             return f"a second estimate says {apart:.3g} more", apart
         return "", apart
 

@@ -80,9 +80,9 @@ class Mending:
         own = short[order[0]]
         # split conformal prediction (Vovk et al., 2005): of 19 tests or more the confidence 0.95 takes the worst
         place = min(math.ceil((len(own) + 1) * confidence), len(own)) - 1
-        both = settled[:, order[:2]].all(axis=1)
-        mended = (lines[:, 0] + lines[:, 1] * estimates)[both]
-        apart = sign * (mended[:, order[-1] if len(order) == 1 else order[1]] - mended[:, order[0]])
+        first, second = _first_two(order)
+        mended = (lines[:, 0] + lines[:, 1] * estimates)[settled[:, first] & settled[:, second]]
+        apart = sign * (mended[:, second] - mended[:, first])
         return Mending(
             order=order,
             offsets=lines[:, 0],
@@ -94,6 +94,11 @@ class Mending:
             apart=float(apart.max(initial=0.0)),
         )
 
+    @property
+    def first_two(self) -> tuple[int, int]:
+        """The estimator to believe and the second opinion; the first twice where it is the only one."""
+        return _first_two(self.order)
+
     def mend(self, estimates: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
         """All estimates on their lines."""
         return np.asarray(self.offsets + self.slopes * estimates)
@@ -101,6 +106,10 @@ class Mending:
     def raise_at(self, value: float) -> float:
         """What is added to a mended estimate."""
         return self.raised * float(_scale(np.array(value), self.unit))
+
+
+def _first_two(order: tuple[int, ...]) -> tuple[int, int]:
+    return order[0], order[min(1, len(order) - 1)]
 
 
 def _line(x: np.ndarray, y: np.ndarray, spread: np.ndarray) -> tuple[float, float]:

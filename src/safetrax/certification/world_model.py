@@ -12,8 +12,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from safetrax.algorithms.standardisation import Standardiser
-from safetrax.certification.features import Log
-from safetrax.data.store import Store
+from safetrax.certification.parts import Parts
 from safetrax.data.trajectories import Trajectories
 from safetrax.nets.mlp import MLP, kaiming_uniform
 from safetrax.policies.actor import Actor
@@ -65,10 +64,7 @@ class WorldModel(eqx.Module):
     @staticmethod
     def fit(
         data: Trajectories,
-        store: Store,
-        standardiser: Standardiser,
-        log: Log,
-        halves: Float[np.ndarray, "2 G"],
+        parts: Parts,
         updates: int,
         seed: int,
     ) -> WorldModel:
@@ -76,30 +72,27 @@ class WorldModel(eqx.Module):
 
         Args:
             data: the log.
-            store: its rows, standardised.
-            standardiser: by which they were.
-            log: its blocks.
-            halves: how often each block counts in either half.
+            parts: of it.
             updates: gradient steps of each member.
             seed: of weights and batches.
         """
-        states, actions = np.asarray(store.observations), np.asarray(store.actions)
-        parts = [
+        log, states, actions = parts.log, np.asarray(parts.store.observations), np.asarray(parts.store.actions)
+        halves = [
             np.concatenate([rows[log.usable[rows]] for rows, w in zip(log.blocks, half, strict=True) if w])
-            for half in halves
+            for half in parts.halves
         ]
-        known = np.concatenate(parts)
+        known = np.concatenate(halves)
         change = np.zeros_like(states)
         change[:-1] = states[1:] - states[:-1]
         unit = change[known[log.goes_on[known]]].std(axis=0) + 1e-6
         cost, reward = log.targets[known].T
         costs = np.array([cost.min(), max(float(np.ptp(cost)), 1e-6)])
         rewards = np.array([reward.mean(), reward.std() + 1e-6])
-        longest = max(map(len, parts))
-        rows = jnp.asarray(np.stack([np.resize(part, longest) for part in parts]))
+        longest = max(map(len, halves))
+        rows = jnp.asarray(np.stack([np.resize(half, longest) for half in halves]))
         members = _fit(
             rows,
-            jnp.asarray([len(part) for part in parts]),
+            jnp.asarray([len(half) for half in halves]),
             jnp.asarray(np.concatenate([states, actions], axis=1)),
             jnp.asarray(change / unit, jnp.float32),
             jnp.asarray(log.goes_on),
@@ -115,7 +108,7 @@ class WorldModel(eqx.Module):
             high=jnp.asarray(states[known].max(axis=0)),
             costs=jnp.asarray(costs, single),
             rewards=jnp.asarray(rewards, single),
-            standardiser=standardiser,
+            standardiser=parts.standardiser,
             action_low=jnp.asarray(data.action_low),
             action_high=jnp.asarray(data.action_high),
         )

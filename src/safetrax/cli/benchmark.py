@@ -96,7 +96,7 @@ class StatusOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportOptions:
+class BenchmarkExportOptions:
     """All episodes in one Parquet file."""
 
     folder: Annotated[tyro.conf.Positional[str], shown("FOLDER")]
@@ -296,7 +296,7 @@ def _status(argv: list[str]) -> int:
 
 
 def _export(argv: list[str]) -> int:
-    options = parse(ExportOptions, argv, prog=f"{_PROG} export")
+    options = parse(BenchmarkExportOptions, argv, prog=f"{_PROG} export")
     from safetrax.runs import export_episodes
 
     say(f"{export_episodes(options.folder, options.out):,} episodes in {options.out}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -50,9 +50,6 @@ def run(argv: list[str]) -> int:
     from safetrax.certification.certificate import FILE, read_certificates
     from safetrax.certification.certify import require_alike
     from safetrax.cli.policy_sources import open_policies
-    from safetrax.exporting import require_onnx
-
-    require_onnx()
     from safetrax.exporting.export import export
 
     sources = open_policies(options.policies)
@@ -66,7 +63,7 @@ def run(argv: list[str]) -> int:
         saved = folder.path / FILE if folder else None
         certificates = read_certificates(saved) if saved is not None and saved.is_file() else []
         for policy in group:
-            own = [{**asdict(c), "policy": c.policy._asdict()} for c in certificates if c.policy == policy.id]
+            own = [certificate.to_json() for certificate in certificates if certificate.policy == policy.id]
             facts: dict[str, Any] = {"certificates": own} if own else {}
             say(
                 str(

@@ -18,9 +18,9 @@ from jax import export as shapes
 from onnx import helper
 
 from safetrax._version import __version__
+from safetrax.data.formats.arrays import feature_names
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import RunError
-from safetrax.exporting import require_onnx
 from safetrax.exporting.graph import OPSET, TYPES, Graph
 from safetrax.files import atomic_path
 from safetrax.policies.actor import Actor
@@ -84,10 +84,10 @@ def export(
         RunError: the graph's actions differ from the policy's by more than that; nothing is written.
         ConfigError: sizes do not fit, or the policy computes what export does not know.
     """
-    require_onnx()
     policy.require_size(data.observation_size)
     model = _model(policy, data, deterministic, dict(facts or {}))
-    runtime = Runtime(model.SerializeToString())
+    content = model.SerializeToString()
+    runtime = Runtime(content)
     difference, compared = _compare(policy.actor, runtime, data)
     if not difference <= tolerance:
         raise RunError(
@@ -97,7 +97,7 @@ def export(
         )
     one, many = (_milliseconds(runtime, data, count) for count in (1, 64))
     with atomic_path(Path(path)) as temporary:
-        temporary.write_bytes(model.SerializeToString())
+        temporary.write_bytes(content)
     return Exported(Path(path), difference, compared, one, many)
 
 
@@ -129,11 +129,7 @@ def _model(policy: Policy, data: Trajectories, deterministic: bool, facts: dict[
         return [actions, *jax.tree.leaves(kept)]
 
     inputs: list[tuple[str, tuple[int, ...], Any]] = [(OBSERVATIONS, (data.observation_size,), np.dtype(np.float32))]
-    inputs += [
-        (name, x.shape[1:], np.dtype(x.dtype))
-        for name, x in zip(noise_names, noise, strict=False)
-        if not deterministic
-    ]
+    inputs += [(name, x.shape[1:], np.dtype(x.dtype)) for name, x in zip(noise_names, noise, strict=False)]
     inputs += [(name, x.shape[1:], np.dtype(x.dtype)) for name, x in zip(memory_names, memory, strict=True)]
     inputs += [(name, (), np.dtype(np.float32)) for name in (REWARDS, COSTS, STARTED) if memory]
     struct: Any = jax.ShapeDtypeStruct
@@ -167,7 +163,7 @@ def _model(policy: Policy, data: Trajectories, deterministic: bool, facts: dict[
         "action_low": data.action_low.tolist(),
         "action_high": data.action_high.tolist(),
         "training": dict(policy.metadata),
-        **{key: data.info[key] for key in ("observation_names", "action_names") if key in data.info},
+        **feature_names(data),
         **facts,
     }
     helper.set_model_props(model, {"format": FORMAT, "facts": json.dumps(described)})

@@ -31,7 +31,7 @@ _SAME = {
     **{"neg": "Neg", "exp": "Exp", "log": "Log", "tanh": "Tanh", "sqrt": "Sqrt", "erf": "Erf", "abs": "Abs"},
     **{"cos": "Cos", "sin": "Sin", "sign": "Sign", "floor": "Floor", "logistic": "Sigmoid"},
     **{"gt": "Greater", "ge": "GreaterOrEqual", "lt": "Less", "le": "LessOrEqual", "eq": "Equal"},
-    **{"and": "And", "or": "Or", "not": "Not", "stop_gradient": "Identity", "copy": "Identity", "copy_p": "Identity"},
+    **{"and": "And", "or": "Or", "not": "Not", "stop_gradient": "Identity", "copy": "Identity"},
 }
 _INNER = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 _END = np.iinfo(np.int64).max
