@@ -25,6 +25,7 @@ ROOMS = (
     ("policies",),
     ("algorithms",),
     ("envs",),
+    ("monitoring",),
     ("evaluation",),
     ("training",),
     ("runtime",),
@@ -49,6 +50,7 @@ TWICE = {
     "train": "the verb and what it calls",
     "certify": "the verb and what it calls",
     "export": "the verb and what it calls",
+    "monitor": "the verb and what it makes",
 }
 # Arrows to a higher room, each with its reason; all are inside functions.
 UP = {

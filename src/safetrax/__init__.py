@@ -19,6 +19,7 @@ from safetrax.algorithms.registry import HOMES
 if TYPE_CHECKING:
     from safetrax.algorithms import *  # noqa: F403
     from safetrax.certification import Certificate
+    from safetrax.certification.calibration import fit_monitor
     from safetrax.certification.certify import certify
     from safetrax.collection import Collection, collect
     from safetrax.data import (
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from safetrax.evaluation.rollout import Evaluation, evaluate
     from safetrax.evaluation.video import record_gif
     from safetrax.exporting.export import export
+    from safetrax.monitoring import Guard, Monitor
     from safetrax.policies import Policies, Policy
     from safetrax.run_id import RunId
     from safetrax.training.train import Run, train
@@ -53,6 +55,8 @@ _HOMES = {
     "Certificate": "certification",
     "Collection": "collection",
     "Evaluation": "evaluation.rollout",
+    "Guard": "monitoring",
+    "Monitor": "monitoring",
     "Policies": "policies",
     "Policy": "policies",
     "ReachAvoid": "envs.reach_avoid.world",
@@ -67,6 +71,7 @@ _HOMES = {
     "dsrl_preprocess": "data.filters",
     "evaluate": "evaluation.rollout",
     "export": "exporting.export",
+    "fit_monitor": "certification.calibration",
     "from_pandas": "data",
     "get_task": "data",
     "load": "data",
@@ -111,6 +116,9 @@ __all__ = [
     "record_gif",
     "certify",
     "Certificate",
+    "fit_monitor",
+    "Monitor",
+    "Guard",
     "export",
     "collect",
     "Collection",

@@ -19,6 +19,7 @@ from safetrax.envs.pool import STEP_TIMEOUT
 from safetrax.errors import ConfigError
 from safetrax.evaluation.episodes import EpisodeRow, read_episodes, write_episodes
 from safetrax.files import check_writable
+from safetrax.monitoring.interventions import OnAlarm
 
 if TYPE_CHECKING:
     from safetrax.cli.policy_sources import Source
@@ -50,6 +51,12 @@ class EvaluateOptions:
     """Write one row per episode to this file."""
     video: Annotated[str | None, shown("FILE.gif", "none")] = None
     """Record one episode of the first policy."""
+    monitor: Annotated[str | None, shown("FOLDER", "none")] = None
+    """Evaluate under guard too: folder of the monitors that safetrax monitor made. What they do is tabulated."""
+    fallback: Annotated[str | None, shown("POLICY", "none")] = None
+    """Who acts from an alarm on until the episode ends, a policy file (*.safetensors)."""
+    on_alarm: Annotated[OnAlarm | None, shown("WHAT", "fall-back if there is one, else record")] = None
+    """What is done about an alarm: record it, fall back, or stop the episode."""
 
 
 def run(argv: list[str]) -> int:
@@ -60,19 +67,26 @@ def run(argv: list[str]) -> int:
     if options.video is not None and Path(options.video).suffix.lower() != ".gif":
         raise ConfigError(f"the video {options.video} must be a file that ends in .gif.")
     check_cost_limits(options.cost_limits)
+    if options.monitor is None and (options.fallback is not None or options.on_alarm is not None):
+        raise ConfigError("a fallback needs a monitor that raises the alarm; pass --monitor FOLDER.")
     adjustments = parse_adjustments(options.adjust)
     if options.task is not None:
         get_task(options.task)
     for path in (options.out, options.video):
         if path is not None:
             check_writable(Path(path))
+    from safetrax.cli.guards import Guards
     from safetrax.cli.policy_sources import adjusted, load_sources
 
     sources = [adjusted(source, adjustments) for source in load_sources(options.policies, options.task)]
+    guards = [None if options.monitor is None else Guards.of(source, options) for source in sources]
     rows: list[EpisodeRow] = []
     try:
-        for source in sources:
+        for source, guard in zip(sources, guards, strict=True):
+            first = len(rows)
             _evaluate(source, options, rows)
+            if guard is not None:
+                guard.evaluate(source, options, rows[first:])
     finally:  # whatever ended it: what there is is kept
         if options.out is not None and rows:
             write_episodes(options.out, rows)

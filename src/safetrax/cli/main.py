@@ -21,6 +21,7 @@ VERBS = {
     "train": "train one policy per cost limit and seed on a data set",
     "evaluate": "roll trained policies out in their simulator, and tabulate reward and cost",
     "certify": "bound the cost of trained policies from a log alone, without a simulator",
+    "monitor": "make monitors, which raise an alarm when what a policy meets is unlike its log",
     "export": "write policies as ONNX files, which run without JAX",
     "benchmark": "train and evaluate a grid of algorithms, tasks, limits and seeds; resumable",
     "leaderboard": "published results, and your own beside them, with what differs",
@@ -33,7 +34,17 @@ VERBS = {
     "doctor": "check what is installed, and say how to install what is not",
 }
 
-_COMPUTING = ("train", "evaluate", "certify", "export", "signal", "collect", "benchmark", "doctor")  # with JAX
+_COMPUTING = (
+    "train",
+    "evaluate",
+    "certify",
+    "monitor",
+    "export",
+    "signal",
+    "collect",
+    "benchmark",
+    "doctor",
+)  # with JAX
 
 _HELP = """usage: safetrax VERB [flags]
 

@@ -36,6 +36,7 @@ class Lockstep(ABC):
         numbers: int32 `(P, n)`, the episode of each slot.
         lengths: int64 `(P, n)`, steps made in it.
         seeds: int64 `(P, n)`, which its environment was reset with.
+        given_up: bool `(P, n)`, set by `act`: whose episode ends here, by decision of whoever acts.
     """
 
     def __init__(self, pool: EnvPool, index: int, owners: int) -> None:
@@ -44,6 +45,7 @@ class Lockstep(ABC):
         self.numbers = np.zeros(self.shape, np.int32)
         self.lengths = np.zeros(self.shape, np.int64)
         self.seeds = np.zeros(self.shape, np.int64)
+        self.given_up = np.zeros(self.shape, bool)
         self._commands = np.full(self.shape, IDLE, np.int64)
 
     @abstractmethod
@@ -90,7 +92,7 @@ class Lockstep(ABC):
         self.observe(answers, stepped)
         actions = self.act(answers, acting) if acting.any() else self._no_actions()
         self._commands[acting] = STEP_ON
-        for owner, slot in np.argwhere(ended).tolist():
+        for owner, slot in np.argwhere(ended | (self.given_up & acting)).tolist():
             self.finish((owner, slot))
             self._begin((owner, slot), actions)
         return self._send(actions)

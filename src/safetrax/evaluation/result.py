@@ -16,6 +16,7 @@ from rich.table import Table
 from safetrax.evaluation.episodes import EpisodeRow, write_episodes
 from safetrax.evaluation.statistics import Summary, summarise
 from safetrax.files import exact
+from safetrax.monitoring.interventions import Intervention
 
 if TYPE_CHECKING:  # what a notebook shows
     from altair import TopLevelMixin
@@ -31,11 +32,13 @@ class Evaluation:
         rows: one per episode, by policy and then by episode.
         seconds: wall-clock time, with the start of the workers where there was no pool.
         environment_steps: steps of all episodes.
+        interventions: of the monitors, if any watched.
     """
 
     rows: tuple[EpisodeRow, ...]
     seconds: float
     environment_steps: int
+    interventions: tuple[Intervention, ...] = ()
 
     def summary(self, cost_limits: Sequence[float] | None = None) -> list[Summary]:
         """Means and verdicts; see `safetrax.evaluation.statistics.summarise`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -19,7 +19,10 @@ from safetrax.envs.suites import require_suite
 from safetrax.errors import ConfigError
 from safetrax.evaluation.compiled import play_compiled
 from safetrax.evaluation.episodes import EpisodeRow
+from safetrax.evaluation.guarded import GuardedActors, Supervision
 from safetrax.evaluation.result import Evaluation
+from safetrax.monitoring.interventions import Intervention, OnAlarm
+from safetrax.monitoring.monitor import Monitor
 from safetrax.policies.batched import BatchedActors, Feed, require_finite, require_fit
 from safetrax.policies.policy import Policies, Policy
 from safetrax.run_id import RunId
@@ -45,6 +48,9 @@ def evaluate(
     step: int | None = None,
     step_timeout: float = STEP_TIMEOUT,
     on_episode: Callable[[EpisodeRow], object] = lambda row: None,
+    monitor: Monitor | Mapping[RunId, Monitor] | None = None,
+    fallback: Policy | None = None,
+    on_alarm: OnAlarm | None = None,
 ) -> Evaluation:
     """Run `episodes` whole episodes of every policy.
 
@@ -72,6 +78,10 @@ def evaluate(
         step_timeout: seconds that an environment may take for a step or a reset; a given pool has its own.
         on_episode: called with each row as soon as its episode has ended, for whoever wants to keep those that an
             evaluation had when it failed.
+        monitor: watches every policy, or one for each, by its id; the result then has `interventions`.
+        fallback: who acts from an alarm on until the episode ends; led along from its beginning.
+        on_alarm: "fall-back", "stop" (the episode ends, in its second step at the earliest) or "record"; by default
+            "fall-back" where there is one, else "record".
 
     Raises:
         TaskError: the task is unknown, or its sizes are not the policies'.
@@ -86,23 +96,30 @@ def evaluate(
     require_fit(stack, info)
     began = time.perf_counter()
     compiled = require_suite(info.suite).compiled
-    if compiled is not None and workers is None:
+    supervision = None if monitor is None else Supervision.of(stack, monitor, fallback, on_alarm)
+    if supervision is None and (fallback is not None or on_alarm is not None):
+        raise ConfigError("a fallback needs a monitor that raises the alarm; give one.")
+    if compiled is not None and workers is None and supervision is None:
         rows = _play(compiled, stack, info, episodes, seed, step)
         for row in rows:
             on_episode(row)
         return Evaluation(tuple(rows), time.perf_counter() - began, sum(row.length for row in rows))
-    rows = []
+    rows, interventions = [], []
     own_or_given: AbstractContextManager[EnvPool] = (
         nullcontext(pool) if pool is not None else EnvPool(info.name, workers=workers, step_timeout=step_timeout)
     )
     with own_or_given as lent:
         lent.begin(default_slots(info.name, len(stack)))
         for part in _parts(stack, lent.slots):
-            groups = [_Group(part, lent, index, episodes, seed, step, on_episode) for index in range(GROUPS)]
+            groups = [
+                _Group(part, lent, index, episodes, seed, step, on_episode, supervision) for index in range(GROUPS)
+            ]
             run_all(groups)
             ended = [place_and_row for group in groups for place_and_row in group.rows]
             rows += [row for _, row in sorted(ended, key=lambda entry: (entry[0], entry[1].episode))]
-    return Evaluation(tuple(rows), time.perf_counter() - began, sum(row.length for row in rows))
+            interventions += [row for group in groups for row in group.interventions]
+    steps = sum(row.length for row in rows)
+    return Evaluation(tuple(rows), time.perf_counter() - began, steps, tuple(interventions))
 
 
 def default_slots(task: str | Task, policies: int) -> int:
@@ -176,13 +193,20 @@ class _Group(Lockstep):
         seed: int,
         step: int | None,
         on_episode: Callable[[EpisodeRow], object],
+        supervision: Supervision | None,
     ) -> None:
         super().__init__(pool, index, len(policies))
         self.rows: list[tuple[int, EpisodeRow]] = []
         self._policies, self._seed, self._step, self._on_episode = policies, seed, step, on_episode
         self._waiting = [deque(range(index, episodes, GROUPS)) for _ in policies.ids]
         self._actors = BatchedActors(policies.actor, self.shape[1], seed)
+        self._guarded = None if supervision is None else GuardedActors(self._actors, policies.ids, seed, supervision)
         self._sums = np.zeros((2, *self.shape))  # return and cost so far
+
+    @property
+    def interventions(self) -> list[Intervention]:
+        """Of all finished episodes."""
+        return [] if self._guarded is None else self._guarded.interventions
 
     def warm_up(self) -> None:
         self._actors.act(Feed.blank(*self.shape, self.pool.task.observation_size))
@@ -201,7 +225,11 @@ class _Group(Lockstep):
 
     def act(self, answers: Answers, acting: np.ndarray) -> np.ndarray:
         feed = Feed.of(answers.observations, answers.rewards, answers.costs, self.numbers, self.lengths)
-        actions = self._actors.act(feed)
+        if self._guarded is None:
+            actions = self._actors.act(feed)
+        else:
+            actions = self._guarded.act(feed, acting)
+            self.given_up = self._guarded.stopped & (self.lengths > 0)
         require_finite(actions, acting, self._policies)
         return actions.copy()
 

@@ -48,11 +48,14 @@ class BatchedActors:
     """`n` episodes side by side for each of `P` policies, with their memories.
 
     Step t of episode e draws from the key that belongs to (seed, e, t) alone, the same for every policy.
+
+    Attributes:
+        rows: n.
     """
 
     def __init__(self, actor: Actor, rows: int, seed: int) -> None:
         """`actor`: stacked, with leading axis `P`. `rows`: n."""
-        self._actor = actor
+        self._actor, self.rows = actor, rows
         self._key = jax.random.key(seed)
         self._memory = _strong(_fresh_memory(actor, rows))
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, overload
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,6 +44,7 @@ class Policy:
     def __post_init__(self) -> None:
         self._memory: Any = None
         self._keys: jax.Array | None = None
+        self._step: _Step | None = None
 
     def reset(self, episodes: int = 1, *, seed: int = 0) -> None:
         """Begin `episodes` episodes side by side. `act` calls it by itself when it was not called."""
@@ -76,8 +77,9 @@ class Policy:
                 f"got {len(rows)} observations for {len(self._keys)} episodes; call reset({len(rows)}) first."
             )
         try:
-            with jax.default_matmul_precision("float32"):
-                given, self._memory, self._keys = _act(self.actor, self._memory, jnp.asarray(rows), self._keys)
+            if self._step is None or self._step.actor is not self.actor:
+                self._step = _Step(self.actor)
+            given, self._memory, self._keys = self._step(self._memory, rows, self._keys)
         except (TypeError, ValueError):
             self._keys = None if fresh else self._keys
             self.require_size(rows.shape[1])
@@ -223,11 +225,37 @@ def _observation_size(actor: Actor) -> int | None:
     return None
 
 
-@eqx.filter_jit
-def _act(actor: Actor, memory: Any, observations: jax.Array, keys: jax.Array) -> tuple[Any, Any, Any]:
+def _act(actor: Actor, memory: Any, observations: Any, keys: Any) -> tuple[Any, Any, Any]:
     split = jax.vmap(jax.random.split)(keys)
-    actions, memory = actor.act(memory, observations, actor.draw(split[:, 0]))
+    with jax.default_matmul_precision("float32"):
+        actions, memory = actor.act(memory, observations, actor.draw(split[:, 0]))
     return actions, memory, split[:, 1]
+
+
+class _Step:
+    """One step of an actor, whose arrays it keeps: finding them takes longer than running a small network."""
+
+    def __init__(self, actor: Actor) -> None:
+        self.actor = actor
+        leaves, structure = jax.tree.flatten(actor)
+        drawn = jax.eval_shape(actor.draw, jax.random.split(jax.random.key(0), 1))
+        self._arrays, self._draws = tuple(leaves), bool(jax.tree.leaves(drawn))
+        self._compiled = _compiled(structure, self._draws)
+
+    def __call__(self, memory: Any, observations: np.ndarray, keys: jax.Array) -> tuple[Any, Any, jax.Array]:
+        if not self._draws:
+            return *self._compiled(self._arrays, memory, observations), keys
+        actions, memory, keys = self._compiled(self._arrays, memory, observations, keys)
+        return actions, memory, keys
+
+
+@cache
+def _compiled(structure: Any, draws: bool) -> Callable[..., tuple[Any, ...]]:
+    """Shared by all actors of one structure."""
+    if draws:
+        return jax.jit(lambda arrays, *rest: _act(jax.tree.unflatten(structure, arrays), *rest))
+    unused = jax.random.split(jax.random.key(0), 1)
+    return jax.jit(lambda arrays, m, o: _act(jax.tree.unflatten(structure, arrays), m, o, unused)[:2])
 
 
 @dataclass(frozen=True, eq=False)
