@@ -113,7 +113,7 @@ def main(task: str, log: str, file: str, other: str, episodes: int = 20) -> None
     limit = policy.id.cost_limit
     for rate in (0.1, 0.01):
         found = []
-        for within in (limit, 2 * limit, 4 * limit, None):  # the lowest limit with enough episodes
+        for within in (limit, 2 * limit, 4 * limit, 8 * limit):  # the lowest limit with enough episodes
             try:
                 found = [
                     st.fit_monitor(data, policy=policy, cost_limit=within, false_alarms=rate, seed=seed).facts
