@@ -24,8 +24,9 @@ from safetrax.data.formats.minari import PREFIX, is_minari, minari_files, minari
 from safetrax.data.formats.npz import read_npz
 from safetrax.data.formats.tables import CSV_SUFFIXES, read_tables, table_files
 from safetrax.data.labels import Marks, names_episodes, read_labels
-from safetrax.data.trajectories import Trajectories
+from safetrax.data.trajectories import HUB_FILE, HUB_PREFIX, Trajectories
 from safetrax.errors import DataError, TaskError
+from safetrax.hub import fetch
 from safetrax.progress import Meter
 
 _SUFFIXES = {
@@ -59,8 +60,9 @@ def load(
     Args:
         source: a file in DSRL's HDF5 format (.hdf5, .h5), the same arrays as .npz, a log with named columns
             (.parquet, .csv, .tsv, .csv.gz) or a folder of such, or the folder of a Minari data set; `"minari:NAME"`
-            for one in Minari's local folder; the name of a benchmark task for its downloaded data set; or `"demo"`
-            for the small one that ships with the package.
+            for one in Minari's local folder; `"hub:OWNER/NAME"` for one that
+            `Trajectories.push_to_hub` put there; the name of a benchmark task for its downloaded data set; or
+            `"demo"` for the small one that ships with the package.
         next_observations: also read next_observations where the log has them; they double the memory.
         task: the task that the data was recorded in; if omitted, it is guessed from the file's name.
         action_low: lower end of the action box, (A,) or one number; else what the file says, else -1.
@@ -111,6 +113,8 @@ def _located(source: str | os.PathLike[str]) -> Iterator[tuple[Path, str, str | 
             yield path, DEMO_FILE, None
     elif text.startswith(PREFIX):
         yield minari_folder(text.removeprefix(PREFIX)), text, None
+    elif text.startswith(HUB_PREFIX):
+        yield fetch(text.removeprefix(HUB_PREFIX), "dataset", HUB_FILE, None), text, None
     elif os.path.lexists(path) or (task := _task_named(text)) is None:
         yield path, path.name, None
     elif (downloaded := find_dataset(task)) is None:
@@ -133,7 +137,7 @@ def _read(path: Path, kind: str, columns: Mapping[str, Any], next_observations: 
 def absolute_source(source: str | os.PathLike[str]) -> str:
     """A source of `load` in a form that means the same in any working folder: a path becomes absolute."""
     text = os.fspath(source)
-    if text == DEMO or text.startswith(PREFIX):
+    if text == DEMO or text.startswith((PREFIX, HUB_PREFIX)):
         return text
     named = not os.path.lexists(text) and _task_named(text) is not None
     return text if named else str(Path(text).resolve())

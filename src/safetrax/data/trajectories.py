@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,12 +28,14 @@ from safetrax.data.columns import (
 )
 from safetrax.data.labels import SAFE, UNKNOWN, UNSAFE, Marks, as_labels, read_labels
 from safetrax.errors import DataError
+from safetrax.hub import push
 
 if TYPE_CHECKING:  # what a notebook shows
     from altair import TopLevelMixin
 
 __all__ = ["SAFE", "UNKNOWN", "UNSAFE", "NoCostsError", "Trajectories"]
 
+HUB_FILE, HUB_PREFIX = "trajectories.hdf5", "hub:"
 _REQUIRED = ("observations", "actions", "rewards")
 _FLAGS = ("terminated", "truncated")
 _OPTIONAL = ("costs", "next_observations", "hidden_costs")
@@ -218,6 +223,34 @@ class Trajectories:
                 "parts": [dict(part.info) for part in parts],
             },
         )
+
+    def push_to_hub(self, repo_id: str, *, license: str, private: bool = False) -> str:
+        """Put the log into a repository of the Hugging Face hub, with a card; `load("hub:OWNER/NAME")` reads it.
+
+        Args:
+            repo_id: `OWNER/NAME`; made if there is none.
+            license: as the hub names it, such as "cc-by-4.0".
+            private: whether a new repository is.
+
+        Returns:
+            Its address.
+
+        Raises:
+            RunError: the hub refuses, or cannot be reached.
+        """
+        from safetrax.data.formats.hdf5 import write_hdf5
+
+        task = self.info.get("task")
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / HUB_FILE
+            write_hdf5(file, self, attributes={"task": task} if task else None)
+            card = (
+                f"# {task or 'A log'}\n\n{self}\n\n```python\nimport safetrax as st\n\n"
+                f"log = st.load({json.dumps(HUB_PREFIX + repo_id)})\n```\n\n"
+                f"`{HUB_FILE}` is in DSRL's format: flat arrays, and flags where episodes end.\n"
+            )
+            tags = [task] if task else []
+            return push(repo_id, "dataset", {HUB_FILE: file}, card, license=license, tags=tags, private=private)
 
     def plot(self, cost_limits: Sequence[float] = ()) -> TopLevelMixin:
         """Episodes by cost and return, with a line at each limit. A notebook shows the chart."""

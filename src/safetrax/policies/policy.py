@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +17,10 @@ import numpy as np
 from jaxtyping import Bool
 from safetensors import SafetensorError
 
+from safetrax._version import __version__
 from safetrax.errors import ConfigError, DataError, RunError, SafeTraXWarning
 from safetrax.files import content_hash, read_tensors, write_tensors
+from safetrax.hub import fetch, push
 from safetrax.nets.saving import deserialise, serialise
 from safetrax.policies.actor import Actor, Standardised
 from safetrax.run_id import RunId
@@ -25,6 +28,7 @@ from safetrax.settings import require_ranges_of, require_whole
 
 FORMAT = "safetrax-policy"
 FORMAT_VERSION = "1"
+_HUB_FILE = "policy.safetensors"
 
 
 @dataclass(eq=False)
@@ -143,6 +147,66 @@ class Policy:
         }
         write_tensors(path, tensors, header)
         return Path(path)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        license: str,
+        evaluation: object = None,
+        certificate: object = None,
+        private: bool = False,
+    ) -> str:
+        """Put it into a repository of the Hugging Face hub, with a card.
+
+        Args:
+            repo_id: `OWNER/NAME`; made if there is none.
+            license: as the hub names it, such as "apache-2.0"; the log's may bind you.
+            evaluation: what `evaluate` gave, or a table as text, for the card.
+            certificate: what `certify` gave, likewise.
+            private: whether a new repository is.
+
+        Returns:
+            Its address.
+
+        Raises:
+            RunError: a parameter is not finite, the hub refuses, or it cannot be reached.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            file = self.save(Path(folder) / _HUB_FILE)
+            card = self._card(repo_id, evaluation, certificate)
+            tags = ["reinforcement-learning", self.id.algorithm, *([self.id.task] if self.id.task else [])]
+            return push(repo_id, "model", {_HUB_FILE: file}, card, license=license, tags=tags, private=private)
+
+    def _card(self, repo_id: str, evaluation: object, certificate: object) -> str:
+        facts = {"settings": self.metadata.get("algorithm"), "log": self.metadata.get("data")}
+        shown = "\n".join(f"{name}: {json.dumps(value)}" for name, value in facts.items() if value is not None)
+        parts = [
+            f"# {self.id}\n\n{self.id.text}: offline safe reinforcement learning with SafeTraX {__version__}.",
+            f"```python\nimport safetrax as st\n\npolicy = st.Policy.from_hub({json.dumps(repo_id)})\n"
+            "action = policy.act(observation)\n```",
+        ]
+        sections = (
+            ("In the simulator", evaluation),
+            ("From the log alone", certificate),
+            ("Training", shown or None),
+        )
+        parts += [f"## {title}\n\n```\n{content}\n```" for title, content in sections if content is not None]
+        return "\n\n".join(parts) + "\n"
+
+    @staticmethod
+    def from_hub(repo_id: str, *, revision: str | None = None) -> Policy:
+        """What `push_to_hub` put there; nothing is unpickled.
+
+        Args:
+            repo_id: `OWNER/NAME`.
+            revision: a commit, branch or tag; None: the newest.
+
+        Raises:
+            RunError: there is no such policy, or the hub cannot be reached.
+            DataError: the file is damaged, or no policy.
+        """
+        return Policy.load(fetch(repo_id, "model", _HUB_FILE, revision))
 
     @staticmethod
     def load(path: str | Path) -> Policy:
