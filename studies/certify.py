@@ -1,8 +1,9 @@
 """docs/trust.md, "Where the truth is known": certificates of every policy of a benchmark, held against its simulator.
 
-    python studies/certify.py BENCHMARK DATA TASK...
+    python studies/certify.py BENCHMARK[,BENCHMARK...] DATA TASK...
 
-BENCHMARK is a folder of `safetrax benchmark` with evaluated episodes, DATA a folder of logs. One line per task and
+BENCHMARK is a folder of `safetrax benchmark` with evaluated episodes, DATA a folder of logs, those that were trained
+on or others of the same task (`python studies/halves.py` makes two of one). One line per task and
 way of bounding: how many policies there are, how many get no bound, how many bounds hold, how far they are above the
 truth (the median, in limits), how estimates rank the policies, how many are bounded within the limit and how many of
 these wrongly, and what return the best of these loses to the best safe one, limit by limit. All bounds that failed
@@ -129,7 +130,7 @@ def line(task: str, way: str, rows: list[Row]) -> str:
 
 def main(benchmark: str, folder: str, tasks: list[str]) -> None:
     """Certify and tabulate."""
-    trainings = read_sources([benchmark]).trainings
+    trainings = read_sources(benchmark.split(",")).trainings
     for task in tasks:
         (file,) = Path(folder).glob(f"*{task}*.hdf5")
         began = time.monotonic()

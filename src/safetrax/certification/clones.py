@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -57,7 +58,7 @@ def clones(data: Trajectories, groups: list[np.ndarray], store: Store, standardi
     sizes = (data.observation_size, *_HIDDEN, data.action_size)
     optimiser = optax.adam(optax.cosine_decay_schedule(_RATE, _UPDATES))
 
-    def fit(each: tuple[Array, Array, Key[Array, ""]]) -> tuple[MLP, Float[Array, " A"]]:
+    def fit(store: Store, each: tuple[Array, Array, Key[Array, ""]]) -> tuple[MLP, Float[Array, " A"]]:
         mine, count, key = each
         network = MLP.make(key, sizes, output="tanh", dropout_rate=0.0, initialiser=kaiming_uniform)
 
@@ -75,7 +76,8 @@ def clones(data: Trajectories, groups: list[np.ndarray], store: Store, standardi
         return trained, jnp.std(trained(store.observations[mine]) - store.actions[mine], axis=0)
 
     keys = jax.random.split(jax.random.key(0), len(groups))
-    networks, noise = jax.jit(lambda: jax.lax.map(fit, (rows, counts, keys)))()
+    # the store is an argument: as a constant it would be folded into the program
+    networks, noise = jax.jit(lambda s, each: jax.lax.map(partial(fit, s), each))(store, (rows, counts, keys))
     low, high = jnp.asarray(data.action_low), jnp.asarray(data.action_high)
     stacked = eqx.filter_vmap(lambda one, std: standardiser.actor(Clone(one, std, low, high)))(networks, noise)
     return [jax.tree.map(lambda leaf, p=p: leaf[p], stacked) for p in range(len(groups))]

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from safetrax._version import __version__
+from safetrax.cli.compiled import keep_compiled_programs
 from safetrax.cli.console import complain, give_up, naming_stdout, one_line_warnings, prepare_streams, wrapped, write
 from safetrax.cli.faults import explained, require_platform
 from safetrax.errors import ConfigError, SafeTraXError, nearest
@@ -111,5 +112,6 @@ def _dispatch(words: list[str]) -> int:
         raise ConfigError(f"there is no {kind} {verb!r}; {nearest(verb, known)}")
     if verb in _COMPUTING and not {"-h", "--help", "status", "names"} & set(rest):
         require_platform()
+        keep_compiled_programs()
     run: Callable[[list[str]], int] = importlib.import_module(f"safetrax.cli.{verb}").run
     return run(rest)
