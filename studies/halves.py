@@ -2,8 +2,8 @@
 
     python studies/halves.py LOG FOLDER
 
-Writes FOLDER/train/NAME and FOLDER/held/NAME: every other episode in the order of cost and return, so that both halves
-hold the same kinds.
+Writes FOLDER/train/NAME and FOLDER/held/NAME: every other episode in the order of cost and return, so that both hold
+the same kinds.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ import pytest
 import fuzzing
 import safetrax as st
 from finished import finish
+from safetrax.certification import Certificate, read_certificates, write_certificates
 from safetrax.cli.policy_sources import load_sources
 from safetrax.cli.train import _resumed
 from safetrax.collection.buffer import Buffer, load_state, save_state
@@ -27,7 +28,9 @@ from safetrax.errors import SafeTraXError
 from safetrax.evaluation.episodes import EpisodeRow, read_episodes, write_episodes
 from safetrax.grid.benchmark_folder import BenchmarkFolder
 from safetrax.grid.grid import Job
+from safetrax.monitoring.monitor import LogModel, Monitor
 from safetrax.report.summary import gather
+from safetrax.runtime import Runtime
 from safetrax.training.checkpoint import Position, load_checkpoint, read_position, save_checkpoint
 from safetrax.training.logs import read_metrics
 from safetrax.training.run_folder import RunFolder
@@ -181,7 +184,20 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     buffer.add([Episode(np.zeros((4, 3), np.float32), zeros, zeros[:, 0], zeros[:, 0], False, 0, 0)])
     save_state(folder / "state.unfinished", iteration=1, buffer=buffer, source={"x": zeros}, signature=SIGNATURE)
     write_record(folder / "log.hdf5", new_record("0" * 64, 5, "http://host/log.hdf5"))
+    make_watched(folder)
     return folder
+
+
+def make_watched(folder: Path) -> None:
+    """A monitor, a certificate and an exported policy."""
+    one, none, states = np.ones(1, np.float32), np.zeros((2, 0), np.float32), np.zeros((2, 1), np.float32)
+    log = LogModel(one, one, -one, one, states, states, none, none[0], np.zeros((3, 1), np.float32), one)
+    Monitor(log, np.zeros(3), np.ones(3), {"cost_limit": 20.0, "horizon": 100}).save(folder / "policy.monitor")
+    run = st.RunId("TraC", "BallRun", 20.0, 0)
+    held = Certificate(run, 20.0, 0.95, 3.0, 5.5, 300.0, 280.0, 0.9, 30.0, 0.0, 1.0, 19, 20, 100, 30, "ab")
+    write_certificates(folder / "certificates.json", [held])
+    policy = st.Policy.load(folder / "policy.safetensors")
+    st.export(policy, folder / "policy.onnx", data_set())
 
 
 TARGETS = {
@@ -206,6 +222,9 @@ TARGETS = {
     "metrics.csv": Target("run/metrics.csv", CSV, read_metrics, report),
     "episodes.csv": Target("run/episodes.csv", CSV, read_episodes, report),
     "policy": Target("policy.safetensors", TENSORS, st.Policy.load),
+    "monitor": Target("policy.monitor", TENSORS, Monitor.load),
+    "certificates": Target("certificates.json", JSON, read_certificates),
+    "exported": Target("policy.onnx", (), Runtime),
     "checkpoint": Target("checkpoint.safetensors", TENSORS, read_checkpoint),
     "grid.json": Target("grid/grid.json", JSON, read_states),
     "result.json": Target(f"grid/runs/{JOB.name}/result.json", JSON, read_states, report_on_grid),

@@ -10,7 +10,9 @@ policy.observe(reward, cost)
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from safetrax.errors import ConfigError, DataError, RunError
 FORMAT = "safetrax-policy-onnx-1"
 OBSERVATIONS, ACTIONS, REWARDS, COSTS, STARTED = "observations", "actions", "rewards", "costs", "started"
 MEMORY, NOISE = "memory", "noise"
+SEAL, UNSEALED = "sha256", "0" * 64  # an entry of the file that tells the hash of all of it, with zeros in its place
+_SEALED = re.compile(rb"sha256\x12@([0-9a-f]{64})")  # as protobuf writes it: key, tag and length of the value, value
 
 
 class Runtime:
@@ -45,22 +49,25 @@ class Runtime:
             import onnxruntime
         except ImportError as error:
             raise ConfigError('exported policies need onnxruntime; pip install "safetrax[onnx]".') from error
-        if isinstance(source, str | Path) and not Path(source).is_file():
+        name = "it" if isinstance(source, bytes) else str(source)
+        if not isinstance(source, bytes) and not Path(source).is_file():
             raise DataError(f"no exported policy at {source}.")
+        content = source if isinstance(source, bytes) else Path(source).read_bytes()
+        found = re.search(_SEALED, content)
+        if found is None:
+            raise DataError(f"{name} is no policy that safetrax export wrote; export one.")
+        if sealed(content.replace(found[1], UNSEALED.encode(), 1)) != content:
+            raise DataError(f"{name} has changed since it was written; export the policy again.")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = threads, 3
         try:
-            self._session = onnxruntime.InferenceSession(
-                source if isinstance(source, bytes) else str(source), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
             properties = self._session.get_modelmeta().custom_metadata_map
-            if properties.get("format") != FORMAT:
-                raise DataError(f"{source!s:.200} is an ONNX file, but no policy that safetrax export wrote.")
             self.facts: dict[str, Any] = json.loads(properties["facts"])
-        except DataError:
-            raise
         except Exception as error:  # onnxruntime raises classes of its own
-            raise DataError(f"{source!s:.200} is damaged or no ONNX file ({str(error)[:200]}).") from error
+            raise DataError(f"{name} cannot be read by this onnxruntime ({str(error)[:200]}); update it.") from error
+        if properties.get("format") != FORMAT:
+            raise DataError(f"{name} was written by another version of SafeTraX; update it, or export again.")
         self._inputs = {one.name: one for one in self._session.get_inputs()}
         self._outputs = [one.name for one in self._session.get_outputs()]
         self.observation_size = int(self._inputs[OBSERVATIONS].shape[1])
@@ -117,3 +124,9 @@ class Runtime:
 
     def _dtype(self, name: str) -> type[np.generic]:
         return np.int32 if "int32" in self._inputs[name].type else np.float32
+
+
+def sealed(content: bytes) -> bytes:
+    """An unsealed file with its hash in it."""
+    digest = hashlib.sha256(content).hexdigest()
+    return content.replace(UNSEALED.encode(), digest.encode(), 1)

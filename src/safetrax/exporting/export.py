@@ -25,7 +25,20 @@ from safetrax.exporting.graph import OPSET, TYPES, Graph
 from safetrax.files import atomic_path
 from safetrax.policies.actor import Actor
 from safetrax.policies.policy import Policy
-from safetrax.runtime import ACTIONS, COSTS, FORMAT, MEMORY, NOISE, OBSERVATIONS, REWARDS, STARTED, Runtime
+from safetrax.runtime import (
+    ACTIONS,
+    COSTS,
+    FORMAT,
+    MEMORY,
+    NOISE,
+    OBSERVATIONS,
+    REWARDS,
+    SEAL,
+    STARTED,
+    UNSEALED,
+    Runtime,
+    sealed,
+)
 
 _EPISODES, _STEPS = 32, 16  # of the log, that both act in
 
@@ -86,7 +99,7 @@ def export(
     """
     policy.require_size(data.observation_size)
     model = _model(policy, data, deterministic, dict(facts or {}))
-    content = model.SerializeToString()
+    content = sealed(model.SerializeToString())
     runtime = Runtime(content)
     difference, compared = _compare(policy.actor, runtime, data)
     if not difference <= tolerance:
@@ -166,7 +179,7 @@ def _model(policy: Policy, data: Trajectories, deterministic: bool, facts: dict[
         **feature_names(data),
         **facts,
     }
-    helper.set_model_props(model, {"format": FORMAT, "facts": json.dumps(described)})
+    helper.set_model_props(model, {"format": FORMAT, "facts": json.dumps(described), SEAL: UNSEALED})
     onnx.checker.check_model(model)
     return model
 

@@ -247,7 +247,9 @@ class Monitor:
         except DataError:
             raise
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
-            raise DataError(f"{path} is damaged or no monitor ({str(error)[:200]}); fit it anew.") from error
+            raise DataError(
+                f"{path} is damaged or no monitor ({' '.join(str(error).split())[:200]}); fit it anew."
+            ) from error
 
 
 def smoothed(averages: Float[np.ndarray, "n K"], scores: Float[np.ndarray, "n K"]) -> Float[np.ndarray, "n K"]:
