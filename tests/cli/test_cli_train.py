@@ -114,7 +114,7 @@ def test_train_then_resume_with_no_other_flag(own_data, tmp_path, capsys):
     said = capsys.readouterr()
     assert "will not be evaluated: the data set names no task" in said.err
     assert "trained 4 policies of BC-Safe" in said.out
-    assert "safetrax tasks lists what the policies can be evaluated in" in said.out
+    assert f"safetrax certify {out} --data {own_data.resolve()}" in " ".join(said.out.split())
     assert (out / "curves.png").stat().st_size > 10_000
 
     config = RunFolder.open(out).config()

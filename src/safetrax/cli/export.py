@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -47,34 +46,16 @@ def run(argv: list[str]) -> int:
         raise ConfigError(f"{_PROG} needs a run folder or policy files, for instance: {_PROG} runs/first --data demo")
     if not 0 < options.tolerance < 1:
         raise ConfigError(f"--tolerance is {options.tolerance:g}, but must lie between 0 and 1.")
-    from safetrax.certification.certificate import FILE, read_certificates
-    from safetrax.certification.certify import require_alike
-    from safetrax.cli.policy_sources import open_policies
+    from safetrax.cli.policy_sources import open_for_log, open_policies
     from safetrax.exporting.export import export
 
-    sources = open_policies(options.policies)
+    open_policies(options.policies)  # a fault of theirs is said before a large log is read
     data = load(options.data, task=options.task, progress=True)
-    for _, group in sources:
-        for policy in group:
-            require_alike(policy, data)
-    for (folder, group), given in zip(sources, dict.fromkeys(options.policies), strict=True):
-        place = Path(options.out or ((folder.path if folder else Path(given).parent) / "exported"))
-        place.mkdir(parents=True, exist_ok=True)
-        saved = folder.path / FILE if folder else None
-        certificates = read_certificates(saved) if saved is not None and saved.is_file() else []
-        for policy in group:
-            own = [certificate.to_json() for certificate in certificates if certificate.policy == policy.id]
+    for opened in open_for_log(options.policies, data, options.out, "exported"):
+        for policy in opened.policies:
+            own = [found.to_json() for found in opened.certificates if found.policy == policy.id]
             facts: dict[str, Any] = {"certificates": own} if own else {}
-            say(
-                str(
-                    export(
-                        policy,
-                        place / f"{policy.id}.onnx",
-                        data,
-                        deterministic=options.deterministic,
-                        tolerance=options.tolerance,
-                        facts=facts,
-                    )
-                )
-            )
+            path = opened.place / f"{policy.id}.onnx"
+            quiet, tolerance = options.deterministic, options.tolerance
+            say(str(export(policy, path, data, deterministic=quiet, tolerance=tolerance, facts=facts)))
     return 0

@@ -12,9 +12,9 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from safetrax._version import __version__
-from safetrax.cli.compiled import keep_compiled_programs
 from safetrax.cli.console import complain, give_up, naming_stdout, one_line_warnings, prepare_streams, wrapped, write
 from safetrax.cli.faults import explained, require_platform
+from safetrax.cli.program_cache import keep_compiled_programs
 from safetrax.errors import ConfigError, SafeTraXError, nearest
 
 # Each verb is the module of that name with a function `run(argv) -> exit code`, imported when it is asked for.

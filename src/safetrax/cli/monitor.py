@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -54,32 +53,25 @@ def run(argv: list[str]) -> int:
     if options.cost_limit is not None:
         check_cost_limits([options.cost_limit])
     from safetrax.certification.calibration import fit_monitor
-    from safetrax.certification.certificate import FILE, read_certificates
-    from safetrax.certification.certify import require_alike
-    from safetrax.cli.policy_sources import open_policies
+    from safetrax.cli.policy_sources import open_for_log, open_policies
 
-    sources = open_policies(options.policies)
+    open_policies(options.policies)  # a fault of theirs is said before a large log is read
     data = load(options.data, task=options.task, progress=True)
     data = apply_filters(data, parse_filters(options.filters, ()))
-    for _, group in sources:
-        for policy in group:
-            require_alike(policy, data)
-    for (folder, group), given in zip(sources, dict.fromkeys(options.policies), strict=True):
-        place = Path(options.out or ((folder.path if folder else Path(given).parent) / "monitors"))
-        place.mkdir(parents=True, exist_ok=True)
-        saved = folder.path / FILE if folder else None
-        certificates = read_certificates(saved) if saved is not None and saved.is_file() else []
-        for policy in group:
+    for opened in open_for_log(options.policies, data, options.out, "monitors"):
+        for policy in opened.policies:
             limit = policy.id.cost_limit if options.cost_limit is None else options.cost_limit
             monitor = fit_monitor(
                 data,
                 cost_limit=limit,
                 false_alarms=options.false_alarms,
                 policy=policy,
-                certificate=next((c for c in certificates if (c.policy, c.cost_limit) == (policy.id, limit)), None),
+                certificate=next(
+                    (c for c in opened.certificates if (c.policy, c.cost_limit) == (policy.id, limit)), None
+                ),
                 seed=options.seed,
             )
-            path = monitor.save(place / f"{policy.id}{SUFFIX}")
+            path = monitor.save(opened.place / f"{policy.id}{SUFFIX}")
             facts = monitor.facts
             inside = "" if limit is None else f" within {exact(limit)}"
             to_come = f"; certified cost to come: {exact(facts['cost_to_come'])}" if facts["cost_to_come"] else ""

@@ -10,7 +10,11 @@ import jax
 import numpy as np
 
 from safetrax.catalogue import get_task
+from safetrax.certification.certificate import FILE, Certificate, read_certificates
+from safetrax.certification.certify import require_alike
+from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError, DataError
+from safetrax.files import explain_os_errors
 from safetrax.policies.policy import Policies, Policy
 from safetrax.run_id import RunId
 from safetrax.training.run_folder import RunFolder
@@ -108,6 +112,48 @@ def open_policies(paths: Sequence[str]) -> list[tuple[RunFolder | None, list[Pol
     for path in dict.fromkeys(paths):
         folder = RunFolder.open(path) if Path(path).is_dir() else None
         found.append((folder, [Policy.load(path)] if folder is None else list(folder.load_policies())))
+    return found
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Policies of one path, where what is made for them goes, and what logs say of them.
+
+    Attributes:
+        policies: of a run folder, or of one file.
+        place: a folder in the run folder, or beside the file; it is there.
+        certificates: of the run folder.
+    """
+
+    policies: list[Policy]
+    place: Path
+    certificates: list[Certificate]
+
+
+def open_for_log(paths: Sequence[str], data: Trajectories, out: str | None, name: str) -> list[Opened]:
+    """The policies of every path, once all fit the log.
+
+    Args:
+        paths: run folders and policy files.
+        data: the log.
+        out: where what is made goes; None: the folder `name` in the run folder or beside the file.
+        name: of that folder.
+
+    Raises:
+        RunError: a folder is no run folder, or its training has not ended.
+        DataError: a file is missing or no policy, or the log is of something else.
+    """
+    sources = open_policies(paths)
+    for _, group in sources:
+        for policy in group:
+            require_alike(policy, data)
+    found = []
+    for (folder, group), given in zip(sources, dict.fromkeys(paths), strict=True):
+        place = Path(out or ((folder.path if folder else Path(given).parent) / name))
+        with explain_os_errors(place):
+            place.mkdir(parents=True, exist_ok=True)
+        saved = folder.path / FILE if folder else None
+        found.append(Opened(group, place, read_certificates(saved) if saved and saved.is_file() else []))
     return found
 
 

@@ -176,5 +176,7 @@ def _say_where(run: Run, folder: RunFolder, evaluated: bool) -> None:
     more = f" --episodes 100 --video {shlex.quote(str(folder.path / 'episode.gif'))}" if evaluated else ""
     following = f"safetrax evaluate {shlex.quote(str(folder.path))}{more}"
     if not run.ids[0].task:
-        following = "safetrax tasks lists what the policies can be evaluated in, if the log comes from one of these"
+        log = folder.config().get("record", {}).get("data_path") or "LOG"
+        verb = "export" if run.ids[0].cost_limit is None else "certify"
+        following = f"safetrax {verb} {shlex.quote(str(folder.path))} --data {shlex.quote(log)}"
     say(f"next      {following}")

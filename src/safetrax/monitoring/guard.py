@@ -165,7 +165,8 @@ class Guard:
                 rows, self._proposals(rows, substitutes), substitutes, episodes, steps
             )
         if self.stopped.any():
-            row = self._watch.interventions[-1]
+            last = self._watch.interventions[-1].episode
+            row = next(row for row in self._watch.interventions if row.episode == last)
             raise RunError(f"the monitor has stopped episode {row.episode} at step {row.step}, for its {row.cause}.")
         assert self._executed is not None
         return self._executed[0] if single else self._executed

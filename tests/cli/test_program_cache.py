@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from safetrax.cli.compiled import keep_compiled_programs
+from safetrax.cli.program_cache import keep_compiled_programs
 
 WHERE, SIZE = "JAX_COMPILATION_CACHE_DIR", "JAX_COMPILATION_CACHE_MAX_SIZE"
 
