@@ -25,7 +25,7 @@ import safetrax as st
 from safetrax.algorithms.standardisation import Standardiser
 from safetrax.certification.certify import limits_of
 from safetrax.certification.clones import clones
-from safetrax.certification.examiner import Examiner
+from safetrax.certification.examiner import Bounds, Examiner
 from safetrax.data.store import Store
 from safetrax.runs import read_sources
 from safetrax.training.run_folder import RunFolder
@@ -42,6 +42,32 @@ class Row(NamedTuple):
     truth: float
     limit: float
     returned: float
+
+
+class Candidate(NamedTuple):
+    """A policy to choose, and the truth about it."""
+
+    run: st.RunId
+    bounds: Bounds
+    truth: float
+    returned: float
+
+
+def choice(examiner: Examiner, candidates: list[Candidate], limit: float) -> str:
+    """What `safetrax certify --choose` would say at a limit, whatever limits the policies were trained for."""
+    halves = [[examiner.certificate(c.run, limit, c.bounds, half) for half in (0, 1)] for c in candidates]
+    safe = [c.returned for c in candidates if c.truth <= limit]
+    best = max(safe) if safe else float("nan")
+    fit = [place for place, (first, _) in enumerate(halves) if first.safe]
+    if not fit:
+        return f"chosen at {limit:g}: none; the best safe one returns {best:.0f}"
+    place = max(fit, key=lambda p: halves[p][0].return_)
+    bound, taken = halves[place][1].cost_bound, candidates[place]
+    said = "no bound" if bound is None else f"at most {bound:.1f}"
+    return (
+        f"chosen at {limit:g}: {taken.run}, {said} on the other half, truly {taken.truth:.1f}; returns "
+        f"{taken.returned:.0f}, the best safe one {best:.0f}"
+    )
 
 
 class Rivals:
@@ -87,11 +113,16 @@ def rows_of(
     costs: list[float],
     returns: list[float],
     refusals: list[str],
+    candidates: list[Candidate],
 ) -> dict[str, list[Row]]:
-    """What each way says of one policy, at each of its limits. Why there is no bound joins the `refusals`."""
+    """What each way says of one policy, at each of its limits.
+
+    Why there is no bound joins the `refusals`, and the policy the `candidates`.
+    """
     found: dict[str, list[Row]] = defaultdict(list)
     chosen = examiner.chosen(policy.actor)
     bounds, others = examiner.examine(policy.actor, chosen), rivals.ask(chosen)
+    candidates.append(Candidate(policy.id, bounds, float(np.mean(costs)), float(np.mean(returns))))
     plain = np.nan_to_num(bounds.estimates[0, 0], nan=1e9, posinf=1e9, neginf=-1e9)
     others["plain fitted Q"] = float(plain), float(plain + Z * bounds.spread[0, 0])
     for limit in limits_of(policy.id, ()):
@@ -136,14 +167,14 @@ def main(benchmark: str, folder: str, tasks: list[str]) -> None:
         began = time.monotonic()
         examiner = Examiner(st.load(file))
         ready, count = time.monotonic() - began, 0
-        rivals, found, refusals = Rivals(examiner), defaultdict(list), list[str]()
+        rivals, found, refusals, candidates = Rivals(examiner), defaultdict(list), list[str](), list[Candidate]()
         for training in trainings:
             if training.tasks != (task,):
                 continue
             for policy in RunFolder.open(training.folder).load_policies():
                 own = [row for row in training.rows if row.run == policy.id]
                 costs, returns = [row.cost for row in own], [row.return_ for row in own]
-                for way, rows in rows_of(examiner, rivals, policy, costs, returns, refusals).items():
+                for way, rows in rows_of(examiner, rivals, policy, costs, returns, refusals, candidates).items():
                     found[way] += rows
                 count += 1
         seconds = (time.monotonic() - began - ready) / max(count, 1)
@@ -153,6 +184,8 @@ def main(benchmark: str, folder: str, tasks: list[str]) -> None:
             print(line(task, way, rows), flush=True)
         for why, count in Counter(refusals).most_common():
             print(f"no bound, {count} times: {why}")
+        for limit in st.get_task(task).cost_limits:
+            print(choice(examiner, candidates, limit))
         for row in found["certificate"]:
             if row.bound is not None and row.bound < row.truth:
                 print(f"failed: {row.policy} at {row.limit:g}: at most {row.bound:.1f}, but {row.truth:.1f}")

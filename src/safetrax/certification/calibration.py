@@ -19,7 +19,7 @@ from safetrax.data.store import Store
 from safetrax.data.trajectories import Trajectories
 from safetrax.data.validation import check
 from safetrax.errors import ConfigError, DataError
-from safetrax.monitoring.monitor import LogModel, Monitor, smoothed
+from safetrax.monitoring.monitor import TRANSITION, LogModel, Monitor, foreseen, smoothed
 from safetrax.policies.actor import Standardised
 from safetrax.policies.policy import Policy
 
@@ -91,7 +91,7 @@ def fit_monitor(
     spending = _spend(data, calibrating, limit, to_come, horizon)
     if to_come and spending.mean() > false_alarms / 2:
         to_come, spending = 0.0, np.zeros_like(spending)
-    highest = [((_averages(one, typical) - typical) / rise).max() for one in series.episodes(calibrating)]
+    highest = [((_averages(one, typical) - typical) / rise).max() for one in series.episodes(calibrating, typical)]
     ordered = np.sort(np.where(spending, np.inf, highest))
     factor = ordered[min(math.ceil((len(ordered) + 1) * (1 - false_alarms)), len(ordered)) - 1]
     threshold = typical + max(float(factor), _LEAST_RISE) * rise
@@ -106,7 +106,7 @@ def fit_monitor(
     }
     monitor = Monitor(log, typical, threshold, facts)
     alarms = _spend(data, verifying, limit, to_come, horizon)
-    alarms |= [bool((_averages(one, typical) > threshold).any()) for one in series.episodes(verifying)]
+    alarms |= [bool((_averages(one, typical) > threshold).any()) for one in series.episodes(verifying, typical)]
     monitor.facts |= {"verified": len(verifying), "verified_alarms": int(alarms.sum())}
     return monitor
 
@@ -128,7 +128,7 @@ def _spend(
     for place, episode in enumerate(episodes):
         costs = data.logged_costs[data.offsets[episode] : data.offsets[episode + 1]]
         before = np.cumsum(costs, dtype=float) - costs
-        found[place] = (before + to_come * np.maximum(1 - np.arange(len(costs)) / horizon, 0) > limit).any()
+        found[place] = (foreseen(before, np.arange(len(costs)), to_come, horizon) > limit).any()
     return found
 
 
@@ -152,9 +152,12 @@ class _Series:
         self._states = log.standardised(data.observations)
         self._taken, self._proposals = log.unit(taken), log.unit(self._proposed)
 
-    def episodes(self, numbers: Int[np.ndarray, " e"]) -> list[Float[np.ndarray, "T K"]]:
-        """Of these episodes. The ratio is that of what was done; the action's distance that of what the policy would
-        do.
+    def episodes(
+        self, numbers: Int[np.ndarray, " e"], typical: Float[np.ndarray, " K"] | None = None
+    ) -> list[Float[np.ndarray, "T K"]]:
+        """Of these episodes: the ratio of what was done, and the distance of what the policy would do.
+
+        `typical`: what counts in an episode's first step, which no step has led to; None: the mean.
         """
         if not len(numbers):
             return []
@@ -166,7 +169,10 @@ class _Series:
             parts.append(self._log.scores(self._states[at], proposed, self._taken[at], proposed, *before))
         scores = np.concatenate(parts)
         firsts = np.isin(rows, self._data.offsets[:-1])
-        scores[firsts, 2] = scores[~firsts, 2].mean() if (~firsts).any() else 0.0
+        led_to = scores[~firsts, TRANSITION]
+        scores[firsts, TRANSITION] = (
+            typical[TRANSITION] if typical is not None else led_to.mean() if led_to.size else 0.0
+        )
         return np.split(scores, np.cumsum(self._data.lengths[numbers])[:-1])
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from safetensors import SafetensorError
 
 from safetrax.errors import ConfigError, DataError
@@ -19,7 +19,7 @@ from safetrax.files import read_tensors, write_tensors
 
 FORMAT, VERSION = "safetrax-monitor", "1"
 SCORES = ("observation", "action", "transition", "ratio")
-BUDGET = "budget"
+TRANSITION, BUDGET = SCORES.index("transition"), "budget"
 NEIGHBOURS = 32
 _RATE = 0.1  # of the moving average: a score remembers about ten steps
 _FAR = 1e3  # standard deviations beyond which it no longer matters how far
@@ -185,11 +185,11 @@ class Monitor:
         states, doing = self.log.standardised(rows), self.log.unit(given)
         proposed = doing if proposals is None else self.log.unit(np.asarray(proposals, np.float32))
         scores = self.log.scores(states, doing, doing, proposed, self._states, self._actions)
-        scores[self._steps == 0, SCORES.index("transition")] = self.typical[SCORES.index("transition")]
+        scores[self._steps == 0, TRANSITION] = self.typical[TRANSITION]
         self._averages = smoothed(self._averages, scores)
         self._states, self._actions = states, doing
         relative = (self._averages - self.typical) / (self.threshold - self.typical)
-        spent = self._cost + self._to_come * np.maximum(1 - self._steps / self._horizon, 0)
+        spent = foreseen(self._cost, self._steps, self._to_come, self._horizon)
         alarms = np.column_stack([relative > 1, spent > self._limit])
         budget = spent / self._limit if self._limit > 0 else (spent > 0).astype(float)
         return Judgement(self._names, np.column_stack([relative, budget]), alarms)
@@ -255,6 +255,13 @@ class Monitor:
 def smoothed(averages: Float[np.ndarray, "n K"], scores: Float[np.ndarray, "n K"]) -> Float[np.ndarray, "n K"]:
     """One step of the moving average."""
     return np.asarray(averages + _RATE * (scores - averages))
+
+
+def foreseen(
+    cost: Float[np.ndarray, " n"], steps: Int[np.ndarray, " n"], to_come: float, horizon: float
+) -> Float[np.ndarray, " n"]:
+    """Cost of an episode, by what it has cost in so many steps and what is certified of a whole one."""
+    return np.asarray(cost + to_come * np.maximum(1 - steps / horizon, 0))
 
 
 def _require_whole(
