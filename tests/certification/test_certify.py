@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from safetrax.certification import Certificate, read_certificates, write_certificates
+from safetrax.certification import Certificate, clones, read_certificates, write_certificates
 from safetrax.certification.certify import certify, choose
 from safetrax.certification.examiner import Examiner, Options
 from safetrax.certification.parts import Parts
@@ -48,6 +49,14 @@ def constant(action: float, limit: float | None = 4.0, seed: int = 0) -> Policy:
     network = MLP((jnp.zeros((1, 1)),), (jnp.full(1, np.arctanh(action)),), "tanh", 0.0)
     actor = DeterministicActor(network, -jnp.ones(1), jnp.ones(1))
     return Policy(actor, RunId("BC-Safe", None, limit, seed))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_cloning() -> Iterator[None]:
+    """Behaviours as simple as these are cloned in a fifth of the updates."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clones, "_UPDATES", 300)
+        yield
 
 
 @pytest.fixture(scope="module")
