@@ -245,6 +245,15 @@ def test_a_run_does_not_depend_on_those_beside_it(name):
         np.testing.assert_array_equal(b, np.broadcast_to(a[-1], a.shape))
 
 
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_fast_schedule_differs_from_the_published_one_by_a_few_settings(name):
+    kind = classes()[name]
+    for suite in ("bullet", "safety_gymnasium", "metadrive"):
+        published, fast = kind.preset(suite), kind.preset(suite, schedule="fast")
+        assert fast.total_updates * 10 <= published.total_updates
+        assert fast == replace(published, **kind.fast)
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in VMAPPED else pytest.mark.slow) for name in classes()]
 )

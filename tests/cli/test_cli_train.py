@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import pytest
 from safetensors.numpy import load_file
 
+import safetrax as st
 from conftest import toy_episodes
 from safetrax.algorithms.registry import ALGORITHMS
 from safetrax.cli import session
@@ -57,6 +59,12 @@ def planned(monkeypatch):
 def test_a_given_value_wins_over_the_preset_and_the_preset_over_the_class(words, discount, top, planned):
     algorithm = planned("trac", *words).algorithm
     assert (algorithm.discount, algorithm.top) == (discount, top)
+
+
+def test_the_fast_schedule_stands_where_the_published_one_was(planned):
+    words = ("--data", "demo", "--schedule", "fast", "--updates", "9")
+    fast = st.TraC.preset("bullet", "BallRun", schedule="fast")
+    assert planned("trac", *words).algorithm == replace(fast, updates=9)
 
 
 def test_the_data_files_name_chooses_the_preset(planned):

@@ -44,6 +44,15 @@ def test_a_job_per_algorithm_and_task_with_the_protocol_of_dsrl(data):
     assert algorithm_of(jobs[1]).name == "BC-Safe"
 
 
+def test_a_schedule_stands_before_the_settings(tmp_path):
+    grid = Grid(("fisor",), ("BallRun",), data="demo", schedule="fast", settings={"fisor": {"updates": 7}})
+    (job,) = grid.jobs()
+    assert algorithm_of(job) == replace(st.FISOR.preset("bullet", "BallRun", schedule="fast"), updates=7)
+    assert json.loads(json.dumps(job.settings)) == job.settings
+    with pytest.raises(ConfigError, match="schedule is slow, but must be published or fast"):
+        replace(grid, schedule="slow").jobs()
+
+
 def test_two_jobs_of_one_name_are_refused(data):
     grid = Grid(ablations=("trac-pretraining", "trac-reference"), tasks=("BallRun",), data=str(data))
     with pytest.raises(ConfigError, match="2 jobs of the grid would be called BallRun-trac-pretrained"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -64,6 +64,8 @@ class B2R(Algorithm):
     Metrics: see docs/b2r.md.
     """
 
+    fast: ClassVar = {"updates": 1000, "batch_size": 64, "learning_rate": 3e-3, "warmup": 100}
+
     fields = ("observations", "actions", "costs")
     losses = ("action_loss",)
     reference_std = 1e-6
@@ -119,7 +121,7 @@ class B2R(Algorithm):
         require(even, "heads", self.heads, f"divide the width, {self.width}, into even parts")
 
     @classmethod
-    def preset(cls, suite: str, task: str | None = None) -> B2R:
+    def published(cls, suite: str, task: str | None = None) -> B2R:
         """The published targets and scales of a task; all else is the same for all."""
         return cls() if task is None else cls(**published("b2r_tasks.csv", task))
 

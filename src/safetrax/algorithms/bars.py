@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -92,6 +92,20 @@ class BARS(Algorithm):
 
     Metrics: see docs/bars.md.
     """
+
+    fast: ClassVar = {
+        "critic_updates": 6000,
+        "updates": 3000,
+        "width": 64,
+        "hidden": (128, 128),
+        "policy_batch_size": 128,
+        "critic_batch_size": 128,
+        "unsafe_batch_size": 32,
+        "ema_rate": 0.005,
+        "learning_rate": 1e-3,
+        "policy_learning_rate": 1e-3,
+        "target_rate": 0.05,
+    }
 
     fields = TRANSITION_FIELDS
     losses = ("cost_critic_loss", "cost_value_loss", "clone_loss", "escape_loss", "reward_critic_loss")
@@ -182,7 +196,7 @@ class BARS(Algorithm):
             require(size <= self.policy_batch_size, name, size, "lie between 1 and policy_batch_size")
 
     @classmethod
-    def preset(cls, suite: str, task: str | None = None) -> BARS:
+    def published(cls, suite: str, task: str | None = None) -> BARS:
         """b_1 = 3 and b_2 = 1 on the two tasks where the paper finds safety easy (D.5), a shorter schedule in the
         reach-avoid world."""
         if task in ("AntVelocity", "HalfCheetahVelocity"):

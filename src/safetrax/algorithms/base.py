@@ -21,6 +21,8 @@ State = Any
 Index = Any
 Metrics = Mapping[str, jax.Array]
 
+Schedule = Literal["published", "fast"]
+
 LITTLE = 0.05  # share of the log's steps; a training that uses less is warned of
 
 _A = TypeVar("_A", bound="Algorithm")
@@ -115,8 +117,10 @@ class Algorithm:
 
     fields: ClassVar[tuple[Field, ...]] = ("observations", "actions")
     losses: ClassVar[tuple[str, ...]] = ("loss",)
-    # The published settings of each suite that has its own; what differs per task is for `preset`.
+    # The published settings of each suite that has its own; what differs per task is for `published`.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    # What a schedule of minutes on two cores has instead.
+    fast: ClassVar[Mapping[str, Any]] = {}
     # What the reference code adds to the standard deviations that it divides observations by; None: it does not.
     reference_std: ClassVar[float | None] = None
 
@@ -210,9 +214,32 @@ class Algorithm:
         return ()
 
     @classmethod
-    def preset(cls: type[_A], suite: str, task: str | None = None) -> _A:
+    def published(cls: type[_A], suite: str, task: str | None = None) -> _A:
         """The published settings for a suite, "bullet", "safety_gymnasium" or "metadrive", or one of its tasks."""
         return cls(**cls.presets.get(suite, {}))
+
+    @classmethod
+    def preset(cls: type[_A], suite: str, task: str | None = None, *, schedule: Schedule = "published") -> _A:
+        """Settings for a suite or one of its tasks.
+
+        Args:
+            suite: see `published`; any other word for a log of one's own.
+            task: of the suite.
+            schedule: "published", or "fast": minutes on two cores instead of hours, measured in docs/results.md.
+        """
+        return cls.published(suite, task).scheduled(schedule)
+
+    def scheduled(self: _A, schedule: Schedule) -> _A:
+        """With the settings that a schedule has instead; "published" changes nothing.
+
+        Raises:
+            ConfigError: the algorithm has no fast schedule.
+        """
+        if schedule == "published":
+            return self
+        if not self.fast:
+            raise ConfigError(f"{type(self).__name__} has no fast schedule; leave it out, and set its updates.")
+        return dataclasses.replace(self, **self.fast)
 
     def config(self) -> dict[str, Any]:
         """All settings, JSON-ready."""

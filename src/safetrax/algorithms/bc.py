@@ -69,6 +69,7 @@ class BC(FromLabels):
     """
 
     presets: ClassVar = {"metadrive": {"updates": 200_000}}  # OSRL's schedule
+    fast: ClassVar = {"updates": 10_000}
 
     mode: Mode = "all"
     """Which episodes, C being an episode's cost. "all": every one. "safe": C within the limit. "risky": C at least

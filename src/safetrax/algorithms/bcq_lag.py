@@ -58,6 +58,8 @@ class BCQLag(Algorithm):
     Metrics: see docs/bcq-lag.md.
     """
 
+    fast: ClassVar = {"updates": 2000, "batch_size": 64, "target_rate": 0.05}
+
     fields = TRANSITION_FIELDS
     losses = ("policy_loss", "reward_critic_loss", "cost_critic_loss")
     presets: ClassVar = {"metadrive": {"updates": 200_000}}  # OSRL's schedule

@@ -63,6 +63,8 @@ class BEARLag(Algorithm):
     Metrics: see docs/bear-lag.md.
     """
 
+    fast: ClassVar = {"updates": 2000, "batch_size": 64, "target_rate": 0.05}
+
     fields = TRANSITION_FIELDS
     losses = ("policy_loss", "reward_critic_loss", "cost_critic_loss")
     presets: ClassVar = {"metadrive": {"updates": 200_000}}  # OSRL's schedule

@@ -77,6 +77,7 @@ class CARL(Algorithm):
     """
 
     fields: ClassVar[tuple[Field, ...]] = TRANSITION_FIELDS
+    fast: ClassVar = {"updates": 4000, "target_rate": 0.05}
     losses = ("policy_loss", "reward_critic_loss", "cost_critic_loss")
     reference_std: ClassVar[float | None] = 1e-3
 

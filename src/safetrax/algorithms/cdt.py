@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -64,6 +65,8 @@ class CDT(Algorithm):
 
     Metrics: see docs/cdt.md.
     """
+
+    fast: ClassVar = {"updates": 1500, "batch_size": 32, "learning_rate": 1e-3, "warmup": 100}
 
     fields = ("observations", "actions", "costs")
     losses = ("action_loss", "cost_loss")
@@ -151,7 +154,7 @@ class CDT(Algorithm):
         return True
 
     @classmethod
-    def preset(cls, suite: str, task: str | None = None) -> CDT:
+    def published(cls, suite: str, task: str | None = None) -> CDT:
         """OSRL's: a schedule per suite, targets and relabelling per task."""
         updates = 200_000 if suite == "metadrive" else 100_000
         if task is None:

@@ -84,6 +84,17 @@ class CDTV(Algorithm):
     """
 
     fields: ClassVar[tuple[Field, ...]] = COSTLESS_FIELDS
+    fast: ClassVar = {
+        "discriminator_updates": 1000,
+        "correction_updates": 5000,
+        "correction_batch_size": 256,
+        "value_learning_rate": 1e-3,
+        "reward_learning_rate": 1e-4,
+        "updates": 1500,
+        "batch_size": 32,
+        "learning_rate": 1e-3,
+        "warmup": 100,
+    }
     losses = ("discriminator_loss", "correction_loss", "value_loss", "action_loss", "cost_loss")
     uses_cost_limit = False
     needs_costs = False

@@ -73,6 +73,14 @@ class COptiDICE(Algorithm):
     Metrics: see docs/coptidice.md.
     """
 
+    fast: ClassVar = {
+        "updates": 3000,
+        "batch_size": 128,
+        "policy_learning_rate": 3e-3,
+        "critic_learning_rate": 3e-3,
+        "multiplier_learning_rate": 3e-2,
+    }
+
     fields = TRANSITION_FIELDS
     losses = ("policy_loss", "reward_critic_loss", "cost_critic_loss")
     presets: ClassVar = {"metadrive": {"updates": 200_000}}  # OSRL's schedule

@@ -68,6 +68,15 @@ class CPQ(Algorithm):
     Metrics: see docs/cpq.md.
     """
 
+    fast: ClassVar = {
+        "updates": 2000,
+        "batch_size": 64,
+        "policy_learning_rate": 3e-4,
+        "critic_learning_rate": 3e-3,
+        "cvae_learning_rate": 3e-3,
+        "target_rate": 0.02,
+    }
+
     fields = TRANSITION_FIELDS
     losses = ("policy_loss", "reward_critic_loss", "cost_critic_loss")
     presets: ClassVar = {"metadrive": {"updates": 200_000}}  # OSRL's schedule

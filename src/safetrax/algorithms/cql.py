@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -68,6 +69,8 @@ class CQL(Algorithm):
 
     Metrics: see docs/cql.md.
     """
+
+    fast: ClassVar = {"updates": 1500, "batch_size": 64, "policy_learning_rate": 3e-4, "target_rate": 0.05}
 
     fields = TRANSITION_FIELDS
     losses = ("policy_loss", "reward_critic_loss")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import equinox as eqx
 import jax
@@ -81,6 +81,23 @@ class DSPO(Algorithm):
 
     Metrics: see docs/dspo.md.
     """
+
+    fast: ClassVar = {
+        "window": 25,
+        "width": 32,
+        "heads": 2,
+        "mi_weight": 0.1,
+        "signal_updates": 1000,
+        "signal_batch_size": 64,
+        "horizon": 16,
+        "denoiser_width": 32,
+        "diffusion_updates": 3000,
+        "diffusion_batch_size": 64,
+        "diffusion_learning_rate": 1e-3,
+        "generated_transitions": 20_000,
+        "updates": 3000,
+        "batch_size": 256,
+    }
 
     backbone: Backbone = "transformer"
     """What tells demonstrations from the rest. "mlp": every step by itself, with as many parameters (Figure 4)."""

@@ -59,6 +59,13 @@ class DWBC(Algorithm):
     Metrics: see docs/dwbc.md.
     """
 
+    fast: ClassVar = {
+        "updates": 10_000,
+        "learning_rate": 1e-3,
+        "discriminator_learning_rate": 1e-3,
+        "discriminator_every": 10,
+    }
+
     losses = ("policy_loss", "discriminator_loss")
     uses_cost_limit = False
     needs_costs = False

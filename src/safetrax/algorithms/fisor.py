@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -72,6 +72,19 @@ class FISOR(Algorithm):
 
     Metrics: see docs/fisor.md.
     """
+
+    fast: ClassVar = {
+        "updates": 10_000,
+        "width": 64,
+        "hidden": (128, 128),
+        "policy_batch_size": 128,
+        "critic_batch_size": 128,
+        "ema_rate": 0.005,
+        "learning_rate": 1e-3,
+        "policy_learning_rate": 1e-3,
+        "policy_steps": 1,
+        "target_rate": 0.05,
+    }
 
     fields = TRANSITION_FIELDS
     losses = ("policy_loss", "reward_critic_loss", "cost_critic_loss")
@@ -148,7 +161,7 @@ class FISOR(Algorithm):
         return self.constraint == "cost"
 
     @classmethod
-    def preset(cls, suite: str, task: str | None = None) -> FISOR:
+    def published(cls, suite: str, task: str | None = None) -> FISOR:
         """A floor under the weights on MetaDrive (the code's branch), other temperatures in the reach-avoid world."""
         if suite == "metadrive":
             return cls(cost_weight_floor=1.0)

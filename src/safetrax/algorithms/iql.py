@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import equinox as eqx
 import jax
@@ -62,6 +62,8 @@ class IQL(Algorithm):
 
     Metrics: see docs/iql.md.
     """
+
+    fast: ClassVar = {"updates": 5000, "target_rate": 0.05}
 
     fields = TRANSITION_FIELDS
     losses = ("policy_loss", "value_loss", "reward_critic_loss")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import equinox as eqx
 import jax
@@ -72,6 +72,8 @@ class LSPC(Algorithm):
     Metrics: see docs/lspc.md.
     """
 
+    fast: ClassVar = {"updates": 20_000, "batch_size": 256, "target_rate": 0.05}
+
     restriction: Annotated[float, Gt(0), Le(LARGEST_RESTRICTION)] = 0.25
     """Bound on each number of the latent that LSPC-O decodes, epsilon. Larger: more return, more cost."""
     prior_restriction: Annotated[float, Ge(0), Le(LARGEST_RESTRICTION)] = 0.25
@@ -129,7 +131,7 @@ class LSPC(Algorithm):
         return "LSPC-Converse" if self.converse else "LSPC"
 
     @classmethod
-    def preset(cls, suite: str, task: str | None = None) -> LSPC:
+    def published(cls, suite: str, task: str | None = None) -> LSPC:
         """A wider latent space for LSPC-O on Bullet-Safety-Gym but for AntRun, a mask on MetaDrive."""
         if suite == "bullet" and task != "AntRun":
             return cls(restriction=0.6)

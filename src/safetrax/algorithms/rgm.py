@@ -54,6 +54,13 @@ class RGM(Algorithm):
     """
 
     fields: ClassVar[tuple[Field, ...]] = COSTLESS_FIELDS
+    fast: ClassVar = {
+        "discriminator_updates": 1000,
+        "updates": 5000,
+        "batch_size": 256,
+        "learning_rate": 1e-3,
+        "reward_learning_rate": 1e-4,
+    }
     losses = ("discriminator_loss", "correction_loss", "value_loss", "policy_loss")
     uses_cost_limit = False
     needs_costs = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -48,6 +49,8 @@ class TD3BC(Algorithm):
 
     Metrics: see docs/td3-bc.md.
     """
+
+    fast: ClassVar = {"updates": 6000, "target_rate": 0.05}
 
     fields = TRANSITION_FIELDS
     losses = ("policy_loss", "reward_critic_loss")

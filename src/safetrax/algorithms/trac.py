@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -73,6 +73,15 @@ class TraC(FromLabels):
     Metrics: see docs/trac.md.
     """
 
+    fast: ClassVar = {
+        "segment_ratio": 0.5,
+        "pretrain_updates": 1500,
+        "updates": 2000,
+        "pretrain_learning_rate": 1e-3,
+        "learning_rate": 1e-4,
+        "warmup": 0,
+    }
+
     segment_ratio: Ratio = "whole"
     """Segment length over the longest episode's, rho; shorter episodes are left out. "whole": every episode is a
     segment, as long as it is, up to 500 steps, and windows of 500 steps of longer ones; none is left out."""
@@ -129,7 +138,7 @@ class TraC(FromLabels):
             segment_length(self.segment_ratio, 1_000_000)
 
     @classmethod
-    def preset(cls, suite: str, task: str | None = None) -> TraC:
+    def published(cls, suite: str, task: str | None = None) -> TraC:
         """Table 4. Segment ratios are those of the authors' examples, one per suite: they published no others."""
         if suite == "safety_gymnasium":
             return cls(temperature=0.1, eta=0.5, bottom=0.5, segment_ratio=0.75)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -64,6 +65,15 @@ class TraCConditioned(Algorithm):
     Settings are TraC's for Bullet-Safety-Gym. Metrics: see docs/trac-conditioned.md.
     """
 
+    fast: ClassVar = {
+        "segment_ratio": 0.5,
+        "pretrain_updates": 1500,
+        "updates": 4000,
+        "pretrain_learning_rate": 1e-3,
+        "learning_rate": 1e-4,
+        "warmup": 0,
+    }
+
     limits: tuple[float, float] | None = None
     """Least and greatest cost limit of an episode. None: from the one that 2 % of the log's segments meet to the one
     that 95 % meet."""
@@ -118,7 +128,7 @@ class TraCConditioned(Algorithm):
             raise ConfigError("top is 0, but some segments must be desirable; raise it.")
 
     @classmethod
-    def preset(cls, suite: str, task: str | None = None) -> TraCConditioned:
+    def published(cls, suite: str, task: str | None = None) -> TraCConditioned:
         """TraC's."""
         if suite == "safety_gymnasium":
             return cls(temperature=0.1, eta=0.5, bottom=0.5, segment_ratio=0.75)

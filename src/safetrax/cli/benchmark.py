@@ -67,6 +67,8 @@ class BenchmarkOptions:
     """Instead of the protocol's, per policy."""
     evaluate_every: Annotated[int | None, shown("INT", "0")] = None
     """Updates between evaluations while training, for learning curves; 0: none."""
+    schedule: Annotated[Literal["published", "fast"] | None, shown("{published,fast}", "published")] = None
+    """fast: settings for minutes on two cores; safetrax train --help tells of it."""
     set: Annotated[tuple[str, ...], shown("ALGORITHM[@TASK].SETTING=VALUE ...", "the presets")] = ()
     """Settings that differ from the published ones, such as trac.updates=2000."""
     retry: bool = False

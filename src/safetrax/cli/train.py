@@ -49,6 +49,8 @@ class TrainOptions:
     """Which episodes somebody calls safe or unsafe: a file with columns episode and label, or safe:3,7 unsafe:12."""
     seeds: Annotated[tuple[int, ...], shown("INT [INT ...]")] = (0,)
     """Training seeds."""
+    schedule: Literal["published", "fast"] = "published"
+    """fast: updates, rates and sizes for minutes on two cores, in place of the published ones."""
     out: Annotated[str | None, shown("FOLDER", "runs/<task>-<algorithm>")] = None
     """New folder for settings, checkpoints, metrics, policies and evaluation episodes."""
     start_from: Annotated[str | None, shown("FOLDER", "fresh networks")] = None
@@ -104,7 +106,11 @@ def _new(argv: list[str]) -> Session:
     entry = registry.chosen(word)
     kind = entry.load()
     task = task_of(value_of(rest, "--task"), value_of(rest, "--data"))
-    members = [("shared", TrainOptions), ("settings", settings_class(kind, task, entry.fixed))]
+    schedule: Any = value_of(rest, "--schedule")
+    preset = (kind() if task is None else kind.preset(task.suite, task.name)).scheduled(
+        "fast" if schedule == "fast" else "published"
+    )
+    members = [("shared", TrainOptions), ("settings", settings_class(preset, task, entry.fixed))]
     options: Any = parse(
         dataclasses.make_dataclass("Train", members),
         rest,
@@ -201,12 +207,12 @@ def task_of(task: str | None, data: str | None) -> Task | None:
     return task_of_file(Path(data).name)
 
 
-def settings_class(algorithm: type[Algorithm], task: Task | None, fixed: Collection[str] = ()) -> type:
-    """A dataclass of the algorithm's settings without the fixed ones; its defaults are the preset of the suite.
+def settings_class(preset: Algorithm, task: Task | None, fixed: Collection[str] = ()) -> type:
+    """A dataclass of an algorithm's settings without the fixed ones; its defaults are those of the preset.
 
     It checks nothing: faults are found by the algorithm's own class.
     """
-    preset = algorithm() if task is None else algorithm.preset(task.suite, task.name)
+    algorithm = type(preset)
     hints, docs = typing.get_type_hints(algorithm), attribute_docs(algorithm)
     members = [
         (name, Annotated[hints[name], tyro.conf.arg(help=docs.get(name))], field(default=getattr(preset, name)))
@@ -215,5 +221,7 @@ def settings_class(algorithm: type[Algorithm], task: Task | None, fixed: Collect
     ]
     about = (algorithm.__doc__ or "").partition("\n")[0].partition(". ")[0].rstrip(".")
     suite = "no suite in particular; name a task or its data" if task is None else f"{task.suite}, as in {task.name}"
-    namespace = {"__doc__": f"{about}. The defaults are the published settings for {suite}."}
+    namespace = {
+        "__doc__": f"{about}. The defaults are the published settings for {suite}, unless --schedule is fast."
+    }
     return dataclasses.make_dataclass(f"{algorithm.__name__}Settings", members, frozen=True, namespace=namespace)

@@ -99,7 +99,8 @@ class Grid:
         seeds: instead of the protocol's, alike.
         episodes: instead of the protocol's; None: the protocol's.
         evaluate_every: updates between evaluations while training, for learning curves; 0: none.
-        settings: by algorithm, or by algorithm@task, what differs from the presets.
+        schedule: "published", or "fast" for minutes on two cores, see `Algorithm.preset`.
+        settings: by algorithm, or by algorithm@task, what differs from that.
         filters: what the data go through first, as words: `density:0.5`.
     """
 
@@ -112,6 +113,7 @@ class Grid:
     seeds: tuple[int, ...] = ()
     episodes: int | None = None
     evaluate_every: int = 0
+    schedule: str = "published"
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     filters: tuple[str, ...] = ()
 
@@ -156,6 +158,7 @@ class Grid:
         episodes = protocol.episodes if self.episodes is None else self.episodes
         require(episodes >= 1, "episodes", episodes, "be at least 1")
         require(self.evaluate_every >= 0, "evaluate_every", self.evaluate_every, "be at least 0")
+        require(self.schedule in ("published", "fast"), "schedule", self.schedule, "be published or fast")
         filters = tuple(map(str, parse_filters(self.filters, self.cost_limits)))
         self._check_settings()
         found = list(dict.fromkeys(entry for word in self.tasks for entry in _tasks_of(word)))
@@ -169,6 +172,7 @@ class Grid:
                 algorithm=word,
                 label=label,
                 settings={
+                    **(_as_a_file_has_it(registry.get(word).load().fast) if self.schedule == "fast" else {}),
                     **self.settings.get(word, {}),
                     **self.settings.get(f"{word}@{entry.name}", {}),
                     **settings,
@@ -283,6 +287,11 @@ def _tasks_of(word: str) -> Sequence[Task]:
 def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     """What a file lists, as a dataclass has it."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+
+
+def _as_a_file_has_it(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `_with_tuples`."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 def _slug(*words: str) -> str:
