@@ -21,6 +21,7 @@ from safetrax.algorithms.base import Spec
 from safetrax.algorithms.registry import classes
 from safetrax.algorithms.standardisation import Standardiser
 from safetrax.catalogue import tasks
+from safetrax.cli.train import TrainOptions
 from safetrax.data.store import Store
 from safetrax.data.trajectories import SAFE, UNKNOWN, Trajectories
 from safetrax.errors import ConfigError, DataError, SafeTraXWarning
@@ -452,3 +453,8 @@ def dearest_safe() -> int:
 
 def finite(tree: Any) -> bool:
     return all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(tree))
+
+
+def test_no_setting_hides_a_flag_of_training():
+    taken = {field.name for field in fields(TrainOptions)}
+    assert {name: found for name in SETTINGS if (found := taken & {f.name for f in fields(classes()[name])})} == {}

@@ -156,7 +156,7 @@ class BARS(Algorithm):
     greatest Q_r ("rewarding")."""
     diffusion_steps: Count = 5
     """K."""
-    schedule: ScheduleName = "vp"
+    noise_schedule: ScheduleName = "vp"
     """Noise schedule, "vp" or "cosine"."""
     width: Count = 256
     """Units of the denoiser's residual blocks; their hidden layers have four times as many."""
@@ -461,7 +461,7 @@ class BARS(Algorithm):
         return batch.done if self.mask_ends else None
 
     def _noise_schedule(self) -> NoiseSchedule:
-        return NoiseSchedule.make(self.schedule, self.diffusion_steps)
+        return NoiseSchedule.make(self.noise_schedule, self.diffusion_steps)
 
     def _policy_optimiser(self) -> optax.GradientTransformation:
         return optax.adam(self.policy_learning_rate)

@@ -144,7 +144,7 @@ class DSPO(Algorithm):
     """Its channels over that, each time after halving the steps."""
     diffusion_steps: Count = 20
     """Steps from noise to data, K."""
-    schedule: ScheduleName = "cosine"
+    noise_schedule: ScheduleName = "cosine"
     """How the noise grows over the steps."""
     condition_dropout: Fraction = 0.1
     """Share of windows whose conditions are not told."""
@@ -270,7 +270,7 @@ class DSPO(Algorithm):
         episodes = jax.random.randint(episode_key, (self.diffusion_batch_size,), 0, state.conditions.shape[0])
         batch = draw_windows(window_key, store, episodes, self.horizon)
         told = (state.conditions[episodes], self.condition_dropout, noise_key)
-        schedule = NoiseSchedule.make(self.schedule, self.diffusion_steps)
+        schedule = NoiseSchedule.make(self.noise_schedule, self.diffusion_steps)
 
         def loss(network: TemporalUNet) -> tuple[jax.Array, None]:
             return diffusion_loss(network, schedule, batch, *told), None
@@ -287,7 +287,7 @@ class DSPO(Algorithm):
         asked = jax.random.uniform(return_key, (index.windows,), minval=low, maxval=high)
         steps = generate(
             state.denoiser.target,
-            NoiseSchedule.make(self.schedule, self.diffusion_steps),
+            NoiseSchedule.make(self.noise_schedule, self.diffusion_steps),
             jnp.stack([asked, jnp.full_like(asked, index.episodes.least(signal))], axis=-1),
             self.horizon,
             bounds=step_range(store),

@@ -113,7 +113,7 @@ class FISOR(Algorithm):
     """Which of them is played: the one of least Q_h ("safest") or of greatest Q_r ("rewarding")."""
     diffusion_steps: Count = 5
     """K."""
-    schedule: ScheduleName = "vp"
+    noise_schedule: ScheduleName = "vp"
     """Noise schedule, "vp" or "cosine"."""
     width: Count = 256
     """Units of the denoiser's residual blocks; their hidden layers have four times as many."""
@@ -204,7 +204,7 @@ class FISOR(Algorithm):
         """The averaged denoiser and the target critics."""
         safest = self.choice == "safest"
         choice = Safest(state.cost_critic.target) if safest else MostRewarding(state.reward_critic.target)
-        schedule = NoiseSchedule.make(self.schedule, self.diffusion_steps)
+        schedule = NoiseSchedule.make(self.noise_schedule, self.diffusion_steps)
         return diffusion_actor(state.policy.target, schedule, choice, state.bounds, self.candidates)
 
     def diagnose(self, history: History) -> tuple[str, ...]:
@@ -255,7 +255,7 @@ class FISOR(Algorithm):
             cost_bounds=(self.cost_weight_floor, self.cost_weight_cap),
             reward_cap=self.reward_weight_cap,
         )
-        schedule = NoiseSchedule.make(self.schedule, self.diffusion_steps)
+        schedule = NoiseSchedule.make(self.noise_schedule, self.diffusion_steps)
         policy, fit = state.policy.step(
             self._policy_optimiser(), lambda denoiser: (regression_loss(denoiser, schedule, batch, weight, key), None)
         )

@@ -43,7 +43,7 @@ class NoiseSchedule(eqx.Module):
         Raises:
             ConfigError: there is no such schedule, or no step.
         """
-        require(name in SCHEDULES, "schedule", name, f"be one of {', '.join(SCHEDULES)}")
+        require(name in SCHEDULES, "noise_schedule", name, f"be one of {', '.join(SCHEDULES)}")
         require(steps >= 1, "diffusion_steps", steps, "be at least 1")
         alpha = _vp(steps) if name == "vp" else _cosine(steps)
         return NoiseSchedule(jnp.asarray(alpha, jnp.float32), jnp.asarray(np.cumprod(alpha), jnp.float32))
