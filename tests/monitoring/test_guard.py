@@ -181,6 +181,6 @@ def test_an_exported_policy_is_guarded_alike(trained, tmp_path):
         np.testing.assert_allclose(*actions, atol=1e-5)
         for guard in guards:
             guard.observe(log.rewards[row], log.logged_costs[row])
-    assert guards[0]._watch._policy == guards[1]._watch._policy
+    assert guards[0]._sentry._policy == guards[1]._sentry._policy
     with pytest.raises(DataError):
         Monitor.load(tmp_path / "policy.onnx")

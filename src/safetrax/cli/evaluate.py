@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -23,6 +23,7 @@ from safetrax.monitoring.interventions import OnAlarm
 
 if TYPE_CHECKING:
     from safetrax.cli.policy_sources import Source
+    from safetrax.evaluation.result import Evaluation
 
 _PROG = "safetrax evaluate"
 
@@ -86,7 +87,8 @@ def run(argv: list[str]) -> int:
             first = len(rows)
             _evaluate(source, options, rows)
             if guard is not None:
-                guard.evaluate(source, options, rows[first:])
+                watched = {"monitor": guard.monitors, "fallback": guard.fallback, "on_alarm": options.on_alarm}
+                guard.show(rows[first:], _play(source, options, **watched))
     finally:  # whatever ended it: what there is is kept
         if options.out is not None and rows:
             write_episodes(options.out, rows)
@@ -125,26 +127,32 @@ def parse_adjustments(words: Iterable[str]) -> dict[str, float]:
     return values
 
 
+def _play(source: Source, options: EvaluateOptions, **more: Any) -> Evaluation:
+    """All episodes, as asked for."""
+    from safetrax.evaluation.rollout import evaluate
+
+    return evaluate(
+        source.policies,
+        source.task,
+        episodes=options.episodes,
+        seed=options.seed,
+        workers=options.workers,
+        step=source.step,
+        step_timeout=options.step_timeout,
+        **more,
+    )
+
+
 def _evaluate(source: Source, options: EvaluateOptions, rows: list[EpisodeRow]) -> None:
     """Add the rows to those there are, and to the run folder's if they have no file of their own."""
     from safetrax.cli.results_table import NOTE, results_table
-    from safetrax.evaluation.rollout import evaluate
 
     folder = source.folder if options.out is None else None
     if folder is not None and folder.episodes_file.exists():
         read_episodes(folder.episodes_file)  # a damaged one is said now
     first = len(rows)
     try:
-        result = evaluate(
-            source.policies,
-            source.task,
-            episodes=options.episodes,
-            seed=options.seed,
-            workers=options.workers,
-            step=source.step,
-            step_timeout=options.step_timeout,
-            on_episode=rows.append,
-        )
+        result = _play(source, options, on_episode=rows.append)
         rows[first:] = result.rows
     finally:
         if folder is not None and rows[first:]:

@@ -46,12 +46,12 @@ def run(argv: list[str]) -> int:
         raise ConfigError(f"{_PROG} needs a run folder or policy files, for instance: {_PROG} runs/first --data demo")
     if not 0 < options.tolerance < 1:
         raise ConfigError(f"--tolerance is {options.tolerance:g}, but must lie between 0 and 1.")
-    from safetrax.cli.policy_sources import open_for_log, open_policies
+    from safetrax.cli.policy_sources import fitting, open_policies
     from safetrax.exporting.export import export
 
-    open_policies(options.policies)  # a fault of theirs is said before a large log is read
+    sources = open_policies(options.policies)  # a fault of theirs is said before a large log is read
     data = load(options.data, task=options.task, progress=True)
-    for opened in open_for_log(options.policies, data, options.out, "exported"):
+    for opened in fitting(sources, options.policies, data, options.out, "exported"):
         for policy in opened.policies:
             own = [found.to_json() for found in opened.certificates if found.policy == policy.id]
             facts: dict[str, Any] = {"certificates": own} if own else {}

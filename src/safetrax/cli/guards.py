@@ -13,7 +13,6 @@ from safetrax.cli.console import plain_table, say
 from safetrax.cli.monitor import SUFFIX
 from safetrax.evaluation.episodes import EpisodeRow, write_episodes
 from safetrax.evaluation.result import Evaluation
-from safetrax.evaluation.rollout import evaluate
 from safetrax.monitoring.interventions import Intervention, write_interventions
 from safetrax.monitoring.monitor import Monitor
 from safetrax.policies.policy import Policy
@@ -49,20 +48,8 @@ class Guards:
         monitors = {run: Monitor.load(folder / f"{run}{SUFFIX}") for run in source.policies.ids}
         return Guards(folder, monitors, None if options.fallback is None else Policy.load(options.fallback))
 
-    def evaluate(self, source: Source, options: EvaluateOptions, without: Sequence[EpisodeRow]) -> None:
-        """The same episodes under guard; a table of both, and a file of each."""
-        result = evaluate(
-            source.policies,
-            source.task,
-            episodes=options.episodes,
-            seed=options.seed,
-            workers=options.workers,
-            step=source.step,
-            step_timeout=options.step_timeout,
-            monitor=self.monitors,
-            fallback=self.fallback,
-            on_alarm=options.on_alarm,
-        )
+    def show(self, without: Sequence[EpisodeRow], result: Evaluation) -> None:
+        """The same episodes without and under guard: a table of both, and a file of each."""
         self._say(without, result)
         write_episodes(self.folder / "episodes.csv", result.rows)
         write_interventions(self.folder / "interventions.csv", result.interventions)

@@ -53,12 +53,12 @@ def run(argv: list[str]) -> int:
     if options.cost_limit is not None:
         check_cost_limits([options.cost_limit])
     from safetrax.certification.calibration import fit_monitor
-    from safetrax.cli.policy_sources import open_for_log, open_policies
+    from safetrax.cli.policy_sources import fitting, open_policies
 
-    open_policies(options.policies)  # a fault of theirs is said before a large log is read
+    sources = open_policies(options.policies)  # a fault of theirs is said before a large log is read
     data = load(options.data, task=options.task, progress=True)
     data = apply_filters(data, parse_filters(options.filters, ()))
-    for opened in open_for_log(options.policies, data, options.out, "monitors"):
+    for opened in fitting(sources, options.policies, data, options.out, "monitors"):
         for policy in opened.policies:
             limit = policy.id.cost_limit if options.cost_limit is None else options.cost_limit
             monitor = fit_monitor(

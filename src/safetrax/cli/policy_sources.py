@@ -130,20 +130,26 @@ class Opened:
     certificates: list[Certificate]
 
 
-def open_for_log(paths: Sequence[str], data: Trajectories, out: str | None, name: str) -> list[Opened]:
+def fitting(
+    sources: Sequence[tuple[RunFolder | None, list[Policy]]],
+    paths: Sequence[str],
+    data: Trajectories,
+    out: str | None,
+    name: str,
+) -> list[Opened]:
     """The policies of every path, once all fit the log.
 
     Args:
-        paths: run folders and policy files.
+        sources: what `open_policies` found.
+        paths: where, run folders and policy files.
         data: the log.
         out: where what is made goes; None: the folder `name` in the run folder or beside the file.
         name: of that folder.
 
     Raises:
-        RunError: a folder is no run folder, or its training has not ended.
-        DataError: a file is missing or no policy, or the log is of something else.
+        RunError: a folder cannot be made.
+        DataError: the log is of something else, or certificates are damaged.
     """
-    sources = open_policies(paths)
     for _, group in sources:
         for policy in group:
             require_alike(policy, data)

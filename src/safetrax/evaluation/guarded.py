@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from safetrax.errors import ConfigError
-from safetrax.monitoring.guard import Watch
+from safetrax.monitoring.guard import Sentry
 from safetrax.monitoring.interventions import Intervention, OnAlarm
 from safetrax.monitoring.monitor import Monitor
 from safetrax.policies.batched import BatchedActors, Feed
@@ -67,16 +67,16 @@ class GuardedActors:
         if supervision.fallback is not None:
             alone = jax.tree.map(lambda leaf: leaf[None], supervision.fallback.actor)
             self._fallback = BatchedActors(alone, shape[0] * shape[1], seed)
-        self._watches = [Watch(supervision.monitors[run].fresh(), supervision.on_alarm, str(run)) for run in runs]
-        for watch in self._watches:
-            watch.reset(actors.rows)
+        self._sentries = [Sentry(supervision.monitors[run].fresh(), supervision.on_alarm, str(run)) for run in runs]
+        for sentry in self._sentries:
+            sentry.reset(actors.rows)
         self._executed: Float[np.ndarray, "P n A"] | None = None
         self.stopped: Bool[np.ndarray, "P n"] = np.zeros(shape, bool)
 
     @property
     def interventions(self) -> list[Intervention]:
         """Of all policies."""
-        return [row for watch in self._watches for row in watch.interventions]
+        return [row for sentry in self._sentries for row in sentry.interventions]
 
     def act(self, feed: Feed, acting: Bool[np.ndarray, "P n"]) -> Float[np.ndarray, "P n A"]:
         """Actions; rows that are not `acting` get some action too."""
@@ -87,16 +87,16 @@ class GuardedActors:
             flat = Feed(numbers.reshape(1, -1, numbers.shape[-1]), counts.reshape(1, -1, 2))
             substitutes = list(self._fallback.act(flat).reshape(proposals.shape))
         actions = np.array(proposals)
-        for p, watch in enumerate(self._watches):
+        for p, sentry in enumerate(self._sentries):
             fresh = counts[p, :, 1] == 0
             if self._executed is not None:
-                watch.monitor.observe(numbers[p, :, -1], self._executed[p])
-            watch.begin(fresh & acting[p])
+                sentry.monitor.observe(numbers[p, :, -1], self._executed[p])
+            sentry.begin(fresh & acting[p])
             episodes, steps = counts[p].T
-            actions[p] = watch.decide(
+            actions[p] = sentry.decide(
                 numbers[p, :, :-2], np.nan_to_num(proposals[p]), substitutes[p], episodes, steps, acting[p]
             )
             actions[p][~np.isfinite(proposals[p])] = np.nan  # whoever asks finds out
-            self.stopped[p] = watch.latched & (watch.on_alarm == "stop") & acting[p]
+            self.stopped[p] = sentry.latched & (sentry.on_alarm == "stop") & acting[p]
         self._executed = np.nan_to_num(actions)
         return actions

@@ -13,6 +13,6 @@ from __future__ import annotations
 
 from safetrax.monitoring.guard import Guard
 from safetrax.monitoring.interventions import Intervention
-from safetrax.monitoring.monitor import Judgement, Monitor
+from safetrax.monitoring.monitor import Monitor, Verdict
 
-__all__ = ["Guard", "Intervention", "Judgement", "Monitor"]
+__all__ = ["Guard", "Intervention", "Monitor", "Verdict"]

@@ -28,12 +28,12 @@ class Acts(Protocol):
         """Be told."""
 
 
-class Watch:
+class Sentry:
     """Judges n episodes side by side and decides who acts.
 
     Attributes:
         interventions: so far, each cause once per episode, and none once somebody else acts.
-        responded: "record", or what was done in each episode.
+        latched: `(n,)`, in which episodes somebody else acts, or nobody.
     """
 
     def __init__(self, monitor: Monitor, on_alarm: str, policy: str) -> None:
@@ -47,7 +47,7 @@ class Watch:
     def reset(self, n: int) -> None:
         """Begin n episodes."""
         self.monitor.reset(n)
-        self.latched = np.zeros(n, bool)  # somebody else acts, or nobody
+        self.latched = np.zeros(n, bool)
         self._told: list[set[str]] = [set() for _ in range(n)]
 
     def begin(self, which: Bool[np.ndarray, " n"]) -> None:
@@ -111,23 +111,23 @@ class Guard:
         self._policy, self._fallback = policy, fallback
         if on_alarm == "fall-back" and fallback is None:
             raise ConfigError('on_alarm is "fall-back", but there is no fallback; give a policy, or "stop".')
-        self._watch = Watch(monitor, on_alarm or ("stop" if fallback is None else "fall-back"), _name(policy))
+        self._sentry = Sentry(monitor, on_alarm or ("stop" if fallback is None else "fall-back"), _name(policy))
         self._episode, self._n = -1, 0
 
     @property
     def interventions(self) -> list[Intervention]:
         """Rows so far."""
-        return self._watch.interventions
+        return self._sentry.interventions
 
     @property
     def stopped(self) -> Bool[np.ndarray, " n"]:
         """In which episodes nobody acts any more."""
-        return self._watch.latched & (self._watch.on_alarm == "stop")
+        return self._sentry.latched & (self._sentry.on_alarm == "stop")
 
     def reset(self, episodes: int = 1, *, seed: int = 0) -> None:
         """Begin so many episodes side by side."""
         self._episode, self._n, self._step = self._episode + max(self._n, 1), episodes, 0
-        self._watch.reset(episodes)
+        self._sentry.reset(episodes)
         self._last: np.ndarray | None = None
         self._executed: np.ndarray | None = None
         for one in filter(None, (self._policy, self._fallback)):
@@ -149,11 +149,11 @@ class Guard:
         if len(rows) != self._n:
             raise ConfigError(f"got {len(rows)} observations for {self._n} episodes; call reset({len(rows)}) first.")
         if not good.all():
-            for place in np.flatnonzero(~good & ~self._watch.latched):
-                self._watch.raise_alarm(int(place), "input", math.inf, self._episode + int(place), self._step)
-            if self._last is None or self._watch.on_alarm == "record":
+            for place in np.flatnonzero(~good & ~self._sentry.latched):
+                self._sentry.raise_alarm(int(place), "input", math.inf, self._episode + int(place), self._step)
+            if self._last is None or self._sentry.on_alarm == "record":
                 raise RunError(
-                    f"the observation is no row of {self._watch.monitor.log.mean.size} finite numbers, and nobody "
+                    f"the observation is no row of {self._sentry.monitor.log.mean.size} finite numbers, and nobody "
                     "can act on it; stop what it controls."
                 )
             rows = np.where(good[:, None], rows, self._last)
@@ -161,12 +161,12 @@ class Guard:
         if not self.stopped.any():
             substitutes = None if self._fallback is None else self._fallback.act(rows)
             episodes, steps = self._episode + np.arange(self._n), np.full(self._n, self._step)
-            self._executed = self._watch.decide(
+            self._executed = self._sentry.decide(
                 rows, self._proposals(rows, substitutes), substitutes, episodes, steps
             )
         if self.stopped.any():
-            last = self._watch.interventions[-1].episode
-            row = next(row for row in self._watch.interventions if row.episode == last)
+            last = self._sentry.interventions[-1].episode
+            row = next(row for row in self._sentry.interventions if row.episode == last)
             raise RunError(f"the monitor has stopped episode {row.episode} at step {row.step}, for its {row.cause}.")
         assert self._executed is not None
         return self._executed[0] if single else self._executed
@@ -176,7 +176,7 @@ class Guard:
         if not self._n:
             raise ConfigError("observe was called before act or reset.")
         self._step += 1
-        self._watch.monitor.observe(costs, self._executed)
+        self._sentry.monitor.observe(costs, self._executed)
         for one in filter(None, (self._policy, self._fallback)):
             one.observe(rewards, costs)
 
@@ -185,15 +185,15 @@ class Guard:
         try:
             return self._policy.act(rows)
         except RunError:
-            if substitutes is None or self._watch.on_alarm == "record":
+            if substitutes is None or self._sentry.on_alarm == "record":
                 raise
-            for place in np.flatnonzero(~self._watch.latched):
-                self._watch.raise_alarm(int(place), "output", math.inf, self._episode + int(place), self._step)
+            for place in np.flatnonzero(~self._sentry.latched):
+                self._sentry.raise_alarm(int(place), "output", math.inf, self._episode + int(place), self._step)
             return substitutes
 
     def _readable(self, observations: Any) -> tuple[np.ndarray, np.ndarray]:
         """As rows of the right size, zeros where they cannot be read, and which can be."""
-        size = self._watch.monitor.log.mean.size
+        size = self._sentry.monitor.log.mean.size
         try:
             with np.errstate(over="ignore"):
                 rows = np.atleast_2d(np.asarray(observations)).astype(np.float32)

@@ -102,7 +102,7 @@ class LogModel:
         return np.stack(found, axis=1).astype(np.float64)
 
 
-class Judgement(NamedTuple):
+class Verdict(NamedTuple):
     """Of one step of n episodes.
 
     Attributes:
@@ -161,7 +161,7 @@ class Monitor:
         observations: Any,
         actions: Any,
         proposals: Any = None,
-    ) -> Judgement:
+    ) -> Verdict:
         """Judge what is seen and about to be done.
 
         Args:
@@ -192,7 +192,7 @@ class Monitor:
         spent = foreseen(self._cost, self._steps, self._to_come, self._horizon)
         alarms = np.column_stack([relative > 1, spent > self._limit])
         budget = spent / self._limit if self._limit > 0 else (spent > 0).astype(float)
-        return Judgement(self._names, np.column_stack([relative, budget]), alarms)
+        return Verdict(self._names, np.column_stack([relative, budget]), alarms)
 
     def observe(self, costs: Any, actions: Float[np.ndarray, "n A"] | None = None) -> None:
         """Tell what the last step cost and, if others than those judged were taken, the actions.
