@@ -80,6 +80,25 @@ def test_bounds_hold_and_are_near_in_a_world_that_is_known(examiner, action):
     assert "of 4 with 95 % confidence, on " in str(found)
 
 
+def test_where_values_run_away_the_world_model_is_believed_alone(examiner):
+    policy = constant(0.2)
+    bounds = examiner.examine(policy.actor)
+    estimates, halves = bounds.estimates.copy(), bounds.halves.copy()
+    estimates[:2], halves[:, :2] = 1e30, np.nan
+    wild = replace(bounds, estimates=estimates, halves=halves)
+    for half in (None, 0, 1):
+        found = examiner.certificate(policy.id, 4.0, wild, half)
+        assert found.estimator == "world model"
+        assert found.cost_bound + 0.03 * STEPS >= 2.0
+        assert abs(found.cost - 2.0) < 0.2 * STEPS
+    halves[0, 2] = 9.0  # one half of the log says more than the whole, by more than the limit
+    apart = examiner.certificate(policy.id, 4.0, replace(wild, halves=halves))
+    assert apart.cost_bound is None
+    assert "a second estimate says" in apart.refusal
+    estimates[2] = np.nan
+    assert "do not settle" in examiner.certificate(policy.id, 4.0, replace(wild, estimates=estimates)).refusal
+
+
 def test_a_policy_that_does_what_nobody_did_gets_no_number():
     data = drift(400)
     data = data.select(np.abs(data.actions[data.offsets[:-1], 0]) < 0.3)
@@ -150,6 +169,7 @@ def row(**changes: object) -> Certificate:
     return Certificate(
         **{
             **{"policy": RunId("TraC", "BallRun", 20.0, 0), "cost_limit": 20.0, "confidence": 0.95, "resamples": 30},
+            "estimator": "world model",
             **values,
             "data": "hash",
             **changes,

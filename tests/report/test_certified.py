@@ -23,6 +23,7 @@ def certificate(bound: float | None, refusal: str = "", algorithm: str = "TraC")
         supported=0.81,
         episodes=50.0,
         disagreement=1.0,
+        estimator="fitted Q",
         raised=2.5,
         held=17,
         tests=20,

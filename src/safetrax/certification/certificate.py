@@ -14,6 +14,7 @@ from safetrax.run_id import RunId
 from safetrax.settings import require_ranges_of
 
 FILE = "certificates.json"  # in a run folder
+ESTIMATORS = ("fitted Q", "doubly robust", "world model")
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,14 @@ class Certificate:
         policy: which one.
         cost_limit: of an episode.
         confidence: of each bound, in (0.5, 1).
-        cost: estimated, of an episode, by the estimator that self-tests trust most.
+        cost: estimated, of an episode, by the estimator that self-tests trust most among those that settle.
         cost_bound: most, with the confidence; None where there is none to give.
         return_: estimated return of an episode, likewise.
         return_bound: least, with the confidence; None likewise.
+        estimator: which it is, of the cost.
         supported: share of its visits in which the policy's action is near a logged one.
         episodes: effective number of logged episodes that the estimate rests on.
-        disagreement: how much more the second best estimator says of the cost.
+        disagreement: how much more the second best estimator says of the cost, 0 where it is not known.
         raised: by how much the bound of the cost was raised for the self-tests' sake.
         held: self-tests in which the cost was within the bound without that.
         tests: self-tests.
@@ -47,6 +49,7 @@ class Certificate:
     cost_bound: float | None
     return_: float
     return_bound: float | None
+    estimator: str
     supported: float
     episodes: float
     disagreement: float
@@ -108,7 +111,7 @@ def read_certificates(path: Path) -> list[Certificate]:
                 raise ValueError("a row has other names")
             require_ranges_of(RunId, row["policy"])
             certificate = Certificate(**{**row, "policy": RunId(**row["policy"])})
-            numbers = [value for name, value in row.items() if name not in ("policy", "data", "refusal")]
+            numbers = [value for name, value in row.items() if name not in ("policy", "data", "refusal", "estimator")]
             if not all(value is None or math.isfinite(value) for value in numbers):
                 raise ValueError("a number is not finite")
             found.append(certificate)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from safetrax.certification.acting import logged_state_actions
-from safetrax.certification.certificate import Certificate
+from safetrax.certification.certificate import ESTIMATORS, Certificate
 from safetrax.certification.clones import clones
 from safetrax.certification.features import Features
 from safetrax.certification.fitted_q import Estimate, estimate, regression, values
@@ -264,17 +264,19 @@ class Examiner:
     def certificate(self, run: RunId, cost_limit: float, bounds: Bounds, half: int | None = None) -> Certificate:
         """From what `examine` found. `half`: on one half of the log alone."""
         options = self.options
-        refusal, apart = self._refusal(bounds, cost_limit)
         estimates, spread = bounds.estimates, bounds.spread
         if half is not None:
             estimates, spread = bounds.halves[half], spread * math.sqrt(2)
-        values, ends, raised = [], [], []
+        settled = self._settled(estimates) & self._settled(bounds.estimates)
+        refusal, apart = self._refusal(bounds, settled, cost_limit)
+        first, values, ends, raised = [], [], [], []
         for i, (mending, sign) in enumerate(((self.cost, 1), (self.return_, -1))):
-            first = mending.order[0] if mending.order else 0
+            k = (*mending.believed(settled[:, i]), *mending.order, 0)[0]
             within = partial(np.clip, a_min=self._least[i], a_max=self._most[i])
-            value = float(within(np.nan_to_num(mending.mend(estimates[:, i])[first])))
-            raised.append(mending.raise_at(value))
-            margin = NormalDist().inv_cdf(options.confidence) * mending.slopes[first] * spread[first, i] + raised[-1]
+            value = float(within(np.nan_to_num(mending.mend(estimates[:, i])[k])))
+            raised.append(mending.raise_at(k, value))
+            margin = NormalDist().inv_cdf(options.confidence) * mending.slopes[k] * spread[k, i] + raised[-1]
+            first.append(k)
             values.append(value)
             ends.append(None if refusal else float(within(value + sign * margin)))
         return Certificate(
@@ -285,35 +287,39 @@ class Examiner:
             cost_bound=ends[0],
             return_=values[1],
             return_bound=ends[1],
+            estimator=ESTIMATORS[first[0]],
             supported=bounds.supported,
             episodes=bounds.episodes,
             disagreement=_finite(apart),
             raised=raised[0],
-            held=self.cost.held,
-            tests=self.cost.tests,
+            held=int(self.cost.held[first[0]]),
+            tests=int(self.cost.tests[first[0]]),
             horizon=self.horizon,
             resamples=options.resamples,
             data=self._whole.fingerprint(),
             refusal=refusal,
         )
 
-    def _refusal(self, bounds: Bounds, cost_limit: float) -> tuple[str, float]:
+    def _refusal(self, bounds: Bounds, settled: Bool[np.ndarray, "K 2"], cost_limit: float) -> tuple[str, float]:
         """Why there is no bound, empty where there is one; and how much more the second opinion says."""
-        if self.cost.tests < _FEWEST:
+        cost, tests = self.cost, int(self.cost.tests.max())
+        if tests < _FEWEST:
             return (
-                f"only {self.cost.tests} of {len(self.bounds)} clones of the log's own behaviours have bounds, too "
-                "few to test one by"
+                f"only {tests} of {len(self.bounds)} clones of the log's own behaviours have bounds, too few to test "
+                "one by"
             ), math.inf
-        mended, settled = self.cost.mend(bounds.estimates[:, 0]), self._settled(bounds.estimates)
-        first, second = self.cost.first_two
-        apart = float(mended[second] - mended[first])
         if why := self._unsupported(bounds):
-            return why, apart
-        if not (settled[first, 0] and settled[self.return_.order[:1], 1].all()):
-            return "its values do not settle on this log", apart
-        if first == second:
-            return "no second estimate settles on this log", apart
-        if not apart <= max(cost_limit, self.cost.apart):  # one that says less only reassures
+            return why, math.inf
+        believed = cost.believed(settled[:, 0])
+        if not (believed and self.return_.believed(settled[:, 1])):
+            return "its values do not settle on this log", math.inf
+        first, usual = believed[0], 0.0
+        if len(believed) > 1:
+            mended, usual = cost.mend(bounds.estimates[:, 0]), cost.apart[first, believed[1]]
+            apart = float(mended[believed[1]] - mended[first])
+        else:  # then what the one says from either half of the log
+            apart = float(cost.slopes[first] * (bounds.halves[:, first, 0].max() - bounds.estimates[first, 0]))
+        if not apart <= max(cost_limit, usual):  # one that says less only reassures
             return f"a second estimate says {apart:.3g} more", apart
         return "", apart
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 _SLOPES = (0.5, 2.0)  # a bound always depends on the policy
 _MOSTLY = 0.8  # of the tests in which an estimator must settle
@@ -18,28 +18,29 @@ _UNIT = 0.25  # of the tests' mean cost
 class Mending:
     """Of one quantity, the cost or the return of an episode.
 
-    Estimator k is mended by a straight line, whose slope is drawn towards 1 as estimates are uncertain. The one that
-    errs least on the tests that its line has not seen is the first, the next the second opinion.
+    Estimator k is mended by a straight line, whose slope is drawn towards 1 as estimates are uncertain. Those that
+    err least on the tests that their lines have not seen come first.
 
     Attributes:
         order: the estimators, best first; those that mostly do not settle are left out.
         offsets: of the lines.
         slopes: of the lines, between a half and two.
         unit: cost at which errors are expected to be the square root of 2 times those at 0; inf: the same everywhere.
-        raised: what is added at 0, so that the tests hold as often as the confidence says.
+        raised: what is added at 0 to each, so that the tests hold as often as the confidence says.
         held: tests that hold without.
-        tests: of the first estimator.
-        apart: the most by which the second was above the first in a test (for a bound from below, below it).
+        tests: of each.
+        apart: the most by which the second was above the first in a test (for a bound from below, below it), for
+            every pair of them.
     """
 
     order: tuple[int, ...]
     offsets: Float[np.ndarray, " K"]
     slopes: Float[np.ndarray, " K"]
     unit: float
-    raised: float
-    held: int
-    tests: int
-    apart: float
+    raised: Float[np.ndarray, " K"]
+    held: Int[np.ndarray, " K"]
+    tests: Int[np.ndarray, " K"]
+    apart: Float[np.ndarray, "K K"]
 
     @staticmethod
     def learn(
@@ -62,7 +63,8 @@ class Mending:
         """
         count = estimates.shape[1]
         unit = _UNIT * float(np.abs(truth).mean()) if sign > 0 and truth.any() else math.inf
-        lines, errors, short = np.tile([0.0, 1.0], (count, 1)), np.full(count, np.inf), [np.zeros(0)] * count
+        lines, errors, raised = np.tile([0.0, 1.0], (count, 1)), np.full(count, np.inf), np.zeros(count)
+        held, tests = np.zeros((2, count), int)
         margin = NormalDist().inv_cdf(confidence)
         for k in range(count):
             use = settled[:, k]
@@ -73,43 +75,33 @@ class Mending:
             seen = np.array([_line(*(np.delete(values, i) for values in (x, y, s))) for i in range(len(x))])
             mended = seen[:, 0] + seen[:, 1] * x
             errors[k] = np.sqrt(np.mean((y - mended) ** 2))
-            short[k] = (sign * (y - mended) - margin * seen[:, 1] * s) / _scale(mended, unit)
-        order = tuple(int(k) for k in np.argsort(errors, kind="stable") if np.isfinite(errors[k]))
-        if not order:
-            return Mending((), lines[:, 0], lines[:, 1], unit, 0.0, 0, 0, 0.0)
-        own = short[order[0]]
-        # split conformal prediction (Vovk et al., 2005): of 19 tests or more the confidence 0.95 takes the worst
-        place = min(math.ceil((len(own) + 1) * confidence), len(own)) - 1
-        first, second = _first_two(order)
-        mended = (lines[:, 0] + lines[:, 1] * estimates)[settled[:, first] & settled[:, second]]
-        apart = sign * (mended[:, second] - mended[:, first])
+            short = np.sort((sign * (y - mended) - margin * seen[:, 1] * s) / _scale(mended, unit))
+            # split conformal prediction (Vovk et al., 2005): of 19 tests or more the confidence 0.95 takes the worst
+            place = min(math.ceil((len(short) + 1) * confidence), len(short)) - 1
+            raised[k], held[k], tests[k] = max(float(short[place]), 0.0), (short <= 0).sum(), len(short)
+        mended = sign * np.where(settled, lines[:, 0] + lines[:, 1] * estimates, np.nan)
         return Mending(
-            order=order,
+            order=tuple(int(k) for k in np.argsort(errors, kind="stable") if np.isfinite(errors[k])),
             offsets=lines[:, 0],
             slopes=lines[:, 1],
             unit=unit,
-            raised=max(float(np.sort(own)[place]), 0.0),
-            held=int((own <= 0).sum()),
-            tests=len(own),
-            apart=float(apart.max(initial=0.0)),
+            raised=raised,
+            held=held,
+            tests=tests,
+            apart=np.fmax.reduce(mended[:, None, :] - mended[:, :, None], axis=0, initial=0.0),
         )
 
-    @property
-    def first_two(self) -> tuple[int, int]:
-        """The estimator to believe and the second opinion; the first twice where it is the only one."""
-        return _first_two(self.order)
+    def believed(self, settled: Bool[np.ndarray, " K"]) -> tuple[int, ...]:
+        """Those that settle for a policy, best first: the one to believe, the second opinion, ..."""
+        return tuple(k for k in self.order if settled[k])
 
     def mend(self, estimates: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
         """All estimates on their lines."""
         return np.asarray(self.offsets + self.slopes * estimates)
 
-    def raise_at(self, value: float) -> float:
-        """What is added to a mended estimate."""
-        return self.raised * float(_scale(np.array(value), self.unit))
-
-
-def _first_two(order: tuple[int, ...]) -> tuple[int, int]:
-    return order[0], order[min(1, len(order) - 1)]
+    def raise_at(self, k: int, value: float) -> float:
+        """What is added to a mended estimate of estimator k."""
+        return float(self.raised[k] * _scale(np.array(value), self.unit))
 
 
 def _line(x: np.ndarray, y: np.ndarray, spread: np.ndarray) -> tuple[float, float]:
