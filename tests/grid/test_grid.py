@@ -53,6 +53,14 @@ def test_a_schedule_stands_before_the_settings(tmp_path):
         replace(grid, schedule="slow").jobs()
 
 
+def test_an_algorithm_without_a_fast_schedule_is_refused_in_a_fast_grid(monkeypatch):
+    monkeypatch.setattr(st.FISOR, "fast", {})
+    grid = Grid(("bc-all", "fisor"), ("BallRun",), data="demo")
+    assert len(grid.jobs()) == 2
+    with pytest.raises(ConfigError, match="FISOR has no fast schedule; leave it out, and set its updates"):
+        replace(grid, schedule="fast").jobs()
+
+
 def test_two_jobs_of_one_name_are_refused(data):
     grid = Grid(ablations=("trac-pretraining", "trac-reference"), tasks=("BallRun",), data=str(data))
     with pytest.raises(ConfigError, match="2 jobs of the grid would be called BallRun-trac-pretrained"):

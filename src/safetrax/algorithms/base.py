@@ -230,16 +230,23 @@ class Algorithm:
         return cls.published(suite, task).scheduled(schedule)
 
     def scheduled(self: _A, schedule: Schedule) -> _A:
-        """With the settings that a schedule has instead; "published" changes nothing.
+        """With the settings that a schedule has instead.
 
         Raises:
-            ConfigError: the algorithm has no fast schedule.
+            ConfigError: the algorithm has no such schedule.
         """
-        if schedule == "published":
-            return self
-        if not self.fast:
-            raise ConfigError(f"{type(self).__name__} has no fast schedule; leave it out, and set its updates.")
-        return dataclasses.replace(self, **self.fast)
+        return dataclasses.replace(self, **self.settings_of_schedule(schedule))
+
+    @classmethod
+    def settings_of_schedule(cls, schedule: Schedule) -> Mapping[str, Any]:
+        """Those that a schedule has instead of the published ones; none for "published".
+
+        Raises:
+            ConfigError: the algorithm has no such schedule.
+        """
+        if schedule == "fast" and not cls.fast:
+            raise ConfigError(f"{cls.__name__} has no fast schedule; leave it out, and set its updates.")
+        return cls.fast if schedule == "fast" else {}
 
     def config(self) -> dict[str, Any]:
         """All settings, JSON-ready."""

@@ -19,7 +19,7 @@ from safetrax.policies.actor import Actor
 
 _MEMBERS = 4  # half of them know one half of the log
 _MOVES, _OUTCOME, BATCH, _RATE = (256, 256), (128, 128), 256, 1e-3
-_RESIDUALS, _STARTS = 8192, 48
+_RESIDUALS, _NEAR, _STARTS = 8192, 512, 48
 
 
 class Member(eqx.Module):
@@ -28,11 +28,13 @@ class Member(eqx.Module):
     Attributes:
         moves: (s, a) to the change of s in its standard deviations, and the logit of termination.
         outcome: (s, a, change) to the logit of the cost, as a share of the greatest, and the reward.
-        residuals: changes that it got wrong, by how much, in the half of the log that it does not know.
+        places: (s, a) in the half of the log that it does not know.
+        residuals: by how much it got the change wrong there.
     """
 
     moves: MLP
     outcome: MLP
+    places: Float[Array, "R d"]
     residuals: Float[Array, "R O"]
 
 
@@ -188,7 +190,7 @@ def _fit(
         (moves, outcome), _ = jax.lax.fori_loop(0, updates, update, (networks, optimiser.init(networks)))
         others = drawn(1 - half, key, _RESIDUALS)
         wrong = jnp.where(goes_on[others, None], changes[others] - moves(inputs[others])[:, :size], 0)
-        return Member(moves, outcome, wrong)
+        return Member(moves, outcome, inputs[others], wrong)
 
     fitted: Member = jax.lax.map(member, (jnp.arange(len(keys)), keys))
     return fitted
@@ -209,8 +211,9 @@ def _play(
             actions, memory = actor.act(memory, state * std + mean, noise)
             unit = jnp.clip((actions - model.action_low) * 2 / (model.action_high - model.action_low) - 1, -1, 1)
             moved = member.moves(x := jnp.concatenate([state, unit], axis=1))
-            rows = jax.random.randint(wrong_key, (n,), 0, len(member.residuals))
-            change = moved[:, :size] + member.residuals[rows]
+            drawn = jax.random.randint(wrong_key, (_NEAR,), 0, len(member.residuals))
+            apart = jnp.square(x[:, None] - member.places[drawn]).sum(axis=2)
+            change = moved[:, :size] + member.residuals[drawn[apart.argmin(axis=1)]]
             told = member.outcome(jnp.concatenate([x, change], axis=1))
             costs = model.costs[0] + model.costs[1] * jax.nn.sigmoid(told[:, 0])
             rewards = model.rewards[0] + model.rewards[1] * told[:, 1]

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 from safetrax.algorithms import registry
 from safetrax.catalogue import SUITES, Task, get_task, task_of_file, tasks
@@ -159,6 +159,7 @@ class Grid:
         require(episodes >= 1, "episodes", episodes, "be at least 1")
         require(self.evaluate_every >= 0, "evaluate_every", self.evaluate_every, "be at least 0")
         require(self.schedule in ("published", "fast"), "schedule", self.schedule, "be published or fast")
+        schedule = cast(Literal["published", "fast"], self.schedule)
         filters = tuple(map(str, parse_filters(self.filters, self.cost_limits)))
         self._check_settings()
         found = list(dict.fromkeys(entry for word in self.tasks for entry in _tasks_of(word)))
@@ -172,7 +173,7 @@ class Grid:
                 algorithm=word,
                 label=label,
                 settings={
-                    **(_as_a_file_has_it(registry.get(word).load().fast) if self.schedule == "fast" else {}),
+                    **_as_a_file_has_it(registry.get(word).load().settings_of_schedule(schedule)),
                     **self.settings.get(word, {}),
                     **self.settings.get(f"{word}@{entry.name}", {}),
                     **settings,
