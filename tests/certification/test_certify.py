@@ -99,6 +99,19 @@ def test_where_values_run_away_the_world_model_is_believed_alone(examiner):
     assert "do not settle" in examiner.certificate(policy.id, 4.0, replace(wild, estimates=estimates)).refusal
 
 
+def test_a_second_opinion_that_says_more_widens_the_bound(examiner):
+    policy = constant(0.2)
+    bounds = examiner.examine(policy.actor)
+    second = examiner.cost.order[1]
+    estimates = bounds.estimates.copy()
+    # mended, the second says 5, which is more than any bound of a policy that costs 2, and less than a limit above
+    estimates[second, 0] = (5 - examiner.cost.offsets[second]) / examiner.cost.slopes[second]
+    found = examiner.certificate(policy.id, 6.0, replace(bounds, estimates=estimates))
+    assert examiner.certificate(policy.id, 6.0, bounds).cost_bound < 5
+    assert found.cost_bound == pytest.approx(5)
+    assert found.cost == pytest.approx(examiner.certificate(policy.id, 6.0, bounds).cost)
+
+
 def test_a_policy_that_does_what_nobody_did_gets_no_number():
     data = drift(400)
     data = data.select(np.abs(data.actions[data.offsets[:-1], 0]) < 0.3)

@@ -120,7 +120,7 @@ def test_vmapped_runs_equal_mapped_ones_up_to_rounding(algorithm, ball_run):
         np.testing.assert_allclose(a, b, atol=2e-4)
 
 
-@pytest.mark.parametrize("precision", ["float32", "tensorfloat32"])
+@pytest.mark.parametrize("precision", ["float32", "tensorfloat32", "bfloat16"])
 def test_products_have_the_precision_that_was_asked_for(ball_run, precision):
     seen = set()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from statistics import NormalDist
 
 import numpy as np
@@ -269,36 +268,46 @@ class Examiner:
             estimates, spread = bounds.halves[half], spread * math.sqrt(2)
         settled = self._settled(estimates) & self._settled(bounds.estimates)
         refusal, apart = self._refusal(bounds, settled, cost_limit)
-        first, values, ends, raised = [], [], [], []
-        for i, (mending, sign) in enumerate(((self.cost, 1), (self.return_, -1))):
-            k = (*mending.believed(settled[:, i]), *mending.order, 0)[0]
-            within = partial(np.clip, a_min=self._least[i], a_max=self._most[i])
-            value = float(within(np.nan_to_num(mending.mend(estimates[:, i])[k])))
-            raised.append(mending.raise_at(k, value))
-            margin = NormalDist().inv_cdf(options.confidence) * mending.slopes[k] * spread[k, i] + raised[-1]
-            first.append(k)
-            values.append(value)
-            ends.append(None if refusal else float(within(value + sign * margin)))
+        (k, cost, raised, most), (_, returned, _, least) = (self._end(i, estimates, spread, settled) for i in (0, 1))
         return Certificate(
             policy=run,
             cost_limit=cost_limit,
             confidence=options.confidence,
-            cost=values[0],
-            cost_bound=ends[0],
-            return_=values[1],
-            return_bound=ends[1],
-            estimator=ESTIMATORS[first[0]],
+            cost=cost,
+            cost_bound=None if refusal else most,
+            return_=returned,
+            return_bound=None if refusal else least,
+            estimator=ESTIMATORS[k],
             supported=bounds.supported,
             episodes=bounds.episodes,
             disagreement=_finite(apart),
-            raised=raised[0],
-            held=int(self.cost.held[first[0]]),
-            tests=int(self.cost.tests[first[0]]),
+            raised=raised,
+            held=int(self.cost.held[k]),
+            tests=int(self.cost.tests[k]),
             horizon=self.horizon,
             resamples=options.resamples,
             data=self._whole.fingerprint(),
             refusal=refusal,
         )
+
+    def _end(
+        self,
+        i: int,
+        estimates: Float[np.ndarray, "K 2"],
+        spread: Float[np.ndarray, "K 2"],
+        settled: Bool[np.ndarray, "K 2"],
+    ) -> tuple[int, float, float, float]:
+        """Of the cost (0) or the return (1): who is believed, the mended estimate, what is added to it for the tests'
+        sake, and the bound, which a second opinion may widen to what it says itself.
+        """
+        mending, sign = ((self.cost, 1), (self.return_, -1))[i]
+        believed = mending.believed(settled[:, i])[:2]
+        k = (*believed, *mending.order, 0)[0]
+        mended = np.clip(np.nan_to_num(mending.mend(estimates[:, i])), self._least[i], self._most[i])
+        raised = mending.raise_at(k, mended[k])
+        margin = NormalDist().inv_cdf(self.options.confidence) * mending.slopes[k] * spread[k, i] + raised
+        end = sign * max(sign * value for value in (mended[k] + sign * margin, *mended[list(believed[1:])]))
+        return k, float(mended[k]), raised, float(np.clip(end, self._least[i], self._most[i]))
 
     def _refusal(self, bounds: Bounds, settled: Bool[np.ndarray, "K 2"], cost_limit: float) -> tuple[str, float]:
         """Why there is no bound, empty where there is one; and how much more the second opinion says."""

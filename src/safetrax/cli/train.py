@@ -65,8 +65,8 @@ class TrainOptions:
     """Updates between rows of metrics.csv."""
     checkpoint_seconds: float = 60.0
     """Seconds between checkpoints."""
-    precision: Literal["float32", "tensorfloat32"] = "float32"
-    """Of matrix products on a GPU; tensorfloat32 is faster there and coarser."""
+    precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
+    """Of matrix products: tensorfloat32 is faster and coarser on a GPU, bfloat16 also on a CPU that has it."""
     log_to: Annotated[
         tuple[Literal["tensorboard", "wandb"], ...], shown("{tensorboard,wandb} ...", "nowhere else")
     ] = ()

@@ -38,10 +38,20 @@ def xavier_uniform(
     return jax.random.uniform(key, (fan_in, fan_out), minval=-bound, maxval=bound), jnp.zeros(fan_out)
 
 
+def _product(a: Float[Array, "n k"], b: Float[Array, "k m"]) -> Float[Array, "n m"]:
+    """a b; if that is the default precision, of operands rounded to bfloat16, with sums in float32.
+
+    A CPU takes no heed of JAX's precisions, so the operands are rounded here.
+    """
+    if jax.config.jax_default_matmul_precision != "bfloat16":  # type: ignore[attr-defined]
+        return a @ b
+    return jax.lax.dot(a.astype(jnp.bfloat16), b.astype(jnp.bfloat16), preferred_element_type=jnp.float32)
+
+
 @jax.custom_vjp
 def linear(x: Float[Array, "n i"], weight: Float[Array, "i o"], bias: Float[Array, " o"]) -> Float[Array, "n o"]:
     """x W + b. The bias's gradient is a product with ones: XLA's reduction over rows runs on one core of a CPU."""
-    return x @ weight + bias
+    return _product(x, weight) + bias
 
 
 def _linear_forward(
@@ -54,7 +64,7 @@ def _linear_backward(
     saved: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     x, weight = saved
-    return gradient @ weight.T, x.T @ gradient, jnp.ones(gradient.shape[0]) @ gradient
+    return _product(gradient, weight.T), _product(x.T, gradient), jnp.ones(gradient.shape[0]) @ gradient
 
 
 linear.defvjp(_linear_forward, _linear_backward)

@@ -21,7 +21,7 @@ from safetrax.data.store import Store
 from safetrax.policies.actor import Actor
 
 Batching = Literal["auto", "vmap", "map"]
-Precision = Literal["float32", "tensorfloat32"]
+Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 
 
 def over_runs(function: Callable[..., Any], batching: Batching = "auto") -> Callable[..., Any]:

@@ -181,7 +181,9 @@ def train(
         log_to: further places for metrics: "tensorboard", "wandb".
         progress: show progress on standard error, or tell it to this reporter.
         batching: how runs share the device, see `safetrax.training.program.over_runs`.
-        precision: of matrix products on a GPU; "tensorfloat32" is faster there and coarser.
+        precision: of matrix products. "tensorfloat32" is faster and coarser on a GPU, "bfloat16" also on a CPU that
+            has such products (AVX512-BF16, AMX): linear layers round their operands to it; sums, parameters and
+            policies stay float32.
         record: further facts to save with the configuration, for instance where the data file lies.
 
     Raises:
