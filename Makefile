@@ -29,7 +29,7 @@ $(VENV)/installed-dev: pyproject.toml
 	@touch $@ $(VENV)/installed-user
 
 $(VENV)/installed-docs: pyproject.toml $(VENV)/installed-user
-	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[docs]"
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[docs,onnx]"
 	@touch $@
 
 $(VENV)/installed-dist: pyproject.toml
