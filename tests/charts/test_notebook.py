@@ -68,6 +68,8 @@ def test_an_evaluation_is_a_table_and_a_frame(tmp_path):
     pandas.testing.assert_frame_equal(result.to_pandas(), read, check_dtype=False)
 
 
-def test_policies_are_a_table(toy):
-    policies = st.train(BC, toy, cost_limits=(10.0,), seeds=(3,), log_every=100).policies
+def test_policies_are_a_table_and_nothing_is_printed_unasked(toy, tmp_path, capfd):
+    st.write_hdf5(tmp_path / "log.hdf5", toy)
+    policies = st.train(BC, st.load(tmp_path / "log.hdf5"), cost_limits=(10.0,), seeds=(3,), log_every=100).policies
     assert "<td>BC-All</td><td></td><td>no limit</td><td>3</td>" in policies._repr_html_()
+    assert capfd.readouterr() == ("", "")
