@@ -9,7 +9,7 @@ SIMULATORS := safety-gymnasium==0.4.1 metadrive-simulator==0.2.6.0
 # one file of tests per process at a time: the tests of a file share what they compile
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help demo test test-all browser check format bench clean
+.PHONY: help demo test test-all browser check format docs dist bench clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -27,6 +27,15 @@ $(VENV)/installed-dev: pyproject.toml
 	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[bullet,safety-gymnasium,metadrive,minari,onnx,pandas,ray,tensorboard,dev]"
 	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps $(SIMULATORS)
 	@touch $@ $(VENV)/installed-user
+
+$(VENV)/installed-docs: pyproject.toml $(VENV)/installed-user
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[docs,onnx]"
+	@touch $@
+
+$(VENV)/installed-dist: pyproject.toml
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check "build>=1.2,<2" "twine>=6,<8"
+	@touch $@
 
 demo: $(VENV)/installed-user  ## BC-All, BC-Safe and TraC on real data and real physics: a table, pictures and a report page
 	$(RUN) examples/demo.py
@@ -52,8 +61,18 @@ format: $(VENV)/installed-dev  ## format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(VENV)/installed-docs  ## the site, in build/site; a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+	@echo "build/site/index.html"
+
+dist: $(VENV)/installed-dist  ## sdist and wheel in dist/, checked, and the wheel at work in an environment of its own
+	rm -rf dist
+	$(RUN) -m build --outdir dist . >/dev/null
+	$(BIN)/twine check --strict dist/*
+	.ci/try-wheel $(RUN) dist/*.whl
+
 bench: $(VENV)/installed-dev  ## speed and memory as ratios to the machine's limits; the last line is JSON
 	$(RUN) speed/bench.py
 
 clean:  ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output

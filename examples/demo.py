@@ -9,12 +9,17 @@ from __future__ import annotations
 import argparse
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 import safetrax as st
-from safetrax.charts.drawing import save
+from safetrax.charts.drawing import Chart, beside, save
+from safetrax.charts.panels import segments
 from safetrax.data.segment_chart import segment_chart
+from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.evaluation.result import format_summaries
 from safetrax.evaluation.statistics import benchmark_table, last_steps, summarise
 from safetrax.evaluation.video import record_gif
@@ -27,6 +32,24 @@ TRAC = replace(st.TraC.preset("bullet", schedule="fast"), batch_size=32, pretrai
 ALGORITHMS = (st.BC(mode="all", updates=1500), st.BC(mode="safe", updates=1500), TRAC)
 
 
+def overview(data: st.Trajectories, rows: Sequence[EpisodeRow], limit: float = LIMITS[1]) -> Chart:
+    """The log as TraC sees it for a limit, beside the episodes of the policies that were trained for it."""
+    names = ("TraC", "BC-All", "BC-Safe")
+    played = [row for row in rows if row.cost_limit in (None, limit)]
+    ends = segments(
+        np.array([row.cost for row in played]),
+        np.array([row.return_ for row in played]),
+        np.array([names.index(row.algorithm) for row in played]),
+        limit,
+        kinds=dict(enumerate(names)),
+        earlier=(data.cost_returns, data.returns),
+        behind="log",
+        unit="episode",
+        title="the trained policies in the simulator",
+    )
+    return beside([segment_chart(data, [limit]), ends], own_legends=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -37,7 +60,6 @@ def main() -> None:
 
     data = st.load("demo")
     print(data)
-    save(segment_chart(data, LIMITS), args.out / "scatter.png")
 
     shutil.rmtree(args.out / "runs", ignore_errors=True)  # of an earlier demo
     rows, folders = [], []
@@ -59,6 +81,7 @@ def main() -> None:
     record_gif(run.policies[0], TASK, folders[-1] / "episode.gif")
 
     trained = last_steps(rows)  # the policies at the end, not those on the way
+    save(overview(data, trained), args.out / "overview.png")
     print(f"\n{TASK}, 20 episodes of each of {len(SEEDS)} seeds; a normalised cost of at most 1 is safe\n")
     print(format_summaries(summarise(trained, LIMITS)))
     print("\nMeans over the limits, as papers report them\n")

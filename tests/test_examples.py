@@ -1,4 +1,5 @@
 import importlib
+import json
 import os
 import runpy
 import shutil
@@ -13,6 +14,7 @@ from safetrax.cli.main import main
 from safetrax.errors import ConfigError
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+NOTEBOOKS = sorted(EXAMPLES.glob("notebooks/*.ipynb"))
 
 
 @pytest.mark.slow
@@ -35,8 +37,23 @@ def test_demo(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["demo.py", "--out", str(tmp_path)])
     runpy.run_path(str(EXAMPLES / "demo.py"), run_name="__main__")
     assert "TraC" in capsys.readouterr().out
-    assert {p.name for p in tmp_path.iterdir()} == {"scatter.png", "report.html", "runs"}
+    assert {p.name for p in tmp_path.iterdir()} == {"overview.png", "report.html", "runs"}
     assert len(list((tmp_path / "runs").glob("*/policies/*"))) == 3 + 9 + 9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs(notebook, tmp_path):
+    pytest.importorskip("ipykernel")
+    client = pytest.importorskip("nbclient")
+    content = pytest.importorskip("nbformat").read(notebook, as_version=4)
+    client.NotebookClient(content, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_stored_without_outputs(notebook):
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        assert (cell.get("outputs", []), cell.get("execution_count")) == ([], None)
 
 
 @pytest.fixture

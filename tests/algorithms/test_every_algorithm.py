@@ -6,8 +6,10 @@ import contextlib
 import functools
 import itertools
 import json
+import re
 import warnings
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,7 +18,7 @@ import pytest
 from quick import new_key, program, quick
 
 from safetrax import data
-from safetrax.algorithms import Algorithm
+from safetrax.algorithms import Algorithm, registry
 from safetrax.algorithms.base import Spec
 from safetrax.algorithms.registry import classes
 from safetrax.algorithms.standardisation import Standardiser
@@ -87,6 +89,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "CQL": {**_SMALL, "updates": 3, "samples": 3},
 }
 
+DOCS = Path(__file__).parents[2] / "docs"
 LIMITS, SEEDS = (20.0, 40.0), (0, 1)
 OBSERVATIONS = np.random.default_rng(0).standard_normal((5, 7)).astype(np.float32)
 
@@ -198,6 +201,15 @@ def test_every_setting_is_explained_and_no_setting_is_needed(name):
     assert {entry.name for entry in fields(classes()[name])} == set(documented)
     assert all(text.endswith((".", '."')) for text in documented.values())
     assert classes()[name]().total_updates > 0
+
+
+@every_class
+def test_its_page_explains_every_metric(name):
+    page = DOCS / f"{registry.HOMES[name].partition(':')[0].rpartition('.')[2].replace('_', '-')}.md"
+    text = page.read_text(encoding="utf-8")
+    shared = re.findall(r"\]\((\w[\w-]*\.md)", re.split(r"^(?:## |\*\*)Metric", text, flags=re.MULTILINE)[-1])
+    explained = re.findall(r"`(\w+)`", text + "".join((DOCS / other).read_text(encoding="utf-8") for other in shared))
+    assert {row.metric for row in trained(name).run.metrics} <= set(explained)
 
 
 @every_class

@@ -1,4 +1,4 @@
-"""`plot()` of a run, a data set and an evaluation: an Altair chart, which a notebook shows and which saves itself."""
+"""What a notebook shows: charts of runs, data sets and evaluations, which save themselves, tables and frames."""
 
 from __future__ import annotations
 
@@ -55,3 +55,21 @@ def test_an_evaluation():
     (panel,) = shown(Evaluation(tuple(two), 1.0, 100).plot([20.0]))["concat"]
     (points,) = (layer for layer in panel["layer"] if layer.get("name") == "points")
     assert points["encoding"]["color"]["scale"]["domain"] == ["TraC", "BC-All"]
+
+
+def test_an_evaluation_is_a_table_and_a_frame(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    result = Evaluation((row("<b>", 10.0, 0, 200.0, 8.0), row("BC-All", None, 1, 300.5, 30.0)), 1.0, 200)
+    shown = result._repr_html_()
+    assert "<td>&lt;b&gt;</td><td>BallRun</td><td>10</td>" in shown
+    assert shown.count("<tr>") == 1 + 1 + 3  # BC-All is scored at each limit of the task
+    result.save(tmp_path / "episodes.csv")
+    read = pandas.read_csv(tmp_path / "episodes.csv")
+    pandas.testing.assert_frame_equal(result.to_pandas(), read, check_dtype=False)
+
+
+def test_policies_are_a_table_and_nothing_is_printed_unasked(toy, tmp_path, capfd):
+    st.write_hdf5(tmp_path / "log.hdf5", toy)
+    policies = st.train(BC, st.load(tmp_path / "log.hdf5"), cost_limits=(10.0,), seeds=(3,), log_every=100).policies
+    assert "<td>BC-All</td><td></td><td>no limit</td><td>3</td>" in policies._repr_html_()
+    assert capfd.readouterr() == ("", "")

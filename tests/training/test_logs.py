@@ -74,6 +74,26 @@ def test_wandb_gets_the_configuration_and_all_rows_of_an_interval(tmp_path, monk
     assert calls == [{"algorithm": "TraC"}, (10, {"BC-All_seed-0/clone/loss": 0.5}), "finished"]
 
 
+@pytest.mark.parametrize(("named", "project"), [(None, "safetrax"), ("", "safetrax"), ("tank", "tank")])
+def test_wandb_has_the_project_that_the_environment_names(tmp_path, monkeypatch, named, project):
+    monkeypatch.delenv("WANDB_PROJECT", raising=False)
+    if named is not None:
+        monkeypatch.setenv("WANDB_PROJECT", named)
+    asked = {}
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **settings: asked.update(settings)))
+    WandbSink(tmp_path, {})
+    assert asked == {"project": project, "dir": str(tmp_path), "config": {}}  # entity and name are left to wandb
+
+
+def test_wandb_that_begins_no_run_is_a_sentence(tmp_path, monkeypatch):
+    def init(**settings):
+        raise ValueError("api_key not configured")
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    with pytest.raises(RunError, match=r"\(api_key not configured\); type wandb login"):
+        WandbSink(None, {})
+
+
 @pytest.mark.parametrize("sink", [TensorBoardSink, lambda folder: WandbSink(folder, {})])
 def test_a_missing_package_is_named_with_its_remedy(tmp_path, monkeypatch, sink):
     real = builtins.__import__

@@ -304,6 +304,7 @@ def segments(
     *,
     kinds: dict[int, str],
     earlier: tuple[np.ndarray, np.ndarray] | None = None,
+    behind: str = "before filters",
     unit: str,
     title: str | None = None,
 ) -> Chart:
@@ -316,6 +317,7 @@ def segments(
         limit: a vertical line, shaded to its left.
         kinds: names, from the front to the back: desirable, undesirable, unused.
         earlier: costs and returns that are drawn faintly behind.
+        behind: what these are.
         unit: what a point is: "episode" or "segment".
         title: of the panel.
     """
@@ -323,7 +325,7 @@ def segments(
         (f"{name} ({(kind == key).sum():,})", cost[kind == key], value[kind == key]) for key, name in kinds.items()
     ]
     if earlier is not None:
-        groups.append((f"before filters ({len(earlier[0]):,})", *earlier))
+        groups.append((f"{behind} ({len(earlier[0]):,})", *earlier))
     rows = [
         {"x": at, "y": up, "kind": name}
         for name, *columns in reversed(groups)

@@ -70,7 +70,7 @@ class TrainOptions:
     log_to: Annotated[
         tuple[Literal["tensorboard", "wandb"], ...], shown("{tensorboard,wandb} ...", "nowhere else")
     ] = ()
-    """Further places for the metrics."""
+    """Further places for the metrics; WANDB_PROJECT, WANDB_NAME and WANDB_ENTITY say where in Weights & Biases."""
 
 
 @dataclass(frozen=True, kw_only=True)

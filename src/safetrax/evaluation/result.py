@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +13,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from safetrax.evaluation.episodes import EpisodeRow, write_episodes
+from safetrax.charts.html_table import html_table
+from safetrax.data.formats.damage import package
+from safetrax.evaluation.episodes import COLUMNS, EpisodeRow, write_episodes
 from safetrax.evaluation.statistics import Summary, summarise
 from safetrax.files import exact
 from safetrax.monitoring.interventions import Intervention
 
 if TYPE_CHECKING:  # what a notebook shows
+    import pandas as pd
     from altair import TopLevelMixin
 
 _WIDTH = 118
@@ -77,24 +80,42 @@ class Evaluation:
         """
         write_episodes(path, self.rows)
 
+    def to_pandas(self) -> pd.DataFrame:
+        """A data frame with one row per episode and the columns of `save`.
+
+        Raises:
+            DataError: pandas is not installed.
+        """
+        frames = package("pandas", extra="pandas", purpose="a data frame")
+        return frames.DataFrame(list(map(astuple, self.rows)), columns=list(COLUMNS))
+
+    def _repr_html_(self) -> str:
+        return html_table(_HEADINGS, map(_cells, self.summary()))
+
     def __str__(self) -> str:
         rate = self.environment_steps / self.seconds if self.seconds > 0 else math.nan
         steps = f"{self.environment_steps:,} environment steps in {self.seconds:.1f} s ({rate:,.0f} per second)"
         return f"{format_summaries(self.summary())}\n{len(self.rows)} episodes, {steps}"
 
 
+_HEADINGS = (
+    "algorithm", "task", "limit", "seeds", "episodes", "return", "cost", "norm. return", "norm. cost", "safe",
+)  # fmt: skip
+
+
 def format_summaries(summaries: Sequence[Summary]) -> str:
     """Summaries as a text table; `±` is one standard error."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("algorithm", "task"):
-        table.add_column(heading)
-    for heading in ("limit", "seeds", "episodes", "return", "cost", "norm. return", "norm. cost"):
-        table.add_column(heading, justify="right")
-    table.add_column("safe")
+    for heading in _HEADINGS:
+        table.add_column(heading, justify="left" if heading in ("algorithm", "task", "safe") else "right")
     for s in summaries:
-        limits, safe = "|".join(map(exact, s.cost_limits)), "yes" if s.safe else "no"
-        raw, scaled = (s.return_.text(1), s.cost.text(1)), (s.normalised_return.text(2), s.normalised_cost.text(2))
-        table.add_row(s.algorithm, s.task, limits, str(s.seeds), str(s.episodes), *raw, *scaled, safe)
+        table.add_row(*_cells(s))
     text = io.StringIO()
     Console(file=text, width=_WIDTH, no_color=True).print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().strip("\n").splitlines())
+
+
+def _cells(s: Summary) -> tuple[str, ...]:
+    limits, safe = "|".join(map(exact, s.cost_limits)), "yes" if s.safe else "no"
+    raw, scaled = (s.return_.text(1), s.cost.text(1)), (s.normalised_return.text(2), s.normalised_cost.text(2))
+    return s.algorithm, s.task, limits, str(s.seeds), str(s.episodes), *raw, *scaled, safe

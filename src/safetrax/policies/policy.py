@@ -18,12 +18,13 @@ from jaxtyping import Bool
 from safetensors import SafetensorError
 
 from safetrax._version import __version__
+from safetrax.charts.html_table import html_table
 from safetrax.errors import ConfigError, DataError, RunError, SafeTraXWarning
 from safetrax.files import content_hash, read_tensors, write_tensors
 from safetrax.hub import fetch, push
 from safetrax.nets.saving import deserialise, serialise
 from safetrax.policies.actor import Actor, Standardised
-from safetrax.run_id import RunId
+from safetrax.run_id import RunId, limit_text
 from safetrax.settings import require_ranges_of, require_whole
 
 FORMAT = "safetrax-policy"
@@ -338,6 +339,10 @@ class Policies(Sequence[Policy]):
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def _repr_html_(self) -> str:
+        rows = ((id.algorithm, id.task or "", limit_text(id.cost_limit), str(id.seed)) for id in self.ids)
+        return html_table(("algorithm", "task", "limit", "seed"), rows)
 
     @overload
     def __getitem__(self, index: int) -> Policy: ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib
 import io
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -83,11 +84,24 @@ class TensorBoardSink(MetricSink):
 
 
 class WandbSink(MetricSink):
-    """One Weights & Biases run that holds all rows, named by run and metric."""
+    """One Weights & Biases run that holds all rows, named by run and metric.
+
+    Its project is "safetrax" unless WANDB_PROJECT names another; WANDB_NAME, WANDB_ENTITY and WANDB_MODE are
+    that package's own.
+
+    Raises:
+        RunError: it refuses to begin a run, for instance since nobody is logged in.
+    """
 
     def __init__(self, folder: Path | None, config: dict[str, Any]) -> None:
-        where = None if folder is None else str(folder)
-        self._run = _package("wandb").init(project="safetrax", dir=where, config=config)
+        where, project = None if folder is None else str(folder), os.environ.get("WANDB_PROJECT") or "safetrax"
+        wandb = _package("wandb")
+        try:
+            self._run = wandb.init(project=project, dir=where, config=config)
+        except Exception as error:  # of whatever kind: it is another program's
+            raise RunError(
+                f"Weights & Biases begins no run ({error}); type wandb login, or set WANDB_MODE=offline."
+            ) from error
 
     def write(self, rows: Sequence[MetricRow]) -> None:
         """All rows of the interval at one step."""

@@ -178,7 +178,7 @@ def train(
         evaluate_every: updates between evaluations in the simulator; 0: none. Never used to choose a checkpoint.
         evaluation_episodes: per policy and evaluation.
         checkpoint_seconds: time between checkpoints; one is also written at the end of each stage.
-        log_to: further places for metrics: "tensorboard", "wandb".
+        log_to: further places for metrics: "tensorboard", "wandb" (see `safetrax.training.logs.WandbSink`).
         progress: show progress on standard error, or tell it to this reporter.
         batching: how runs share the device, see `safetrax.training.program.over_runs`.
         precision: of matrix products. "tensorfloat32" is faster and coarser on a GPU, "bfloat16" also on a CPU that
