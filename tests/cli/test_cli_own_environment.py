@@ -34,7 +34,7 @@ def write_log(path: Path) -> None:
     """Twelve episodes of one opening each, as `collect` would write them."""
     episodes = (
         {
-            "observations": np.ones((4, 2)),
+            "observations": np.stack([np.arange(4.0), np.full(4, opening)], axis=1),
             "actions": np.full((4, 1), opening),
             "rewards": np.full(4, opening / 10),
             "costs": np.full(4, max(opening - 5, 0) / 10),

@@ -16,7 +16,7 @@ from safetrax.envs.pool import EnvPool
 from safetrax.envs.protocol import STEP_ON, VERSION, Setup
 from safetrax.errors import ConfigError, SafeTraXWarning, SimulatorError
 
-SIMULATORS = ("jax", "jaxlib", "equinox", "safetensors", "h5py", "tyro", "rich", "typeguard", "jaxtyping")
+PACKAGES = ("jax", "jaxlib", "equinox", "safetensors", "h5py", "tyro", "rich", "typeguard", "jaxtyping")
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +84,8 @@ def test_what_no_policy_can_act_in_is_one_sentence(name: str, words: str):
 def test_a_benchmark_task_keeps_its_horizon():
     with pytest.raises(ConfigError, match="the horizon of BallRun is 100 and cannot be 50"):
         require_task("BallRun", horizon=50)
+    with pytest.raises(SimulatorError, match="Valve-v0 ends after 4 steps, as registered; the horizon 5 is too long"):
+        require_task("valves:Valve-v0", horizon=5)
     with pytest.raises(ConfigError, match="the horizon must be at least 1 step, got 0"):
         require_task("valves:Valve-v0", horizon=0)
 
@@ -94,7 +96,7 @@ def test_resets_that_ignore_their_seed_are_warned_of():
 
 
 def test_a_worker_in_another_python_needs_numpy_and_the_simulator_alone(valves: Path):
-    other = python(valves, blocked=SIMULATORS)
+    other = python(valves, blocked=PACKAGES)
     task = require_task("valves:Valve-v0", python=other)
     assert task == require_task("valves:Valve-v0")
     with EnvPool(task, 1, 1, python=other) as pool:

@@ -105,7 +105,13 @@ def test_units_of_actions_are_compared():
 
 
 def test_what_makes_no_environment():
-    with pytest.raises(SimulatorError, match="makes a int, which is no Gymnasium environment"):
-        evaluate(valve_policy(4.0), lambda: 3)
+    from gymnasium.vector import SyncVectorEnv
+    from valves import Valve
+
+    for made, kind in ((3, "int"), (SyncVectorEnv([Valve, Valve]), "SyncVectorEnv")):
+        with pytest.raises(SimulatorError, match=f"makes a {kind}, which is not one Gymnasium environment; give"):
+            evaluate(valve_policy(4.0), lambda made=made: made)
+    with pytest.raises(ConfigError, match="give the name of an environment or a function that makes it, not <"):
+        evaluate(valve_policy(4.0), Valve())
     with pytest.raises(ConfigError, match="a function makes its environment in this process"):
         evaluate(valve_policy(4.0), lambda: 3, simulator_python="python")

@@ -32,10 +32,16 @@ class CostEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, Any, Any]):
         """`name`: for messages. `horizon`: by default the registration's.
 
         Raises:
-            SimulatorError: its spaces are no boxes of finite size, or it has no time limit and `horizon` is None.
+            SimulatorError: its spaces are no boxes of finite size, it has no time limit and `horizon` is None, or a
+                shorter one than that.
         """
         super().__init__(env)
-        limit = horizon or (env.spec.max_episode_steps if env.spec else None)
+        registered = env.spec.max_episode_steps if env.spec else None
+        if horizon and registered and horizon > registered:
+            raise SimulatorError(
+                f"{name} ends after {registered} steps, as registered; the horizon {horizon} is too long."
+            )
+        limit = horizon or registered
         if limit is None:
             raise SimulatorError(f"{name} has no time limit; pass a horizon, the most steps of an episode.")
         self.horizon, self._name, self._steps = limit, name, 0

@@ -106,6 +106,11 @@ def _wrapped(make: MakeEnv, name: str, horizon: int | None) -> Any:
         raise
     except Exception as error:
         raise SimulatorError(f"{make!r} makes no environment ({type(error).__name__}: {error}).") from error
-    if not hasattr(made, "observation_space"):
-        raise SimulatorError(f"{make!r} makes a {type(made).__name__}, which is no Gymnasium environment.")
+    if not isinstance(made, suite.gymnasium.Env) or hasattr(
+        made, "num_envs"
+    ):  # some versions derive vectors from Env
+        raise SimulatorError(
+            f"{make!r} makes a {type(made).__name__}, which is not one Gymnasium environment; give a function that "
+            "makes a single one, for several are run side by side anyway."
+        )
     return suite.CostEnv(made, name or type(made.unwrapped).__name__, horizon)

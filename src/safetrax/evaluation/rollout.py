@@ -143,6 +143,8 @@ def evaluate(
 def _described(task: str | MakeEnv, horizon: int | None, simulator_python: str | None, pool: EnvPool | None) -> Task:
     """Where to evaluate; of one's own environment, a pool knows it already."""
     if not isinstance(task, str):
+        if not callable(task):
+            raise ConfigError(f"give the name of an environment or a function that makes it, not {task!r:.80}.")
         if simulator_python is not None or pool is not None:
             raise ConfigError(
                 "a function makes its environment in this process; leave out the pool and other Pythons."

@@ -59,8 +59,8 @@ def cautions(
 def _raw(cells: Sequence[Cell]) -> Iterator[Caution]:
     raw = dict.fromkeys(cell.task for cell in cells if not cell.summary.has_reference_returns)
     sentence = (
-        "Tasks without reference returns: their returns are not normalised, stand in the column Return alone, and no "
-        "figure or mean of rewards across tasks holds them."
+        "Tasks without reference returns: their returns are not normalised and stand in the column Return alone; "
+        "means of rewards over tasks of which one is such are not shown."
     )
     yield Caution(sentence, tuple(raw))
     tasks = map(get_task, dict.fromkeys(cell.task for cell in cells if cell.task not in raw))
