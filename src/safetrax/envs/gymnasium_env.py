@@ -100,9 +100,12 @@ class CostEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, Any, Any]):
         """A picture of now, uint8 `(height, width, 3)`.
 
         Raises:
-            SimulatorError: it draws none.
+            SimulatorError: it draws none, or fails to.
         """
-        picture: object = self.env.render()
+        try:
+            picture: object = self.env.render()
+        except Exception as error:
+            raise SimulatorError(f"{self._name} draws no pictures ({type(error).__name__}: {error}).") from error
         if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.shape[-1] != 3:
             raise SimulatorError(f"{self._name} draws no pictures; it needs the render mode rgb_array.")
         return picture

@@ -151,7 +151,10 @@ def _require_units(policies: Policies, task: Task) -> None:
         f"{low.tolist()} and {high.tolist()}"
     )
     if (below < -slack).any() or (above < -slack).any():
-        raise TaskError(f"{boxes}; wrap the environment so that it takes actions in the log's units.")
+        raise TaskError(
+            f"{boxes}; load the log with the environment's action_low and action_high if its actions are in these "
+            "units, else wrap the environment so that it takes the log's."
+        )
     if (below > slack).any() or (above > slack).any():
         warnings.warn(f"{boxes}; check that both are in the same units.", SafeTraXWarning, stacklevel=3)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from safetrax.catalogue import get_task
 from safetrax.envs.make import require_simulator
 from safetrax.envs.pool import EnvPool
-from safetrax.errors import ConfigError, RunError, SimulatorError
+from safetrax.errors import ConfigError, RunError, SimulatorError, TaskError
 from safetrax.evaluation.episodes import EpisodeRow, append_episodes, read_episodes, write_episodes
 from safetrax.evaluation.rollout import evaluate
 from safetrax.evaluation.statistics import require_limits
@@ -58,7 +58,7 @@ class Evaluator:
                 pool=self._pool,
                 step=update,
             )
-        except (RunError, SimulatorError) as error:  # a policy or the simulator has failed: training goes on
+        except (RunError, SimulatorError, TaskError) as error:  # training goes on
             return f"no evaluation at {update}: {error}"
         self.rows += result.rows
         if self._path is not None:
