@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from safetrax.catalogue import task_of_file
+from safetrax.catalogue import catalogued_task, task_of_file
 from safetrax.data import get_task, tasks
 from safetrax.errors import TaskError
 
@@ -124,3 +124,21 @@ def test_unknown_tasks_and_suites() -> None:
         get_task("zzzzzz")
     with pytest.raises(TaskError, match="there is no suite 'mujoco'; choose one of bullet"):
         tasks("mujoco")
+
+
+@pytest.mark.parametrize("name", ["my_package:MyEnv-v0", "my.package:MyEnv", "Pendulum-v1", "lab/Valve-v12"])
+def test_any_other_environment_is_a_task_of_exactly_that_name(name: str) -> None:
+    task = get_task(name)
+    assert (task.name, task.env_id, task.own, task.has_reference_returns) == (name, name, True, False)
+    assert (task.horizon, task.observation_size, task.action_size, task.cost_limits) == (0, 0, 0, ())
+    assert task == get_task(name)
+    with pytest.raises(TaskError, match="there is no task"):
+        catalogued_task(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["MyEnv", "SafetyBalRun-v0", "minari:", "a b:C-v0", "../x-v0", "1a:B", "x:y\nz", "-v0", ""]
+)
+def test_what_is_no_name_or_a_slip_is_no_task(name: str) -> None:
+    with pytest.raises(TaskError, match="there is no task"):
+        get_task(name)

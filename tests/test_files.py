@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from safetrax.files import (
     append_text,
     atomic_path,
     exact,
+    file_name,
     locked,
     read_json,
     read_tensors,
@@ -60,6 +63,7 @@ def test_lines_are_added_whole_or_not_at_all(tmp_path, monkeypatch):
 FULL = """
 import resource, sys
 from pathlib import Path
+from urllib.parse import unquote
 from safetrax.errors import RunError
 sys.path.insert(0, {tests!r})
 import test_files
@@ -125,6 +129,7 @@ def test_what_is_written_has_the_rights_of_an_ordinary_file(tmp_path):
 HOLDER = """
 import subprocess, sys, time
 from pathlib import Path
+from urllib.parse import unquote
 from safetrax.files import locked
 with locked(Path(sys.argv[1]), Path("here")):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], stdout=subprocess.DEVNULL)
@@ -222,3 +227,10 @@ def test_a_log_that_was_written_is_read_bit_for_bit(tmp_path):
     data = toy_episodes([100] * 20)
     write_hdf5(tmp_path / "log.hdf5", data)
     assert load(tmp_path / "log.hdf5").fingerprint() == data.fingerprint()
+
+
+@pytest.mark.parametrize("text", ["my_package:MyEnv-v0", "lab/Valve-v12", "BallRun", "50%", "größe"])
+def test_a_name_for_a_file_can_be_read_back(text):
+    name = file_name(text)
+    assert re.fullmatch(r"[\w.~%-]+", name, re.ASCII)
+    assert unquote(name) == text

@@ -2,23 +2,30 @@
 
 The numbers are those of Liu et al., "Datasets and Benchmarks for Offline Safe Reinforcement Learning", 2024
 (arXiv:2306.09303), and of its code: constants of the benchmark, never recomputed from a data set. Beside them stands
-the reach-avoid world, which `get_task` knows and `tasks` does not list, as it is no part of the benchmark.
+the reach-avoid world, which `get_task` knows and `tasks` does not list, as it is no part of the benchmark. Any other
+Gymnasium environment is a task too, of which nothing but the name is known until it is made.
 """
 
 from __future__ import annotations
 
 import csv
 import difflib
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import resources
 from types import MappingProxyType
 
-from safetrax.errors import TaskError
+from safetrax.errors import ConfigError, TaskError
 
 SUITES = ("bullet", "safety_gymnasium", "metadrive")
+OWN = "gymnasium"  # the suite of every environment that is not in the catalogue
+
+# `module:id` or `id-v0`, as `gymnasium.make` takes them
+_OWN_NAME = re.compile(r"(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)*:)?(?:[\w:-]+/)?[\w.-]+?(?P<version>-v\d+)?")
+_MISSPELT = 0.8  # an id without a module that is so like one of the benchmark is a slip
 
 # the environment that DSRL tells one to install yields 259, which the catalogue has; DSRL's data sheet says 261
 _METADRIVE_OBSERVATION_SIZES = (261, 259)
@@ -43,23 +50,25 @@ class DensitySetting:
 
 @dataclass(frozen=True)
 class Task:
-    """One task of the benchmark, or of the reach-avoid world.
+    """One task of the benchmark or of the reach-avoid world, or an environment of one's own.
 
     Attributes:
         name: short name, for instance `BallRun`.
         suite: `bullet`, `safety_gymnasium` or `metadrive`; `reach_avoid`, or `gymnasium` for any other.
         env_id: name under which the simulator, or DSRL, registers the environment.
-        horizon: steps after which an episode is truncated.
-        reward_min: episode return that scores 0.
-        reward_max: episode return that scores 1.
+        horizon: steps after which an episode is truncated; 0 for an environment of one's own that is not made yet.
+        reward_min: episode return that scores 0; NaN where nobody named one.
+        reward_max: episode return that scores 1; NaN likewise.
         cost_min: smallest episode cost in DSRL's file.
         cost_max: largest episode cost in DSRL's file.
-        observation_size: O.
-        action_size: A; all tasks have the action box [-1, 1].
+        observation_size: O; 0 for an environment of one's own that is not made yet.
+        action_size: A, likewise; all tasks of the benchmark have the action box [-1, 1].
         cost_limits: episode cost limits at which the benchmark scores a policy.
         dataset_file: name of DSRL's file.
         dataset_urls: where it can be downloaded, in the order to try.
         density_settings: DSRL's grids by the share of the data that they are named after; none for some tasks.
+        action_low: lower end of the action box, A numbers, of an environment of one's own that is made.
+        action_high: upper end, alike.
     """
 
     name: str
@@ -76,6 +85,18 @@ class Task:
     dataset_file: str
     dataset_urls: tuple[str, ...] = ()
     density_settings: Mapping[float, DensitySetting] = field(default_factory=dict, hash=False)
+    action_low: tuple[float, ...] = ()
+    action_high: tuple[float, ...] = ()
+
+    @property
+    def own(self) -> bool:
+        """Whether it is an environment of one's own: no published settings, limits, returns or data."""
+        return self.suite == OWN
+
+    @property
+    def has_reference_returns(self) -> bool:
+        """Whether returns can be normalised."""
+        return math.isfinite(self.reward_max - self.reward_min)
 
     @property
     def observation_sizes(self) -> tuple[int, ...]:
@@ -113,6 +134,23 @@ _REACH_AVOID = tuple(
 )
 
 
+_UNMADE = Task(
+    name="",
+    suite=OWN,
+    env_id="",
+    horizon=0,
+    reward_min=math.nan,
+    reward_max=math.nan,
+    cost_min=0.0,
+    cost_max=math.inf,
+    observation_size=0,
+    action_size=0,
+    cost_limits=(),
+    dataset_file="",
+)
+_references: dict[str, tuple[float, float]] = {}  # of environments of one's own
+
+
 def tasks(suite: str | None = None) -> tuple[Task, ...]:
     """All tasks of the benchmark, or those of one suite, in its order.
 
@@ -127,7 +165,45 @@ def tasks(suite: str | None = None) -> tuple[Task, ...]:
 
 
 def get_task(name: str) -> Task:
-    """The task of that name or environment id (`OfflineBallRun-v0`), whatever the case.
+    """The task of that name or environment id (`OfflineBallRun-v0`), whatever the case; else one's own environment.
+
+    The name of an environment of one's own is what `gymnasium.make` takes, letter by letter: `my_package:MyEnv-v0`
+    (the module that registers it first), or an id with its version alone. Whether there is such an environment, its
+    sizes and its horizon are only known once it is made: `safetrax.envs.make.require_task`.
+
+    Raises:
+        TaskError: there is no such task; the message names the nearest ones.
+    """
+    try:
+        return catalogued_task(name)
+    except TaskError:
+        form = _OWN_NAME.fullmatch(name)
+        slip = difflib.get_close_matches(name.casefold(), _by_alias(), n=1, cutoff=_MISSPELT)
+        if form is None or not (form["module"] or (form["version"] and not slip)):
+            raise
+    low, high = _references.get(name, (math.nan, math.nan))
+    return replace(_UNMADE, name=name, env_id=name, reward_min=low, reward_max=high)
+
+
+def set_reference_returns(name: str, low: float, high: float) -> None:
+    """From now on, in this process, returns in an environment of one's own are normalised: `low` to 0, `high` to 1.
+
+    Raises:
+        TaskError: there is no such task.
+        ConfigError: the benchmark names its returns, or the two do not rise.
+    """
+    task = get_task(name)
+    if not task.own:
+        raise ConfigError(
+            f"the reference returns of {task.name} are the benchmark's and cannot be {low:g} and {high:g}."
+        )
+    if not -math.inf < low < high < math.inf:
+        raise ConfigError(f"reference returns must be two finite numbers that rise, got {low:g} and {high:g}.")
+    _references[name] = float(low), float(high)
+
+
+def catalogued_task(name: str) -> Task:
+    """The task of the benchmark, or of the reach-avoid world, of that name or environment id, whatever the case.
 
     Raises:
         TaskError: there is no such task; the message names the nearest ones.

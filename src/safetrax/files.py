@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -333,6 +334,11 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def file_name(text: str) -> str:
+    """A name of letters, digits and `_.-~` alone, from which `urllib.parse.unquote` makes the text again."""
+    return quote(text, safe="")
 
 
 def exact(value: float) -> str:

@@ -244,3 +244,19 @@ def test_filters_of_a_grid_are_those_of_every_job(data):
     assert Job.from_json(json.loads(json.dumps(job.to_json()))) == job
     with pytest.raises(ConfigError, match="there is no filter"):
         replace(grid, filters=("quality:1",)).jobs()
+
+
+def test_an_environment_of_ones_own(data):
+    grid = Grid(algorithms=("bc-safe",), tasks=("lab:Valve-v0",), data=str(data), cost_limits=(2.0,))
+    with pytest.raises(ConfigError, match=r"no data set of lab:Valve-v0, such as lab%3AValve-v0-collected\.hdf5"):
+        grid.jobs()
+    (data / "lab%3AValve-v0-collected.hdf5").write_bytes(b"x")
+    (data / "lab%3AValve-v01.hdf5").write_bytes(b"x")  # of another
+    (job,) = grid.jobs()
+    assert (job.name, job.task, job.cost_limits) == ("lab%3AValve-v0-bc-safe", "lab:Valve-v0", (2.0,))
+    assert Path(job.data).name == "lab%3AValve-v0-collected.hdf5"
+    assert Job.from_json(job.to_json()) == job
+    with pytest.raises(ConfigError, match="lab:Valve-v0 names no cost limits"):
+        replace(grid, cost_limits=()).jobs()
+    with pytest.raises(ConfigError, match="nobody publishes data of lab:Valve-v0"):
+        replace(grid, data=None).jobs()

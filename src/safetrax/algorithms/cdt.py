@@ -21,7 +21,7 @@ from safetrax.algorithms.sequence_learner import (
     require_sizes,
     require_steps,
 )
-from safetrax.catalogue import get_task
+from safetrax.catalogue import OWN, get_task
 from safetrax.data.relabelling import Pairing, Relabelled, relabel
 from safetrax.data.segments import within_limit
 from safetrax.data.sequences import Drawn, EpisodeWeight, SequenceIndex
@@ -157,7 +157,7 @@ class CDT(Algorithm):
     def published(cls, suite: str, task: str | None = None) -> CDT:
         """OSRL's: a schedule per suite, targets and relabelling per task."""
         updates = 200_000 if suite == "metadrive" else 100_000
-        if task is None:
+        if task is None or suite == OWN:
             return cls(updates=updates)
         return cls(updates=updates, episode_length=get_task(task).horizon, **published("cdt_tasks.csv", task))
 

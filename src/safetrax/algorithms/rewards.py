@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from safetrax.algorithms.diagnosis import History, lasts
-from safetrax.catalogue import get_task
+from safetrax.catalogue import Task, get_task
 from safetrax.data.store import TransitionIndex
 from safetrax.data.trajectories import Trajectories
 from safetrax.settings import Positive
@@ -34,8 +34,8 @@ class RewardIndex(eqx.Module):
     def make(trajectories: Trajectories, discount: float) -> RewardIndex:
         """Of a data set, on the host."""
         steps = trajectories.max_length if discount == 1 else 1 / (1 - discount)
-        task = trajectories.info.get("task")
-        horizon = trajectories.max_length if task is None else get_task(task).horizon
+        task = _task_of(trajectories)
+        horizon = trajectories.max_length if task is None else task.horizon
         return RewardIndex(
             transitions=TransitionIndex.all(trajectories),
             value_bound=jnp.asarray(float(np.abs(trajectories.rewards).max()) * steps, jnp.float32),
@@ -64,9 +64,8 @@ def per_step_scale(trajectories: Trajectories) -> Float[Array, ""]:
 
     The returns are the benchmark's where the data tell a task of it, else the log's; 1 where these are all equal.
     """
-    name = trajectories.info.get("task")
-    if name is not None:
-        task = get_task(name)
+    task = _task_of(trajectories)
+    if task is not None:
         return jnp.asarray(task.horizon / (task.reward_max - task.reward_min), jnp.float32)
     spread = _return_range(trajectories)
     return jnp.asarray(trajectories.max_length / spread if spread else 1.0, jnp.float32)
@@ -80,6 +79,13 @@ def value_warnings(history: History) -> tuple[str, ...]:
             "the critics diverge; lower their learning rate or the discount.",
         )
     return ()
+
+
+def _task_of(trajectories: Trajectories) -> Task | None:
+    """Of the catalogue; None for logs of anything else."""
+    name = trajectories.info.get("task")
+    task = None if name is None else get_task(name)
+    return None if task is None or task.own else task
 
 
 def _return_range(trajectories: Trajectories) -> float:

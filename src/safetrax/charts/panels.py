@@ -82,11 +82,13 @@ def padded(low: float, high: float, share: float = 0.06) -> Range:
     return low - size, high + size
 
 
-def plane_range(marks: Iterable[Mark], most: float = 3.5) -> tuple[Range, Range]:
-    """Of cost and of reward, so that panels can be compared; what lies beyond is drawn at the edge."""
+def plane_range(marks: Iterable[Mark], most: float = 3.5, *, raw: bool = False) -> tuple[Range, Range]:
+    """Of cost and of reward (`raw`: return), so that panels can be compared; what lies beyond is at the edge."""
     marks = list(marks)
     costs, rewards = [mark.cost for mark in marks], [mark.reward for mark in marks]
     right = max(1.5, min(1.06 * max(costs), most))
+    if raw:
+        return (0.0, right), padded(min(rewards), max(rewards), 0.2)
     return (0.0, right), (max(min(0.0, *rewards) - 0.04, -0.3), min(max(1.0, *rewards) + 0.05, 1.7))
 
 
@@ -98,6 +100,7 @@ def plane(
     kinds: Sequence[str] = ("safe", "not safe"),
     title: str | None = None,
     key: bool = False,
+    raw: bool = False,
 ) -> Chart:
     """Normalised cost against normalised reward with standard errors, as Figure 2 of TraC (arXiv:2412.15429).
 
@@ -110,6 +113,7 @@ def plane(
         kinds: of the marks, in the order of the legend.
         title: of the panel.
         key: whether there is a legend.
+        raw: whether the rewards are returns that nothing normalises.
     """
     rows: list[dict[str, Any]] = []
     across: list[dict[str, float]] = []
@@ -127,7 +131,7 @@ def plane(
             up.append({"x": x, "y": low, "y2": high})
     shapes = [_SHAPES[place % len(_SHAPES)] for place in range(len(kinds))]
     edges = {"beyond-right": "triangle-right", "beyond-top": "triangle-up", "beyond-bottom": "triangle-down"}
-    place = _axes(_axis(cost, "normalised cost"), _axis(reward, "normalised reward"))
+    place = _axes(_axis(cost, "normalised cost"), _axis(reward, "return" if raw else "normalised reward"))
     whisker = {"type": "rule", "color": EDGE, "opacity": 0.75, "aria": False}
     points = _layer(
         rows,

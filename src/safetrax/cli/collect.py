@@ -14,7 +14,8 @@ from safetrax.catalogue import get_task
 from safetrax.cli.console import complain, say
 from safetrax.cli.parsing import parse, shown
 from safetrax.envs.pool import STEP_TIMEOUT
-from safetrax.errors import ConfigError, TaskError
+from safetrax.errors import ConfigError
+from safetrax.files import file_name
 from safetrax.progress import Display
 
 if TYPE_CHECKING:
@@ -99,10 +100,8 @@ def run(argv: list[str]) -> int:
 
 def _default_out(environment: str) -> str:
     """In the working directory, and named so that the file tells its task."""
-    try:
-        return f"{get_task(environment).dataset_prefix}-collected.hdf5"
-    except TaskError:
-        return f"{environment.rpartition(':')[2].replace('/', '-')}-collected.hdf5"
+    task = get_task(environment)
+    return f"{file_name(task.name) if task.own else task.dataset_prefix}-collected.hdf5"
 
 
 def _sum_up(made: Collection) -> None:

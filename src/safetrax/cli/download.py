@@ -10,7 +10,7 @@ from typing import Annotated
 
 import tyro
 
-from safetrax.catalogue import Task, get_task, tasks
+from safetrax.catalogue import Task, catalogued_task, tasks
 from safetrax.cli.console import complain, say
 from safetrax.cli.parsing import parse, shown
 from safetrax.data.download import dataset_path, download
@@ -59,7 +59,7 @@ def run(argv: list[str]) -> int:
 
 
 def _wanted(options: DownloadOptions) -> list[Task]:
-    named = [get_task(name) for name in options.tasks]
+    named = [catalogued_task(name) for name in options.tasks]
     suite = tasks(options.suite) if options.suite is not None else ()
     wanted = list(dict.fromkeys([*named, *suite, *(tasks() if options.all else ())]))
     if not wanted:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from safetrax.catalogue import get_task
+from safetrax.catalogue import get_task, set_reference_returns
 from safetrax.cli.console import say
 from safetrax.cli.parsing import parse, shown
 from safetrax.data.segments import check_cost_limits
@@ -35,7 +35,7 @@ class EvaluateOptions:
     policies: Annotated[tyro.conf.Positional[tuple[str, ...]], shown("FOLDER|POLICY ...")]
     """Folders that safetrax train made, or single policy files (*.safetensors)."""
     task: Annotated[str | None, shown("NAME", "the one they were trained for")] = None
-    """Benchmark task to evaluate in."""
+    """Benchmark task to evaluate in, or an environment with a cost in info, such as my_package:MyEnv-v0."""
     episodes: int = 20
     """Episodes per policy."""
     seed: int = 0
@@ -44,6 +44,12 @@ class EvaluateOptions:
     """Processes that step environments. The results do not depend on it."""
     step_timeout: Annotated[float, shown("SECONDS")] = STEP_TIMEOUT
     """How long an environment may take for a step or a reset. Its process is then ended, and replaced twice."""
+    horizon: Annotated[int | None, shown("STEPS", "as registered")] = None
+    """Steps of an episode, for an environment of your own."""
+    simulator_python: Annotated[str | None, shown("PATH", "this one")] = None
+    """Another Python that has the simulator and numpy; it needs nothing of safetrax."""
+    reference_returns: Annotated[tuple[float, float] | None, shown("LOW HIGH", "none")] = None
+    """Returns that count as 0 and 1, for an environment of your own; without them returns are not normalised."""
     cost_limits: Annotated[tuple[float, ...], shown("COST [COST ...]", "the task's")] = ()
     """Limits at which to score algorithms that ignore the limit; others are scored at their own."""
     adjust: Annotated[tuple[str, ...], shown("NAME=VALUE ...", "as they were saved")] = ()
@@ -67,6 +73,8 @@ def run(argv: list[str]) -> int:
         raise ConfigError(f"{_PROG} needs a run folder or policy files, for instance: {_PROG} runs/BallRun-trac")
     if options.video is not None and Path(options.video).suffix.lower() != ".gif":
         raise ConfigError(f"the video {options.video} must be a file that ends in .gif.")
+    if options.video is not None and options.simulator_python is not None:
+        raise ConfigError("a video needs the simulator in this Python; leave out --video or --simulator-python.")
     check_cost_limits(options.cost_limits)
     if options.monitor is None and (options.fallback is not None or options.on_alarm is not None):
         raise ConfigError("a fallback needs a monitor that raises the alarm; pass --monitor FOLDER.")
@@ -80,6 +88,7 @@ def run(argv: list[str]) -> int:
     from safetrax.cli.policy_sources import adjusted, load_sources
 
     sources = [adjusted(source, adjustments) for source in load_sources(options.policies, options.task)]
+    set_references(options.reference_returns, [source.task for source in sources])
     guards = [None if options.monitor is None else Guards.of(source, options) for source in sources]
     rows: list[EpisodeRow] = []
     try:
@@ -99,9 +108,27 @@ def run(argv: list[str]) -> int:
         from safetrax.evaluation.video import record_gif
 
         policy = sources[0].policies[0]
-        record_gif(policy, sources[0].task, options.video, seed=options.seed)
+        record_gif(policy, sources[0].task, options.video, seed=options.seed, horizon=options.horizon)
         say(f"video     {options.video} ({policy.id})")
     return 0
+
+
+def set_references(returns: tuple[float, float] | None, tasks: Iterable[str]) -> None:
+    """Normalise returns in the one environment among the tasks that is no benchmark's, and say so.
+
+    Raises:
+        ConfigError: there is none, there are several, or the two numbers do not rise.
+    """
+    if returns is None:
+        return
+    own = [task for task in dict.fromkeys(tasks) if get_task(task).own]
+    if len(own) != 1:
+        words = f"here are {', '.join(own)}" if own else "here is none"
+        raise ConfigError(
+            f"--reference-returns are of one environment that is no benchmark's, and {words}; leave it out."
+        )
+    set_reference_returns(own[0], *returns)
+    say(f"reward    of {own[0]}: 0 is the return {returns[0]:g}, 1 is {returns[1]:g}, as --reference-returns says")
 
 
 def parse_adjustments(words: Iterable[str]) -> dict[str, float]:
@@ -134,11 +161,14 @@ def _play(source: Source, options: EvaluateOptions, **more: Any) -> Evaluation:
     return evaluate(
         source.policies,
         source.task,
+        cost_limits=options.cost_limits or source.cost_limits,
         episodes=options.episodes,
         seed=options.seed,
+        horizon=options.horizon,
         workers=options.workers,
         step=source.step,
         step_timeout=options.step_timeout,
+        simulator_python=options.simulator_python,
         **more,
     )
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from safetrax.cli.console import say
+from safetrax.cli.evaluate import set_references
 from safetrax.cli.parsing import parse, shown
 from safetrax.errors import ConfigError
 
@@ -30,6 +31,8 @@ class ReportOptions:
     """The page; -o for short."""
     title: Annotated[str | None, shown("TEXT", "how many algorithms and tasks")] = None
     """Of the page."""
+    reference_returns: Annotated[tuple[float, float] | None, shown("LOW HIGH", "none")] = None
+    """Returns that count as 0 and 1, for an environment of your own; without them returns are not normalised."""
     figures: bool = True
     """Also write every figure as PNG and SVG, into the folder NAME_figures beside the page."""
 
@@ -41,7 +44,11 @@ def run(argv: list[str]) -> int:
     if not options.runs:
         raise ConfigError(f"{_PROG} needs a benchmark folder or run folders, for instance: {_PROG} runs/first")
     from safetrax.report.page import report_page
+    from safetrax.runs import read_place
 
+    if options.reference_returns is not None:
+        read = [training for path in options.runs for training in read_place(path)[0]]
+        set_references(options.reference_returns, [task for training in read for task in training.tasks])
     page, *figures = report_page(options.runs, options.out, title=options.title, figures=options.figures)
     say(f"report    {page} ({Path(page).stat().st_size / 1e6:.1f} MB)")
     if figures:

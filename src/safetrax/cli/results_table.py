@@ -39,7 +39,10 @@ def results_table(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] = (),
     return table
 
 
-NOTE = "reward and cost are normalised, safe is a cost of at most 1 at every limit, and ± is one standard error"
+NOTE = (
+    "reward and cost are normalised, the reward where its task has reference returns, safe is a cost of at most 1 at "
+    "every limit, and ± is one standard error"
+)
 
 
 def _cells(summary: Summary, limit: str) -> list[str | Text]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safetrax.algorithms.base import Algorithm
+from safetrax.catalogue import get_task
 from safetrax.charts.drawing import save
 from safetrax.cli.console import complain, say
 from safetrax.cli.results_table import NOTE, results_table
@@ -17,9 +18,11 @@ from safetrax.data import Trajectories, load
 from safetrax.data.filters import Filter, filter_steps, parse_filters
 from safetrax.data.loading import absolute_labels, absolute_source
 from safetrax.envs.make import require_simulator
-from safetrax.errors import SafeTraXError, SimulatorError
+from safetrax.errors import ConfigError, SafeTraXError, SimulatorError
 from safetrax.evaluation.episodes import EpisodeRow
+from safetrax.evaluation.statistics import require_limits
 from safetrax.files import place_of_this_process
+from safetrax.run_id import RunId
 from safetrax.training.run_folder import JobState, RunFolder
 from safetrax.training.train import Run, TrainingInterruptedError, train
 
@@ -64,7 +67,7 @@ class Session:
         labels = options.labels or None
         source = load(options.data, task=options.task, next_observations=following, labels=labels, progress=True)
         data = _filtered(source, filters)
-        obstacle = _obstacle(options.task or data.info.get("task"))
+        obstacle = self._obstacle(options.task or data.info.get("task"))
         if obstacle and options.evaluate_every:
             raise SimulatorError(f"{obstacle} Without evaluate-every, training needs no simulator.")
         if obstacle and options.evaluate:
@@ -99,6 +102,19 @@ class Session:
         _say_where(run, run.folder, evaluated)
         return 0
 
+    def _obstacle(self, task: str | None) -> str | None:
+        """Why the policies cannot be evaluated; None: they can."""
+        if task is None:
+            return "the data set names no task; pass --task if it comes from one."
+        try:
+            if not self.algorithm.needs_cost_limits:
+                alone = RunId(self.algorithm.name, task, None, 0)
+                require_limits([alone], get_task(task), self.options.cost_limits)
+            require_simulator(task)
+        except (ConfigError, SimulatorError) as error:
+            return str(error)
+        return None
+
     def _note(self, folder: RunFolder, began: float, training: float, earlier: JobState | None) -> None:
         """How the job ended, as jobs of a grid say it."""
         now, total = time.time(), self.algorithm.total_updates
@@ -127,6 +143,7 @@ class Session:
             result = evaluate(
                 run.policies,
                 task,
+                cost_limits=self.options.cost_limits,
                 episodes=self.options.evaluation_episodes,
                 step=self.algorithm.total_updates,
                 on_episode=rows.append,
@@ -150,17 +167,6 @@ def _filtered(data: Trajectories, filters: Sequence[Filter]) -> Trajectories:
         say(f"filter    {entry}: {data.num_episodes:,} episodes to {after.num_episodes:,}")
         data = after
     return data
-
-
-def _obstacle(task: str | None) -> str | None:
-    """Why policies cannot be evaluated; None: they can."""
-    if task is None:
-        return "the data set names no task; pass --task if it comes from one."
-    try:
-        require_simulator(task)
-    except SimulatorError as error:
-        return str(error)
-    return None
 
 
 def _say_where(run: Run, folder: RunFolder, evaluated: bool) -> None:

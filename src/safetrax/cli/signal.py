@@ -97,9 +97,9 @@ def _limit(options: SignalOptions, data: Trajectories) -> float:
     if options.cost_limit is not None:
         return options.cost_limit
     task = data.info.get("task")
-    if not task:
+    limits = get_task(task).cost_limits if task else ()
+    if not limits:
         raise ConfigError("no task names cost limits for this log; pass --cost-limit.")
-    limits = get_task(task).cost_limits
     return limits[len(limits) // 2]
 
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from safetrax.algorithms import registry
-from safetrax.catalogue import Task, get_task, task_of_file
+from safetrax.catalogue import Task, catalogued_task, get_task, task_of_file
 from safetrax.cli.parsing import Filters, LabelWords, parse, shown, value_of
 from safetrax.data.demo_data import DEMO, DEMO_FILE
 from safetrax.data.filters import filters_of, parse_filters
 from safetrax.errors import ConfigError, DataError, RunError, TaskError
+from safetrax.files import file_name
 from safetrax.settings import attribute_docs, require_types
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class TrainOptions:
     data: Annotated[str, shown("PATH|TASK|demo")]
     """A data set (HDF5, NPZ, Parquet, CSV, Minari), a task whose file was downloaded, or demo, which ships along."""
     task: Annotated[str | None, shown("NAME", "as the data's file name says")] = None
-    """Benchmark task: gives the presets, the cost limits, and the simulator to evaluate in."""
+    """Benchmark task: gives the presets, the cost limits, and the simulator to evaluate in. Or an environment of your
+    own to evaluate in, such as my_package:MyEnv-v0: any of Gymnasium's with a cost in info."""
     cost_limits: Annotated[tuple[float, ...], shown("COST [COST ...]", "the task's")] = ()
     """Limits on the cost of an episode; one policy is trained for each, and for each seed."""
     filters: Filters = ()
@@ -122,7 +124,7 @@ def _new(argv: list[str]) -> Session:
     words = tuple(map(str, parse_filters(shared.filters, shared.cost_limits)))
     shared = dataclasses.replace(shared, filters=words)
     if shared.out is None:
-        name = Path(shared.data).stem if task is None else task.name
+        name = Path(shared.data).stem if task is None else file_name(task.name)
         shared = dataclasses.replace(shared, out=str(Path("runs") / f"{name}-{word}"))
     from safetrax.cli.session import Session
 
@@ -203,7 +205,7 @@ def task_of(task: str | None, data: str | None) -> Task | None:
         return task_of_file(DEMO_FILE) if data else None
     if not Path(data).exists():
         with contextlib.suppress(TaskError):
-            return get_task(data)  # the name of a task stands for its downloaded data set
+            return catalogued_task(data)  # the name of a task stands for its downloaded data set
     return task_of_file(Path(data).name)
 
 

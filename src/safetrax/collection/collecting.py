@@ -176,7 +176,14 @@ def collect(
                 SafeTraXWarning,
                 stacklevel=2,
             )
-        with EnvPool(task, slots_of(plan, task, workers), workers, driver=driver, step_timeout=step_timeout) as pool:
+        with EnvPool(
+            task,
+            slots_of(plan, task, workers),
+            workers,
+            driver=driver,
+            step_timeout=step_timeout,
+            unit_actions=True,
+        ) as pool:
             try:
                 work.run(pool, first, save_seconds, report)
             except (SimulatorError, RunError) as error:
@@ -293,15 +300,14 @@ class _Work:
         if not buffer.episodes:
             raise RunError(f"none of the {buffer.offered} episodes is within max_cost and min_return; loosen them.")
         episodes = sorted(buffer.finish(), key=lambda episode: episode.number)
-        benchmark = {"task": task.name} if task.dataset_file else {}
         low, high = self.box
-        data = join(episodes, action_low=low, action_high=high, info={"source": path.name, "task": None, **benchmark})
+        data = join(episodes, action_low=low, action_high=high, info={"source": path.name, "task": task.name})
         if not self.next_observations:
             data = replace(data, next_observations=None)
         attributes: dict[str, str | int | float] = {
             "title": f"{len(episodes)} episodes of {task.name}",
             "environment": task.env_id,
-            **benchmark,
+            "task": task.name,
             "made_by": f"safetrax {__version__}, collect",
             "simulator": str(signature["simulator"]),
             "collection": json.dumps(signature),

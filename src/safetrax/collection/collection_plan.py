@@ -9,15 +9,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from safetrax.catalogue import Task, get_task
+from safetrax.catalogue import Task
 from safetrax.collection.agents import SweepingAgents, default_sweeps
 from safetrax.collection.buffer import Buffer
 from safetrax.collection.drivers import Box, Drivers, Trained
 from safetrax.collection.ppo import PPO
 from safetrax.collection.recorder import MOST_SEEDS, EpisodeMaker
+from safetrax.envs.make import require_task
 from safetrax.envs.pool import GROUPS, usable_cores
 from safetrax.envs.suites import load_suite, require_suite
-from safetrax.errors import ConfigError, TaskError
+from safetrax.errors import ConfigError
 from safetrax.evaluation.rollout import default_slots
 from safetrax.files import exact
 from safetrax.policies.policy import Policies, Policy
@@ -69,29 +70,15 @@ def describe(environment: str, horizon: int | None) -> tuple[Task, Box]:
     """The task and its action box; for what is no benchmark task, by building the environment.
 
     Raises:
-        TaskError: it is neither a task nor a registered environment.
+        TaskError: it is neither a task nor the name of an environment.
         ConfigError: the horizon contradicts the benchmark's.
         SimulatorError: the environment cannot be made.
     """
-    try:
-        task = get_task(environment)
-    except TaskError:
-        if ":" not in environment and not _is_registered(environment):
-            raise
-        task, low, high = load_suite("gymnasium").describe(environment, horizon)
-        return task, (low, high)
-    if horizon not in (None, task.horizon):
-        raise ConfigError(f"the horizon of {task.name} is {task.horizon} and cannot be {horizon}.")
+    task = require_task(environment, horizon=horizon)
+    if task.own:
+        return task, (np.array(task.action_low, np.float32), np.array(task.action_high, np.float32))
     ones = np.ones(task.action_size, np.float32)
     return task, (-ones, ones)
-
-
-def _is_registered(environment: str) -> bool:
-    try:
-        import gymnasium
-    except ImportError:
-        return False
-    return environment in gymnasium.registry
 
 
 def stack(policies: Policies | Policy | Sequence[Policy] | None) -> Policies | None:

@@ -23,7 +23,7 @@ from urllib.parse import quote, urlsplit
 import h5py
 
 from safetrax._version import __version__
-from safetrax.catalogue import Task, get_task
+from safetrax.catalogue import Task, catalogued_task
 from safetrax.data.formats.damage import DamagedError, first_bytes, what_is_it
 from safetrax.data.formats.hdf5 import all_arrays, open_hdf5
 from safetrax.errors import ConfigError, DataError, RunError
@@ -58,7 +58,7 @@ def dataset_path(task: str | Task, folder: str | os.PathLike[str] | None = None)
     Raises:
         TaskError: there is no such task.
     """
-    found = get_task(task) if isinstance(task, str) else task
+    found = catalogued_task(task) if isinstance(task, str) else task
     return (dataset_folder() if folder is None else Path(folder).expanduser()) / found.dataset_file
 
 
@@ -234,7 +234,7 @@ def download(
         raise ConfigError(f"timeout is {timeout:g}, but must be a positive number of seconds.")
     several = [tasks] if isinstance(tasks, str | Task) else list(tasks)
     jobs = []
-    for task in (get_task(entry) if isinstance(entry, str) else entry for entry in several):
+    for task in (catalogued_task(entry) if isinstance(entry, str) else entry for entry in several):
         reporter = make_reporter(task.name, progress, "bytes", seconds=10.0)
         jobs.append(_Job(task, dataset_path(task, folder), _addresses(task, urls), accept_changed, reporter, timeout))
     paths = [job.run(offline) for job in jobs]

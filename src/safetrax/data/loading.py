@@ -13,7 +13,7 @@ from typing import Any
 
 import h5py
 
-from safetrax.catalogue import Task, get_task, task_of_file, tasks
+from safetrax.catalogue import Task, catalogued_task, get_task, task_of_file, tasks
 from safetrax.data.columns import Values
 from safetrax.data.demo_data import DEMO, DEMO_FILE, demo_path
 from safetrax.data.download import dataset_folder, find_dataset
@@ -92,7 +92,9 @@ def load(
             meter.expect(sum(file.stat().st_size for file in files))
             found = _read(path, kind, columns or {}, next_observations, meter)
             digest = _sha256(files, meter)
-        known = known or _task_named(found.task or "") or task_of_file(name)
+        with contextlib.suppress(TaskError):
+            known = known or get_task(found.task or "")
+        known = known or task_of_file(name)
         given = {"action_low": action_low, "action_high": action_high}
         box = {**found.box, **{end: value for end, value in given.items() if value is not None}}
         info = {"source": name, "sha256": digest, "task": known.name if known else None}
@@ -196,7 +198,7 @@ def _sha256(files: Iterable[Path], meter: Meter) -> str:
 
 def _task_named(text: str) -> Task | None:
     with contextlib.suppress(TaskError):
-        return get_task(text)
+        return catalogued_task(text)
     return None
 
 

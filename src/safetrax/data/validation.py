@@ -76,6 +76,7 @@ def validate(trajectories: Trajectories, task: str | Task | None = None) -> list
     """
     named = task or trajectories.info.get("task") or None
     known = get_task(named) if isinstance(named, str) else named
+    known = None if known is None or known.own else known  # of one's own environment nothing is known
     every = [_Array(name, array) for name in _VALUES if (array := getattr(trajectories, name)) is not None]
     errors = [*_non_finite(trajectories, every), *_negative_costs(trajectories), *_empty_box(trajectories)]
     arrays, odd = [array for array in every if not array.not_finite], _Odd()

@@ -7,16 +7,29 @@ jax nor the rest of the library is loaded. It ends when its stdin does, and neve
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from safetrax.envs.protocol import ANSWER, FAILURE, IDLE, STEP_ON, Answers, Channel, Setup, commands_from_bytes
-from safetrax.envs.suites import build_env
+from safetrax.catalogue import OWN
+from safetrax.envs.protocol import (
+    ANSWER,
+    DESCRIBE,
+    FAILURE,
+    IDLE,
+    STEP_ON,
+    Answers,
+    Channel,
+    Setup,
+    commands_from_bytes,
+)
+from safetrax.envs.suites import build_env, describe, load_suite
 from safetrax.errors import SafeTraXError, SimulatorError
 
 _PR_SET_PDEATHSIG = 1
@@ -35,28 +48,37 @@ def main() -> None:
 
 def _serve(channel: Channel) -> None:
     _, _, payload = channel.receive()
-    setup = Setup.from_bytes(payload)
+    try:
+        setup = Setup.from_bytes(payload)
+    except SafeTraXError as error:
+        channel.send(FAILURE, 0, str(error).encode())
+        return
     groups = [[Slot(setup) for _ in range(size)] for size in setup.group_sizes]
     while True:
-        _, group, payload = channel.receive()
+        kind, group, payload = channel.receive()
         try:
-            answers = _execute(groups[group], setup, payload)
+            if kind == DESCRIBE:
+                answer = json.dumps(describe(Slot(setup).env, setup.env_id)).encode()
+            else:
+                answer = execute(groups[group], setup, *commands_from_bytes(payload, len(groups[group]))).to_bytes()
+            kind = ANSWER
         except Exception as error:
-            known = isinstance(error, SafeTraXError)
-            text = str(error) if known else f"{setup.env_id} failed with {type(error).__name__}: {error}."
-            kind, answer = FAILURE, text.encode()
-        else:
-            kind, answer = ANSWER, answers.to_bytes()
+            kind, answer = FAILURE, failure(error, setup).encode()
         _allow(0.0)
         channel.send(kind, group, answer)
 
 
-def _execute(slots: list[Slot], setup: Setup, payload: bytes) -> Answers:
-    """Let every slot of a group do what it is told."""
-    commands, actions = commands_from_bytes(payload, len(slots))
+def failure(error: Exception, setup: Setup) -> str:
+    """What is said of it."""
+    known = isinstance(error, SafeTraXError)
+    return str(error) if known else f"{setup.env_id} failed with {type(error).__name__}: {error}."
+
+
+def execute(slots: Sequence[Slot], setup: Setup, commands: np.ndarray, actions: np.ndarray) -> Answers:
+    """Let every slot of a group do what it is told, as `EnvPool.send` has it."""
     answers = Answers.empty(len(slots), setup.observation_size, setup.action_size)
     for i, (slot, command) in enumerate(zip(slots, commands.tolist(), strict=True)):
-        _allow(setup.step_timeout)
+        slot.allow(setup.step_timeout)
         if command == STEP_ON:
             answers.actions[i] = slot.env.unwrapped.driver_action() if setup.driver else actions[i]
             step = slot.env.step(answers.actions[i])
@@ -80,13 +102,23 @@ class Slot:
         self._setup = setup
         self._env: Any = None
 
+    def allow(self, seconds: float) -> None:
+        """Have this process end unless it is told something else within so many seconds; 0: never."""
+        _allow(seconds)
+
+    def build(self) -> Any:
+        """A new environment."""
+        return build_env(self._setup.suite, self._setup.env_id, self._setup.horizon or None)
+
     @property
     def env(self) -> Any:
         """The gymnasium environment."""
         if self._env is None:
-            _allow(max(_BUILD_TIMEOUT, self._setup.step_timeout))  # imports the simulator
-            self._env = build_env(self._setup.suite, self._setup.env_id, self._setup.horizon)
-            _allow(self._setup.step_timeout)
+            self.allow(max(_BUILD_TIMEOUT, self._setup.step_timeout))  # imports the simulator
+            self._env = self.build()
+            if self._setup.unit_actions and self._setup.suite == OWN:
+                self._env = load_suite(OWN).UnitActions(self._env)
+            self.allow(self._setup.step_timeout)
         return self._env
 
     def reset(self, seed: int, options: dict[str, Any] | None) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""Any registered Gymnasium environment that reports a cost in `info["cost"]`, for collecting data in it."""
+"""An environment of one's own: any of Gymnasium's that reports a cost in `info["cost"]`."""
 
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -11,10 +11,7 @@ from typing_extensions import override
 
 from safetrax.errors import SimulatorError
 
-if TYPE_CHECKING:
-    from safetrax.catalogue import Task
-
-SUITE = "gymnasium"
+_BEYOND = 1e-4  # of the width of the action box: more than rounding
 
 
 def versions() -> str:
@@ -22,73 +19,47 @@ def versions() -> str:
     return f"gymnasium {version('gymnasium')}"
 
 
-def describe(env_id: str, horizon: int | None = None) -> tuple[Task, np.ndarray, np.ndarray]:
-    """What a collection must know of an environment, and the bounds of its actions, float32 `(A,)` each.
-
-    Args:
-        env_id: as `gymnasium.make` takes it.
-        horizon: steps after which an episode is truncated; by default the registration's.
-
-    Raises:
-        SimulatorError: it cannot be made, or has no time limit and `horizon` is not given.
-    """
-    from safetrax.catalogue import Task  # late: worker processes import this module
-
-    env = CostEnv(env_id, horizon or 1)
-    limit = horizon or (env.spec.max_episode_steps if env.spec else None)
-    env.close()  # type: ignore[no-untyped-call]
-    if limit is None:
-        raise SimulatorError(f"{env_id} has no time limit; pass a horizon, the most steps of an episode.")
-    task = Task(
-        name=env_id,
-        suite=SUITE,
-        env_id=env_id,
-        horizon=limit,
-        reward_min=0.0,
-        reward_max=1.0,
-        cost_min=0.0,
-        cost_max=float("inf"),
-        observation_size=int(np.prod(env.observation_space.shape or ())),
-        action_size=len(env.action_low),
-        cost_limits=(),
-        dataset_file="",
-    )
-    return task, env.action_low, env.action_high
-
-
 class CostEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, Any, Any]):
-    """Flat float32 observations, actions in [-1, 1] stretched to the bounds, a cost that must be there.
+    """Flat float32 observations, actions in the environment's own units, a cost that must be there.
 
     Attributes:
-        action_low: lower bounds of the environment's own actions, float32 `(A,)`.
+        horizon: steps after which an episode is truncated.
+        action_low: lower bounds of actions, float32 `(A,)`.
         action_high: upper bounds.
-
-    Raises:
-        SimulatorError: its spaces are no boxes of finite size, or it cannot be made.
     """
 
-    def __init__(self, env_id: str, horizon: int, *, render: bool = False) -> None:
-        """`env_id`: may begin with `module:` to say what registers it."""
-        # the flag only where it is needed: not every environment takes it
-        mode: dict[str, Any] = {"render_mode": "rgb_array"} if render else {}
-        try:
-            made = gymnasium.make(env_id, **mode)
-        except Exception as error:  # of Gymnasium, of the module that registers it, or of its own constructor
-            raise SimulatorError(f"{env_id} cannot be made ({type(error).__name__}: {error}).") from error
-        super().__init__(made)
-        self._id, self._horizon = env_id, horizon
-        self._steps = 0
-        observations, actions = self.env.observation_space, self.env.action_space
-        for name, space in (("observations", observations), ("actions", actions)):
+    def __init__(self, env: gymnasium.Env[Any, Any], name: str, horizon: int | None) -> None:
+        """`name`: for messages. `horizon`: by default the registration's.
+
+        Raises:
+            SimulatorError: its spaces are no boxes of finite size, it has no time limit and `horizon` is None, or a
+                shorter one than that.
+        """
+        super().__init__(env)
+        registered = env.spec.max_episode_steps if env.spec else None
+        if horizon and registered and horizon > registered:
+            raise SimulatorError(
+                f"{name} ends after {registered} steps, as registered; the horizon {horizon} is too long."
+            )
+        limit = horizon or registered
+        if limit is None:
+            raise SimulatorError(f"{name} has no time limit; pass a horizon, the most steps of an episode.")
+        self.horizon, self._name, self._steps = limit, name, 0
+        observations, actions = env.observation_space, env.action_space
+        for what, space in (("observations", observations), ("actions", actions)):
             if not isinstance(space, gymnasium.spaces.Box):
-                raise SimulatorError(f"the {name} of {env_id} are a {type(space).__name__}; wrap them into a Box.")
+                raise SimulatorError(f"the {what} of {name} are a {type(space).__name__}; wrap them into a Box.")
         assert isinstance(actions, gymnasium.spaces.Box)
         self.action_low, self.action_high = (
             bound.astype(np.float32).ravel() for bound in (actions.low, actions.high)
         )
         if not (np.isfinite(self.action_low).all() and np.isfinite(self.action_high).all()):
-            raise SimulatorError(f"the actions of {env_id} are not bounded; wrap it so that they are.")
+            raise SimulatorError(f"the actions of {name} are not bounded; wrap it so that they are.")
         self._action_shape = actions.shape
+        self.observation_space = gymnasium.spaces.Box(
+            -np.inf, np.inf, (int(np.prod(observations.shape or ())),), np.float32
+        )
+        self.action_space = gymnasium.spaces.Box(self.action_low, self.action_high, dtype=np.float32)
 
     @override
     def reset(
@@ -100,16 +71,72 @@ class CostEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, Any, Any]):
 
     @override
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        unit = (np.clip(np.asarray(action, np.float32), -1.0, 1.0) + 1.0) / 2.0
-        low, high = self.action_low, self.action_high
-        own = np.clip(low + unit * (high - low), low, high).reshape(self._action_shape)
-        observation, reward, terminated, truncated, info = self.env.step(own)
+        """One step.
+
+        Raises:
+            SimulatorError: the action leaves the box, or the step reports no cost.
+        """
+        wanted = np.asarray(action, np.float32).ravel()
+        own = np.clip(wanted, self.action_low, self.action_high)
+        if not (np.abs(wanted - own) <= _BEYOND * (self.action_high - self.action_low)).all():
+            box = f"{self.action_low.tolist()} to {self.action_high.tolist()}"
+            raise SimulatorError(
+                f"the action {wanted.tolist()} leaves the box of {self._name}, {box}; was the log in other units?"
+            )
+        observation, reward, terminated, truncated, info = self.env.step(own.reshape(self._action_shape))
         if "cost" not in info:
-            raise SimulatorError(f'{self._id} reports no info["cost"]; wrap it so that every step does.')
+            there = f"has only {', '.join(map(repr, info))}" if info else "is empty"
+            raise SimulatorError(
+                f'{self._name} reports no info["cost"]: the info of its step {there}; wrap it so that every step '
+                "says what it costs."
+            )
         self._steps += 1
-        truncated = bool(truncated or self._steps >= self._horizon)
+        truncated = bool(truncated or self._steps >= self.horizon)
         info = {**info, "cost": float(info["cost"])}
         return np.asarray(observation, np.float32).ravel(), float(reward), bool(terminated), truncated, info
 
+    @override
+    def render(self) -> Any:
+        """A picture of now, uint8 `(height, width, 3)`.
 
-build = CostEnv
+        Raises:
+            SimulatorError: it draws none, or fails to.
+        """
+        try:
+            picture: object = self.env.render()
+        except Exception as error:
+            raise SimulatorError(f"{self._name} draws no pictures ({type(error).__name__}: {error}).") from error
+        if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.shape[-1] != 3:
+            raise SimulatorError(f"{self._name} draws no pictures; it needs the render mode rgb_array.")
+        return picture
+
+
+class UnitActions(gymnasium.Wrapper[np.ndarray, np.ndarray, Any, Any]):
+    """Actions in [-1, 1], stretched to the bounds: what agents that learn from nothing are given."""
+
+    def __init__(self, env: CostEnv) -> None:
+        """`env`: with actions in its own units."""
+        super().__init__(env)
+        self._low, self._high = env.action_low, env.action_high
+
+    @override
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        unit = (np.clip(np.asarray(action, np.float32), -1.0, 1.0) + 1.0) / 2.0
+        answer: Any = self.env.step(self._low + unit * (self._high - self._low))
+        return answer  # type: ignore[no-any-return]
+
+
+def build(env_id: str, horizon: int | None, *, render: bool = False) -> CostEnv:
+    """The environment `env_id`, which may begin with `module:` to say what registers it.
+
+    Raises:
+        SimulatorError: it cannot be made, or it is none that policies can act in.
+    """
+    # the flag only where it is needed: not every environment takes it
+    mode: dict[str, Any] = {"render_mode": "rgb_array"} if render else {}
+    try:
+        made = gymnasium.make(env_id, disable_env_checker=True, **mode)
+    except Exception as error:  # of Gymnasium, of the module that registers it, or of its own constructor
+        reason = " ".join(str(error).split())
+        raise SimulatorError(f"{env_id} cannot be made ({type(error).__name__}: {reason}).") from error
+    return CostEnv(made, env_id, horizon)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from safetrax.catalogue import Task
+from safetrax.envs.local_handle import LocalHandle, MakeEnv
 from safetrax.envs.make import require_task
 from safetrax.envs.protocol import Answers, Setup
 from safetrax.envs.suites import require_suite
@@ -48,6 +49,9 @@ class EnvPool:
         *,
         driver: Sequence[str] = (),
         step_timeout: float = STEP_TIMEOUT,
+        unit_actions: bool = False,
+        python: str | None = None,
+        make: MakeEnv | None = None,
     ) -> None:
         """Check what is asked for; processes are started by `begin`.
 
@@ -60,6 +64,9 @@ class EnvPool:
                 come with the seed, in place of an action.
             step_timeout: seconds that an environment, once it is built, may take for a step or a reset before its
                 worker is ended, which counts as a death.
+            unit_actions: whether actions in [-1, 1] are stretched to the action box of one's own environment.
+            python: the interpreter that runs the workers; None: this one.
+            make: makes the environments, in this process; there are no workers then.
 
         Raises:
             TaskError: there is no such task.
@@ -71,14 +78,15 @@ class EnvPool:
             raise ConfigError(f"a pool needs at least 1 slot and 1 worker, got slots={slots} and workers={workers}.")
         require(0 < step_timeout < math.inf, "step_timeout", step_timeout, "be a positive number of seconds")
         self.slots = 0
-        self.workers = workers or usable_cores()
+        self.workers = 1 if make else workers or usable_cores()
         self.deaths = 0
         self.row_size = max(self.task.action_size, len(driver))
         self._fixed_slots, self._most_workers = slots, self.workers
         self._one_per_process = require_suite(self.task.suite).one_per_process
-        self._driver, self._step_timeout = tuple(driver), float(step_timeout)
+        self._driver, self._step_timeout, self._unit_actions = tuple(driver), float(step_timeout), unit_actions
+        self._python, self._make = python, make
         self._rows: list[list[slice]] = []
-        self._handles: list[WorkerHandle] = []
+        self._handles: list[WorkerHandle | LocalHandle] = []
         self._stop = weakref.finalize(self, _stop_all, self._handles)
 
     def _arrange(self, slots: int) -> None:
@@ -92,7 +100,8 @@ class EnvPool:
             [slice((w - group * slots) % self.workers, slots, self.workers) for group in range(GROUPS)]
             for w in range(self.workers)
         ]
-        self._handles.extend(WorkerHandle(self._setup(rows)) for rows in self._rows)
+        for setup in map(self._setup, self._rows):
+            self._handles.append(LocalHandle(setup, self._make) if self._make else WorkerHandle(setup, self._python))
 
     def _setup(self, rows: list[slice]) -> Setup:
         task = self.task
@@ -105,6 +114,7 @@ class EnvPool:
             group_sizes=tuple(len(range(self.slots)[each]) for each in rows),
             step_timeout=self._step_timeout,
             driver=self._driver,
+            unit_actions=self._unit_actions,
         )
 
     def begin(self, slots: int = 1) -> None:
@@ -149,7 +159,7 @@ class EnvPool:
                 answers.put(rows[group], part)
         return answers
 
-    def _receive_from(self, handle: WorkerHandle, group: int) -> Answers | None:
+    def _receive_from(self, handle: WorkerHandle | LocalHandle, group: int) -> Answers | None:
         """Its answers, after replacing it as often as it dies on the way."""
         is_dead = False
         while True:
@@ -182,6 +192,6 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _stop_all(handles: list[WorkerHandle]) -> None:
+def _stop_all(handles: list[WorkerHandle | LocalHandle]) -> None:
     while handles:
         handles.pop().stop()

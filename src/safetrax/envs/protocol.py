@@ -1,6 +1,7 @@
 """The messages between a pool and its worker processes: a small header, then raw array bytes, over a pair of pipes.
 
 The pool sends SETUP once and then STEP messages, each of which the worker answers, in order, with ANSWER or FAILURE.
+DESCRIBE asks what the environment is; the answer is JSON.
 Both sides know the shapes from the setup. Numbers are in the machine's byte order: both ends run on one machine.
 """
 
@@ -14,7 +15,10 @@ from typing import BinaryIO
 
 import numpy as np
 
-SETUP, STEP, ANSWER, FAILURE = range(4)
+from safetrax.errors import SimulatorError
+
+SETUP, STEP, ANSWER, FAILURE, DESCRIBE = range(5)
+VERSION = 2  # of these messages; both ends must have the same
 
 # What a slot is told to do: step with its action, do nothing, or, for any number >= 0, reset with that seed.
 STEP_ON, IDLE = -1, -2
@@ -31,6 +35,7 @@ class Setup:
         step_timeout: seconds that an environment may take for a step or a reset.
         driver: parameters of the environments' own driver, which acts if there are any; they come with a reset, in
             place of an action.
+        unit_actions: whether actions in [-1, 1] are stretched to the box of one's own environment.
     """
 
     suite: str
@@ -41,15 +46,25 @@ class Setup:
     group_sizes: tuple[int, ...]
     step_timeout: float
     driver: tuple[str, ...] = ()
+    unit_actions: bool = False
 
     def to_bytes(self) -> bytes:
         """As JSON."""
-        return json.dumps(asdict(self)).encode()
+        return json.dumps({"version": VERSION, **asdict(self)}).encode()
 
     @staticmethod
     def from_bytes(payload: bytes) -> Setup:
-        """The inverse of `to_bytes`."""
+        """The inverse of `to_bytes`.
+
+        Raises:
+            SimulatorError: it is of another version.
+        """
         fields = json.loads(payload)
+        version = fields.pop("version", 1)
+        if version != VERSION:
+            raise SimulatorError(
+                f"the worker speaks version {VERSION} of the protocol and the pool {version}; both need one safetrax."
+            )
         return Setup(**{**fields, **{name: tuple(fields[name]) for name in ("group_sizes", "driver")}})
 
 

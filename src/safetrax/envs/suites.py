@@ -7,14 +7,17 @@ A suite's module has two functions: `build(env_id, horizon, *, render) -> gymnas
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from safetrax.catalogue import tasks
+import numpy as np
+
+from safetrax.catalogue import OWN, tasks
 from safetrax.envs.silence import silenced
-from safetrax.errors import SimulatorError
+from safetrax.errors import SafeTraXWarning, SimulatorError
 
 if TYPE_CHECKING:
     import gymnasium
@@ -57,7 +60,7 @@ SUITES = {
     ),
 }
 # beside the benchmark: a world of our own, and whatever else is registered
-_GYMNASIUM = 'pip install "gymnasium<1"'
+_GYMNASIUM = 'pip install "safetrax[gymnasium]"'
 _OTHER = {
     "reach_avoid": Suite(
         "safetrax.envs.reach_avoid",
@@ -65,12 +68,12 @@ _OTHER = {
         ("ReachAvoid-v0", "ReachAvoid-FISOR-v0", "ReachAvoid-Hazard-v0"),
         compiled="safetrax.envs.reach_avoid.play",
     ),
-    "gymnasium": Suite("safetrax.envs.gymnasium_env", _GYMNASIUM),
+    OWN: Suite("safetrax.envs.gymnasium_env", _GYMNASIUM),
 }
 
 
-def build_env(suite: str, env_id: str, horizon: int, *, render: bool = False) -> gymnasium.Env[Any, Any]:
-    """The environment `env_id` of a suite, truncated after `horizon` steps.
+def build_env(suite: str, env_id: str, horizon: int | None, *, render: bool = False) -> gymnasium.Env[Any, Any]:
+    """The environment `env_id` of a suite, truncated after `horizon` steps; None: as one's own is registered.
 
     Raises:
         SimulatorError: the suite is unknown to this version, not installed, or refuses to start.
@@ -79,6 +82,37 @@ def build_env(suite: str, env_id: str, horizon: int, *, render: bool = False) ->
     with silenced(), _explained(suite):
         env: gymnasium.Env[Any, Any] = module.build(env_id, horizon, render=render)
     return env
+
+
+def describe(env: Any, name: str) -> dict[str, Any]:
+    """What a task says of its environment, once it is made, by the names of `Task`; an episode is begun and left.
+
+    Raises:
+        SimulatorError: its first step fails, or reports no cost.
+    """
+    low, high = env.action_space.low, env.action_space.high
+    try:
+        with silenced():
+            first, again = env.reset(seed=0)[0], env.reset(seed=0)[0]
+            env.step((low + high) / 2)
+    except SimulatorError:
+        raise
+    except Exception as error:
+        raise SimulatorError(f"{name} fails in its first step ({type(error).__name__}: {error}).") from error
+    if not np.array_equal(first, again):
+        warnings.warn(
+            f"two resets of {name} with the same seed begin differently, so that no evaluation can be repeated; draw "
+            "from self.np_random after super().reset(seed=seed).",
+            SafeTraXWarning,
+            stacklevel=2,
+        )
+    return {
+        "horizon": env.horizon,
+        "observation_size": len(first),
+        "action_size": len(low),
+        "action_low": tuple(low.tolist()),
+        "action_high": tuple(high.tolist()),
+    }
 
 
 def require_suite(suite: str) -> Suite:

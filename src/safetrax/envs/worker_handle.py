@@ -1,19 +1,36 @@
-"""The parent's side of one worker process: start it, talk to it, and bring a successor to where it was."""
+"""The parent's side of one worker process: start it, talk to it, and bring a successor to where it was.
+
+A worker may run in another Python, which has a simulator that this one has not.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import BinaryIO, cast
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from safetrax.envs.protocol import FAILURE, IDLE, SETUP, STEP, STEP_ON, Answers, Channel, Setup, commands_to_bytes
+from safetrax.catalogue import Task
+from safetrax.envs.protocol import (
+    DESCRIBE,
+    FAILURE,
+    IDLE,
+    SETUP,
+    STEP,
+    STEP_ON,
+    Answers,
+    Channel,
+    Setup,
+    commands_to_bytes,
+)
 from safetrax.errors import SimulatorError
 
 _RESTING = np.iinfo(np.int64).max
@@ -62,8 +79,13 @@ class _Log:
 class WorkerHandle:
     """One worker process and a record of its unfinished episodes."""
 
-    def __init__(self, setup: Setup) -> None:
-        self._setup = setup
+    def __init__(self, setup: Setup, python: str | None = None) -> None:
+        """`python`: another interpreter.
+
+        Raises:
+            SimulatorError: it cannot be run.
+        """
+        self._setup, self._python = setup, python
         self._pending: list[_Request] = []
         self._forget()
         self._start()
@@ -117,17 +139,37 @@ class WorkerHandle:
         with self._process as process:  # closes its pipes
             process.kill()
 
+    def describe(self) -> dict[str, Any]:
+        """What the worker's environment is, by the names of `Task`; it is built for that.
+
+        Raises:
+            SimulatorError: it cannot be built, or its first step fails.
+            WorkerDiedError: the worker is gone.
+        """
+        self._tell(DESCRIBE, 0, b"")
+        found: dict[str, Any] = json.loads(self._receive()[1])
+        return found
+
     def _start(self) -> None:
-        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # noqa: PTH109
         # one thread each: the cores are shared by all workers
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "safetrax.envs.env_worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, **threads, "PYTHONPATH": path},
-            process_group=0,  # out of reach of the terminal's Ctrl-C
-        )
+        if self._python is None:
+            path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # noqa: PTH109
+            command, there = [sys.executable, "-P", "-m", "safetrax.envs.env_worker"], {"PYTHONPATH": path}
+        else:  # what is installed here is no use there
+            command, there = [self._python, str(Path(__file__).with_name("elsewhere.py"))], {}
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, **threads, **there},
+                process_group=0,  # out of reach of the terminal's Ctrl-C
+            )
+        except OSError as error:
+            raise SimulatorError(
+                f"the Python {command[0]} cannot be run ({error.strerror}); pass the path of an interpreter."
+            ) from error
         to_worker, from_worker = cast(BinaryIO, self._process.stdin), cast(BinaryIO, self._process.stdout)
         self._channel = Channel(from_worker, to_worker.fileno())
         self._tell(SETUP, 0, self._setup.to_bytes())
@@ -139,13 +181,19 @@ class WorkerHandle:
     def _write(self, request: _Request) -> None:
         self._tell(STEP, request.group, commands_to_bytes(request.commands, request.actions))
 
-    def _read(self) -> Answers:
+    def _receive(self) -> tuple[int, bytes]:
+        """Group and payload of the next answer."""
         try:
             kind, group, payload = self._channel.receive()
         except EOFError as error:
             raise self._death() from error
         if kind == FAILURE:
-            raise SimulatorError(payload.decode(errors="replace"))
+            place = "" if self._python is None else f"in {self._python}: "
+            raise SimulatorError(place + payload.decode(errors="replace"))
+        return group, payload
+
+    def _read(self) -> Answers:
+        group, payload = self._receive()
         setup = self._setup
         return Answers.from_bytes(payload, setup.group_sizes[group], setup.observation_size, setup.action_size)
 
@@ -160,3 +208,28 @@ class WorkerHandle:
             return WorkerDiedError(f"as a step or a reset took more than {seconds}; step_timeout allows more")
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         return WorkerDiedError(f"{how}; if memory is short, use fewer workers or slots")
+
+
+def describe_elsewhere(task: Task, python: str, step_timeout: float = 60.0) -> Task:
+    """A task as the simulator of another interpreter has it, which is tried for that.
+
+    Raises:
+        SimulatorError: the interpreter cannot be run, lacks something, or its environment is not the task's.
+    """
+    handle = WorkerHandle(Setup(task.suite, task.env_id, task.horizon, 0, 0, (), step_timeout), python)
+    try:
+        found = handle.describe()
+    except WorkerDiedError as death:
+        raise SimulatorError(f"{python} does not answer as a Python would; its process died {death}.") from death
+    finally:
+        handle.stop()
+    if task.own:
+        ends = {name: tuple(found[name]) for name in ("action_low", "action_high")}
+        return replace(task, **{**found, **ends})
+    for name in ("horizon", "observation_size", "action_size"):
+        if found[name] != getattr(task, name):
+            raise SimulatorError(
+                f"in {python}: {task.name} has the {name} {found[name]}, not {getattr(task, name)}; install the "
+                "version of the simulator that the benchmark has."
+            )
+    return task

@@ -57,8 +57,9 @@ class Aggregate:
         checkpoint: see `RunScore`.
         runs: number of (task, limit, seed); with an algorithm that ignores the limit, of (task, seed).
         episodes: number of episodes; those of an algorithm that ignores the limit count once.
-        mean_return: normalised. On one task, the standard error is over runs as in `benchmark_table`, and NaN with
-            one run. Across tasks it is that of the mean of the tasks' means, the tasks being given.
+        mean_return: normalised; NaN where a task has no reference returns, as is `iqm_return`. On one task, the
+            standard error is over runs as in `benchmark_table`, and NaN with one run. Across tasks it is that of the
+            mean of the tasks' means, the tasks being given.
         mean_cost: normalised, each run by its own limit; errors likewise.
         iqm_return: interquartile mean over runs of the normalised return.
         iqm_cost: interquartile mean over runs of the normalised cost.
@@ -161,14 +162,21 @@ def performance_profiles(
         bootstrap: how the bands are made.
 
     Raises:
-        ConfigError: as for `aggregates`; or the kind is unknown, or the thresholds are not rising.
+        ConfigError: as for `aggregates`; or the kind is unknown, the thresholds are not rising, or a task has no
+            reference returns for a profile of them.
     """
     if kind not in get_args(ProfileKind):
         raise ConfigError(f"there is no profile {kind!r}; {nearest(kind, get_args(ProfileKind))}")
     levels = np.linspace(*_THRESHOLDS[kind], 121) if thresholds is None else np.array(thresholds, np.float64)
     if levels.ndim != 1 or not levels.size or not np.isfinite(levels).all() or (np.diff(levels) <= 0).any():
         raise ConfigError("the thresholds of a profile must be a rising sequence of finite numbers.")
-    return [_profile(runs, missing, kind, levels, bootstrap) for runs, missing in run_tables(scores, algorithms)]
+    found = list(scores)
+    raw = sorted({score.task for score in found if kind != "cost" and not score.has_reference_returns})
+    if raw:
+        raise ConfigError(
+            f"{raw[0]} has no reference returns for a profile of returns; set_reference_returns names them."
+        )
+    return [_profile(runs, missing, kind, levels, bootstrap) for runs, missing in run_tables(found, algorithms)]
 
 
 def _aggregate(runs: RunTable, missing: tuple[str, ...], bootstrap: Bootstrap) -> Aggregate:

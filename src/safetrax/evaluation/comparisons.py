@@ -60,7 +60,8 @@ class Comparison:
         by_task: the three for every task.
         pairs: number of (task, limit, seed) that both have.
         paired_tasks: the tasks that these are of.
-        return_difference: mean difference in normalised return over the pairs; NaN without pairs.
+        return_difference: mean difference in normalised return over the pairs; NaN without pairs, or where one of
+            the tasks has no reference returns.
         cost_difference: likewise in normalised cost; negative where the first costs less.
     """
 
@@ -206,7 +207,8 @@ def _wins(first: Sequence[RunScore], second: Sequence[RunScore]) -> Float[np.nda
     """1, 1/2 or 0 for every two runs: by return, by cost, and by safety first."""
 
     def columns(scores: Sequence[RunScore]) -> Float[np.ndarray, "3 _"]:
-        return np.array([(s.normalised_return, -s.normalised_cost, s.safe) for s in scores], np.float64).T
+        rewards = [s.normalised_return if s.has_reference_returns else s.return_ for s in scores]
+        return np.array([rewards, [-s.normalised_cost for s in scores], [s.safe for s in scores]], np.float64)
 
     ours, theirs = columns(first), columns(second)
     returns, costs, safety = (np.sign(np.subtract.outer(a, b)) for a, b in zip(ours, theirs, strict=True))

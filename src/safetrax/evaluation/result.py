@@ -13,6 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from safetrax.catalogue import get_task
 from safetrax.charts.html_table import html_table
 from safetrax.data.formats.damage import package
 from safetrax.evaluation.episodes import COLUMNS, EpisodeRow, write_episodes
@@ -36,25 +37,28 @@ class Evaluation:
         seconds: wall-clock time, with the start of the workers where there was no pool.
         environment_steps: steps of all episodes.
         interventions: of the monitors, if any watched.
+        cost_limits: where algorithms that ignore the limit are scored, if nobody says otherwise; empty: the task's.
     """
 
     rows: tuple[EpisodeRow, ...]
     seconds: float
     environment_steps: int
     interventions: tuple[Intervention, ...] = ()
+    cost_limits: tuple[float, ...] = ()
 
     def summary(self, cost_limits: Sequence[float] | None = None) -> list[Summary]:
         """Means and verdicts; see `safetrax.evaluation.statistics.summarise`."""
-        return summarise(self.rows, cost_limits)
+        return summarise(self.rows, cost_limits or self.cost_limits)
 
     def plot(self, cost_limits: Sequence[float] | None = None) -> TopLevelMixin:
         """Normalised cost against normalised reward, one panel per task: good is high, safe is left of the line at 1.
+        Where a task has no reference returns, the return stands in place of the reward.
 
         A mark is an algorithm at a limit, with standard errors. A notebook shows the chart; its own `save`
         writes PNG, PDF or SVG.
 
         Args:
-            cost_limits: where to score algorithms that ignore the limit; by default the task's own limits.
+            cost_limits: where to score algorithms that ignore the limit; by default those of the evaluation.
         """
         from safetrax.charts.drawing import altair_chart, beside
         from safetrax.charts.panels import Mark, plane, plane_range
@@ -63,13 +67,17 @@ class Evaluation:
         several = len({summary.algorithm for summary in found}) > 1
         marks: dict[str, list[Mark]] = {}
         for s in found:
-            limit, cost, reward = f"limit {exact(s.cost_limits[0])}", s.normalised_cost, s.normalised_return
-            text = f"{s.algorithm}, {limit}\nreward {reward.text(2)}\ncost {cost.text(2)}"
+            limit, cost = f"limit {exact(s.cost_limits[0])}", s.normalised_cost
+            reward, word = (s.normalised_return, "reward") if s.has_reference_returns else (s.return_, "return")
+            text = f"{s.algorithm}, {limit}\n{word} {reward.text(2)}\ncost {cost.text(2)}"
             kind = s.algorithm if several else limit
             mark = Mark(cost.mean, reward.mean, cost.error, reward.error, kind, text)
             marks.setdefault(s.task, []).append(mark)
         kinds = list(dict.fromkeys(mark.kind for own in marks.values() for mark in own))
-        panels = [plane(own, *plane_range(own), kinds=kinds, title=task, key=True) for task, own in marks.items()]
+        panels = []
+        for task, own in marks.items():
+            raw = not get_task(task).has_reference_returns
+            panels.append(plane(own, *plane_range(own, raw=raw), kinds=kinds, title=task, key=True, raw=raw))
         return altair_chart(beside(panels))
 
     def save(self, path: str | Path) -> None:
@@ -104,10 +112,11 @@ _HEADINGS = (
 
 
 def format_summaries(summaries: Sequence[Summary]) -> str:
-    """Summaries as a text table; `±` is one standard error."""
+    """Summaries as a text table; `±` is one standard error, and `-` is what nobody can tell."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in _HEADINGS:
-        table.add_column(heading, justify="left" if heading in ("algorithm", "task", "safe") else "right")
+        left = heading in ("algorithm", "task", "safe")
+        table.add_column(heading, justify="left" if left else "right", overflow="fold" if left else "ellipsis")
     for s in summaries:
         table.add_row(*_cells(s))
     text = io.StringIO()

@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager, nullcontext
 import numpy as np
 
 from safetrax.catalogue import Task
+from safetrax.data.segments import check_cost_limits
+from safetrax.envs.local_handle import MakeEnv, describe_local
 from safetrax.envs.lockstep import Lockstep, Place, Start, run_all
 from safetrax.envs.make import require_task
 from safetrax.envs.pool import GROUPS, STEP_TIMEOUT, EnvPool
@@ -21,6 +23,7 @@ from safetrax.evaluation.compiled import play_compiled
 from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.evaluation.guarded import GuardedActors, Supervision
 from safetrax.evaluation.result import Evaluation
+from safetrax.evaluation.statistics import require_limits
 from safetrax.monitoring.interventions import Intervention, OnAlarm
 from safetrax.monitoring.monitor import Monitor
 from safetrax.policies.batched import BatchedActors, Feed, require_finite, require_fit
@@ -39,14 +42,17 @@ _MOST_POLICIES = 16  # more would need one environment each, at up to 85 MB
 
 def evaluate(
     policies: Policies | Policy | Sequence[Policy],
-    task: str,
+    task: str | MakeEnv,
     *,
+    cost_limits: Sequence[float] = (),
     episodes: int = 20,
     seed: int = 0,
+    horizon: int | None = None,
     workers: int | None = None,
     pool: EnvPool | None = None,
     step: int | None = None,
     step_timeout: float = STEP_TIMEOUT,
+    simulator_python: str | None = None,
     on_episode: Callable[[EpisodeRow], object] = lambda row: None,
     monitor: Monitor | Mapping[RunId, Monitor] | None = None,
     fallback: Policy | None = None,
@@ -68,14 +74,20 @@ def evaluate(
 
     Args:
         policies: one policy, or several of one structure.
-        task: name of the task; need not be the one that they were trained for, but must have its sizes.
+        task: name of the task; need not be the one that they were trained for, but must have its sizes. Or an
+            environment of one's own, with a cost in every `info`: the name that `gymnasium.make` takes, such as
+            `my_package:MyEnv-v0`, or a function that makes it, which then is stepped in this process.
+        cost_limits: where to score policies that ignore the limit; by default the task's own limits.
         episodes: per policy.
         seed: of the evaluation; not the training's.
+        horizon: steps after which an episode of one's own environment is truncated; by default as registered.
         workers: processes that step environments; by default one per usable core, or none where none are needed.
         pool: worker processes to use, and to leave running; else some are started and ended again. Where none are
             needed, it is left alone.
         step: updates trained so far, for the rows.
         step_timeout: seconds that an environment may take for a step or a reset; a given pool has its own.
+        simulator_python: path of the interpreter that has the simulator, if this one has not; it needs numpy, and
+            nothing of this library.
         on_episode: called with each row as soon as its episode has ended, for whoever wants to keep those that an
             evaluation had when it failed.
         monitor: watches every policy, or one for each, by its id; the result then has `interventions`.
@@ -85,31 +97,37 @@ def evaluate(
 
     Raises:
         TaskError: the task is unknown, or its sizes are not the policies'.
-        ConfigError: a number is out of range, or the pool is for another task.
+        ConfigError: a number is out of range, the pool is for another task, or no limit is known to score a policy
+            at.
         RunError: a policy gives actions that are not finite.
         SimulatorError: the simulator is missing or fails, three workers died, or an environment answered with a cost
             that is negative or anything that is not finite; the text names the episode and the step.
     """
     stack = _stack(policies)
-    info = require_task(task)
+    check_cost_limits(cost_limits)
+    make = None if isinstance(task, str) else task
+    info = _described(task, horizon, simulator_python, pool)
     _check(info, episodes, seed, workers, pool)
+    limits = require_limits(stack.ids, info, cost_limits)
     require_fit(stack, info)
     began = time.perf_counter()
     compiled = require_suite(info.suite).compiled
     supervision = None if monitor is None else Supervision.of(stack, monitor, fallback, on_alarm)
     if supervision is None and (fallback is not None or on_alarm is not None):
         raise ConfigError("a fallback needs a monitor that raises the alarm; give one.")
-    if compiled is not None and workers is None and supervision is None:
+    if compiled is not None and workers is None and supervision is None and simulator_python is None:
         rows = _play(compiled, stack, info, episodes, seed, step)
         for row in rows:
             on_episode(row)
-        return Evaluation(tuple(rows), time.perf_counter() - began, sum(row.length for row in rows))
+        return Evaluation(tuple(rows), time.perf_counter() - began, sum(row.length for row in rows), (), limits)
     rows, interventions = [], []
     own_or_given: AbstractContextManager[EnvPool] = (
-        nullcontext(pool) if pool is not None else EnvPool(info.name, workers=workers, step_timeout=step_timeout)
+        nullcontext(pool)
+        if pool is not None
+        else EnvPool(info, workers=workers, step_timeout=step_timeout, python=simulator_python, make=make)
     )
     with own_or_given as lent:
-        lent.begin(default_slots(info.name, len(stack)))
+        lent.begin(default_slots(info, len(stack)))
         for part in _parts(stack, lent.slots):
             groups = [
                 _Group(part, lent, index, episodes, seed, step, on_episode, supervision) for index in range(GROUPS)
@@ -119,7 +137,22 @@ def evaluate(
             rows += [row for _, row in sorted(ended, key=lambda entry: (entry[0], entry[1].episode))]
             interventions += [row for group in groups for row in group.interventions]
     steps = sum(row.length for row in rows)
-    return Evaluation(tuple(rows), time.perf_counter() - began, steps, tuple(interventions))
+    return Evaluation(tuple(rows), time.perf_counter() - began, steps, tuple(interventions), limits)
+
+
+def _described(task: str | MakeEnv, horizon: int | None, simulator_python: str | None, pool: EnvPool | None) -> Task:
+    """Where to evaluate; of one's own environment, a pool knows it already."""
+    if not isinstance(task, str):
+        if not callable(task):
+            raise ConfigError(f"give the name of an environment or a function that makes it, not {task!r:.80}.")
+        if simulator_python is not None or pool is not None:
+            raise ConfigError(
+                "a function makes its environment in this process; leave out the pool and other Pythons."
+            )
+        return describe_local(task, horizon)
+    if pool is not None and pool.task.name == task and horizon is None:
+        return pool.task
+    return require_task(task, horizon=horizon, python=simulator_python)
 
 
 def default_slots(task: str | Task, policies: int) -> int:

@@ -15,6 +15,7 @@ from safetrax.catalogue import get_task
 from safetrax.errors import ConfigError, nearest
 from safetrax.evaluation.episodes import EpisodeRow, require_possible
 from safetrax.evaluation.scores import is_safe, normalised_cost, normalised_return
+from safetrax.evaluation.statistics import require_limits
 from safetrax.run_id import RunId
 
 LAST = "last"
@@ -38,7 +39,7 @@ class RunScore:
         episodes: number of episodes.
         return_: mean undiscounted episode return.
         cost: mean undiscounted episode cost.
-        normalised_return: mean, see `safetrax.evaluation.scores`.
+        normalised_return: mean, see `safetrax.evaluation.scores`; NaN where the task has no reference returns.
         normalised_cost: mean, see `safetrax.evaluation.scores`.
         safe_episodes: share of the episodes whose cost is within the limit.
     """
@@ -63,6 +64,11 @@ class RunScore:
         return RunId(self.algorithm, self.task, self.cost_limit, self.seed)
 
     @property
+    def has_reference_returns(self) -> bool:
+        """Whether returns on that task can be normalised."""
+        return get_task(self.task).has_reference_returns
+
+    @property
     def safe(self) -> bool:
         """Whether the mean normalised cost is at most 1."""
         return is_safe(self.normalised_cost)
@@ -84,8 +90,8 @@ def run_scores(
     Raises:
         TaskError: a row names an unknown task.
         DataError: an episode is impossible, see `safetrax.evaluation.episodes.require_possible`.
-        ConfigError: a run has not got the step or some of its steps are unknown, a limit is negative, or an argument
-            is none of the above.
+        ConfigError: a run has not got the step or some of its steps are unknown, a limit is negative or not known,
+            or an argument is none of the above.
     """
     known = (LAST, BEST_REWARD_SAFE)
     if isinstance(step, str) and step not in known:
@@ -98,7 +104,7 @@ def run_scores(
     scores: list[RunScore] = []
     for run, steps in runs.items():
         own = run.cost_limit
-        limits = sorted(given or get_task(str(run.task)).cost_limits) if own is None else [own]
+        limits = sorted(require_limits([run], get_task(str(run.task)), given)) if own is None else [own]
         scores += [_chosen(steps, float(limit), step) for limit in limits]
     return scores
 
@@ -121,7 +127,7 @@ def _chosen(steps: dict[int | None, list[EpisodeRow]], limit: float, step: int |
     scores = [_score(rows, limit, BEST_REWARD_SAFE) for rows in steps.values()]
     safe = [score for score in scores if score.safe]
     if safe:
-        return max(safe, key=lambda score: (score.normalised_return, score.step or 0))
+        return max(safe, key=lambda score: (score.return_, score.step or 0))
     return min(scores, key=lambda score: (score.normalised_cost, -(score.step or 0)))
 
 

@@ -81,7 +81,8 @@ def _check(scores: tuple[RunScore, ...]) -> None:
             if score.run == following.run:
                 raise ConfigError(f"{score.run.text} appears twice among the scores; keep one of them.")
         for score in own:
-            if not all(map(math.isfinite, (score.normalised_return, score.normalised_cost, score.safe_episodes))):
+            reward = score.normalised_return if score.has_reference_returns else score.return_
+            if not all(map(math.isfinite, (reward, score.normalised_cost, score.safe_episodes))):
                 raise ConfigError(f"{score.run.text} has a score that is not finite.")
         seeds, limits = {score.seed for score in own}, {score.cost_limit for score in own}
         if first.ignores_limit and len(own) < len(seeds) * len(limits):

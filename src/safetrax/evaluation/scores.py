@@ -14,7 +14,7 @@ SAFE_UP_TO = 1.0  # a normalised cost of exactly 1 is within the limit
 
 
 def normalised_return(returns: npt.ArrayLike, task: Task | str) -> npt.NDArray[np.float64]:
-    """(R - r_min) / (r_max - r_min) with the task's constants; may leave [0, 1].
+    """(R - r_min) / (r_max - r_min) with the task's constants; may leave [0, 1], and is NaN where it has none.
 
     Args:
         returns: undiscounted episode returns, any shape; the result is an array of that shape.

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from safetrax.catalogue import get_task
+from safetrax.catalogue import Task, get_task
 from safetrax.errors import ConfigError
 from safetrax.evaluation.episodes import EpisodeRow, require_possible
 from safetrax.evaluation.scores import is_safe, normalised_cost, normalised_return
@@ -24,7 +24,9 @@ class Estimate(NamedTuple):
     error: float
 
     def text(self, digits: int) -> str:
-        """For instance `0.24 ± 0.01`; without an error where there is none."""
+        """For instance `0.24 ± 0.01`; without an error where there is none, and `-` where there is no mean."""
+        if math.isnan(self.mean):
+            return "-"
         error = "" if math.isnan(self.error) else f" ± {self.error:.{digits}f}"
         return f"{self.mean:.{digits}f}{error}"
 
@@ -44,7 +46,7 @@ class Summary:
         episodes: number of episodes; those of an algorithm that ignores the limit count once.
         return_: undiscounted episode return.
         cost: undiscounted episode cost.
-        normalised_return: see `safetrax.evaluation.scores`.
+        normalised_return: see `safetrax.evaluation.scores`; NaN where the task has no reference returns.
         normalised_cost: each run by its own limit.
         unsafe_limits: those at which the mean normalised cost is above 1.
     """
@@ -59,6 +61,11 @@ class Summary:
     normalised_return: Estimate
     normalised_cost: Estimate
     unsafe_limits: tuple[float, ...]
+
+    @property
+    def has_reference_returns(self) -> bool:
+        """Whether returns on that task can be normalised."""
+        return not math.isnan(self.normalised_return.mean)
 
     @property
     def safe(self) -> bool:
@@ -76,7 +83,7 @@ def summarise(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] | None = 
     Raises:
         TaskError: a row names an unknown task.
         DataError: an episode is impossible, see `safetrax.evaluation.episodes.require_possible`.
-        ConfigError: the rows of one run come from several training steps, or a limit is negative.
+        ConfigError: the rows of one run come from several training steps, or a limit is negative or not known.
     """
     groups: dict[tuple[str, str, float], list[EpisodeRow]] = defaultdict(list)
     for row in _at_limits(require_possible(rows), cost_limits):
@@ -99,7 +106,7 @@ def benchmark_table(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] | N
     Raises:
         TaskError: a row names an unknown task.
         DataError: an episode is impossible, see `safetrax.evaluation.episodes.require_possible`.
-        ConfigError: the rows of one run come from several training steps, or a limit is negative.
+        ConfigError: the rows of one run come from several training steps, or a limit is negative or not known.
     """
     groups: dict[tuple[str, str], list[EpisodeRow]] = defaultdict(list)
     for row in require_possible(rows):
@@ -165,8 +172,23 @@ def _at_limits(rows: Iterable[EpisodeRow], cost_limits: Sequence[float] | None) 
         if row.cost_limit is not None:
             yield row
         else:
-            for limit in cost_limits or get_task(row.task).cost_limits:
+            for limit in require_limits([row.run], get_task(row.task), cost_limits or ()):
                 yield replace(row, cost_limit=float(limit))
+
+
+def require_limits(runs: Iterable[RunId], task: Task, cost_limits: Sequence[float]) -> tuple[float, ...]:
+    """Where runs that ignore the limit are scored: at the limits given, else the task's.
+
+    Raises:
+        ConfigError: there are none, and a run ignores the limit.
+    """
+    limits = tuple(map(float, cost_limits or task.cost_limits))
+    blind = next((run for run in runs if run.cost_limit is None), None)
+    if blind is not None and not limits:
+        raise ConfigError(
+            f"{blind.algorithm} ignores the cost limit and {task.name} names none to score it at; pass cost limits."
+        )
+    return limits
 
 
 def _summary(rows: list[EpisodeRow], *, shared: bool = False) -> Summary:

@@ -28,6 +28,7 @@ def record_gif(
     path: str | Path,
     *,
     seed: int = 0,
+    horizon: int | None = None,
     fps: int = 15,
     every: int | None = None,
     size: tuple[int, int] = (360, 270),
@@ -42,6 +43,7 @@ def record_gif(
         task: name of the task.
         path: the file, written atomically.
         seed: as that of `evaluate`.
+        horizon: likewise.
         fps: frames per second.
         every: steps per frame; by default as many as give about ninety frames.
         size: width and height of the picture in pixels.
@@ -55,7 +57,7 @@ def record_gif(
         SimulatorError: the simulator is missing or fails.
         RunError: the file cannot be written, or the policy gives actions that are not finite.
     """
-    info = require_task(task)
+    info = require_task(task, horizon=horizon)
     every = every if every is not None else math.ceil(info.horizon / _FRAMES)
     if min(fps, every, *size) < 1:
         raise ConfigError(f"fps, every and size must be at least 1, got {fps}, {every} and {size}.")
@@ -74,7 +76,7 @@ def _frames(policies: Policies, task: Task, seed: int, every: int, size: tuple[i
     """The pictures of one episode, with captions; the first is of the start, the last of the end."""
     require_fit(policies, task)
     actors = BatchedActors(policies.actor, 1, seed)
-    env = make_env(task.name, render=True)
+    env = make_env(task.name, horizon=task.horizon, render=True)
     try:
         observation, _ = env.reset(seed=seed * SEED_STRIDE)
         now, step, returned, cost, alarm, ended = (0.0, 0.0), 0, 0.0, 0.0, False, False

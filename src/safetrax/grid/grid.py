@@ -18,7 +18,7 @@ from safetrax.data.download import dataset_path
 from safetrax.data.filters import parse_filters
 from safetrax.data.segments import check_cost_limits
 from safetrax.errors import ConfigError, TaskError, nearest
-from safetrax.files import exact
+from safetrax.files import exact, file_name
 from safetrax.grid.ablations import get_ablation
 from safetrax.grid.protocols import get_protocol
 from safetrax.settings import Count, Whole, require, require_ranges_of, require_whole
@@ -90,10 +90,10 @@ class Grid:
 
     Attributes:
         algorithms: words, as in `safetrax.algorithms.registry`.
-        tasks: names of tasks, and of suites for all of theirs.
+        tasks: names of tasks, of suites for all of theirs, and of environments of one's own.
         ablations: names, as in `safetrax.grid.ablations.ABLATIONS`.
-        data: folder of data sets, each named after its task as DSRL's are; or "demo"; None: where `download` puts
-            them.
+        data: folder of data sets, each named after its task as DSRL's are (one's own environment's as `collect`
+            names it: `my_package%3AMyEnv-v0-...`); or "demo"; None: where `download` puts them.
         protocol: name, as in `safetrax.grid.protocols.PROTOCOLS`.
         cost_limits: instead of the protocol's; empty: the protocol's.
         seeds: instead of the protocol's, alike.
@@ -166,10 +166,15 @@ class Grid:
         variants = list(self._variants())
         if not found or not variants:
             raise ConfigError("the grid is empty: it needs a task or suite, and an algorithm or ablation.")
+        for entry in found:
+            if not (self.cost_limits or protocol.limits(entry)):
+                raise ConfigError(
+                    f"{entry.name} names no cost limits; say at which to train and score (cost_limits)."
+                )
         places = {entry: self._data_of(entry) for entry in found}
         made = [
             Job(
-                name=_slug(entry.name, word, label),
+                name=_slug(file_name(entry.name), word, label),
                 algorithm=word,
                 label=label,
                 settings={
@@ -230,6 +235,8 @@ class Grid:
                 raise ConfigError(f"the data set that ships with the package is of {name}, not of {task.name}.")
             return DEMO
         if self.data is None:
+            if task.own:
+                raise ConfigError(f"nobody publishes data of {task.name}; say in which folder they are (data).")
             if not dataset_path(task).is_file():
                 raise ConfigError(
                     f"the data set of {task.name} is not at {dataset_path(task)}; run safetrax download {task.name}, "
@@ -239,11 +246,15 @@ class Grid:
         folder = Path(self.data).expanduser()
         if not folder.is_dir():
             raise ConfigError(f"there is no folder {folder} of data sets.")
+        begin = re.compile(re.escape(file_name(task.name)) + r"[-._]") if task.own else None
         files = sorted(
-            file for file in folder.iterdir() if file.suffix in _ENDINGS and task_of_file(file.name) == task
+            file
+            for file in folder.iterdir()
+            if file.suffix in _ENDINGS and (begin.match(file.name) if begin else task_of_file(file.name) == task)
         )
         if not files:
-            raise ConfigError(f"the folder {folder} has no data set of {task.name}, such as {task.dataset_file}.")
+            example = task.dataset_file or f"{file_name(task.name)}-collected.hdf5"
+            raise ConfigError(f"the folder {folder} has no data set of {task.name}, such as {example}.")
         if len(files) > 1:
             raise ConfigError(
                 f"the folder {folder} has {len(files)} data sets of {task.name} ({files[0].name}, {files[1].name}); "
@@ -297,7 +308,7 @@ def _as_a_file_has_it(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _slug(*words: str) -> str:
     text = "-".join(filter(None, words)).replace(" ", "-")
-    return re.sub(r"[^\w.=-]", "", text)
+    return re.sub(r"[^\w.=%-]", "", text)
 
 
 def _check_kind(path: Path, key: str, value: Any) -> None:

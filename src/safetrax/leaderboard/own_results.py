@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from safetrax.catalogue import SUITES, Task, get_task
-from safetrax.errors import SafeTraXError
+from safetrax.errors import ConfigError, SafeTraXError
 from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.evaluation.scores import is_safe
 from safetrax.evaluation.statistics import Summary, benchmark_table
@@ -54,6 +54,7 @@ def own_results(paths: Iterable[str | Path]) -> tuple[OwnResult, ...]:
         RunError: a path is missing or no run folder, its configuration is damaged, or it has no episodes.
         DataError: an episodes file is damaged.
         TaskError: an episode names an unknown task.
+        ConfigError: a task has no reference returns.
     """
     read = [
         replace(training, place=path) for path in dict.fromkeys(map(str, paths)) for training in read_place(path)[0]
@@ -65,6 +66,11 @@ def own_results(paths: Iterable[str | Path]) -> tuple[OwnResult, ...]:
             groups[row.algorithm, row.task].append(row)
         for (_, name), rows in groups.items():
             task = get_task(name)
+            if not task.has_reference_returns:
+                raise ConfigError(
+                    f"{name} has no reference returns, so that nothing can be compared with what is published; "
+                    "safetrax report tabulates its raw returns."
+                )
             (summary,) = benchmark_table(rows)
             differences = tuple(_differences(training, task, rows, summary))
             found.append(OwnResult(training.place, summary, _data_key(training, task), differences))

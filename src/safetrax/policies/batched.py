@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,9 +12,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from safetrax.catalogue import Task
-from safetrax.errors import RunError, TaskError
+from safetrax.errors import RunError, SafeTraXWarning, TaskError
 from safetrax.policies.actor import Actor
 from safetrax.policies.policy import Policies
+
+_ROUNDING = 1e-4  # of the width of an action box
 
 
 class Feed(NamedTuple):
@@ -108,8 +111,9 @@ def require_fit(policies: Policies, task: Task) -> None:
 
     Raises:
         TaskError: the policies take other observations or give other actions than the task, or have seen shorter
-            episodes only.
+            episodes only. That they use a part of the action box only is warned of.
     """
+    _require_units(policies, task)
     count, wanted = len(policies), (task.observation_size, task.action_size)
     first, longest = policies.ids[0], policies.actor.longest_episode
     if longest is not None and task.horizon > longest:
@@ -130,6 +134,29 @@ def require_fit(policies: Policies, task: Task) -> None:
         raise TaskError(
             f"the policy {first} gives actions of {actions.shape[-1]} numbers, but {task.name} takes {wanted[1]}."
         )
+
+
+def _require_units(policies: Policies, task: Task) -> None:
+    """Compare the policies' action box, that of their log, with the box of one's own environment."""
+    low, high = (np.array(end, np.float32) for end in (task.action_low, task.action_high))
+    leaves, _ = jax.tree_util.tree_flatten_with_path(policies.actor)
+    ends = {str(path[-1]).removeprefix("."): np.asarray(leaf) for path, leaf in leaves}
+    if not low.size or {"action_low", "action_high"} - set(ends) or ends["action_low"].shape[-1] != low.size:
+        return
+    slack = _ROUNDING * (high - low)
+    below, above = ends["action_low"] - low, high - ends["action_high"]
+    theirs = f"{ends['action_low'][0].tolist()} and {ends['action_high'][0].tolist()}"
+    boxes = (
+        f"the policy {policies.ids[0]} acts between {theirs}, as its log says, and {task.name} between "
+        f"{low.tolist()} and {high.tolist()}"
+    )
+    if (below < -slack).any() or (above < -slack).any():
+        raise TaskError(
+            f"{boxes}; load the log with the environment's action_low and action_high if its actions are in these "
+            "units, else wrap the environment so that it takes the log's."
+        )
+    if (below > slack).any() or (above > slack).any():
+        warnings.warn(f"{boxes}; check that both are in the same units.", SafeTraXWarning, stacklevel=3)
 
 
 def require_finite(actions: np.ndarray, acting: np.ndarray, policies: Policies) -> None:

@@ -32,7 +32,7 @@ def blocks(report: Report) -> dict[str, str]:
             _figure(chart, f"{_PROFILES[kind]} of runs", f"<b>{_PROFILES[kind]}</b>", kind="compares", size=_WIDE)
             for kind, chart in made.profiles()
         ),
-        "profile_legend": _legend(names, dict.fromkeys(p.algorithm for p in report.profiles.kinds["return"])),
+        "profile_legend": _legend(names, [p.algorithm for p in report.profiles.kinds.get("return", ())]),
         "curves": "".join(
             _curves(made, task, panels, first=number == 0)
             for number, (task, panels) in enumerate((task, own) for task, own in report.panels.items() if own)
@@ -50,7 +50,7 @@ def blocks(report: Report) -> dict[str, str]:
 
 def _planes(made: Figures) -> Iterator[str]:
     for name, chart in made.planes():
-        own = [cell for cell in made.report.cells if cell.algorithm == name]
+        own = [c for c in made.report.cells if c.algorithm == name and c.summary.has_reference_returns]
         safe = sum(cell.safe for cell in own)
         caption = f"<b>{escape(name)}</b> safe on {safe} of {len(own)}"
         tasks = _plural(len(own), "task")

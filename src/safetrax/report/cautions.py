@@ -39,6 +39,7 @@ def cautions(
         logged: the data sets that could be read.
     """
     found = itertools.chain(
+        _raw(cells),
         _checkpoints(cells),
         _unequal_tasks(cells),
         _unequal_limits(cells),
@@ -53,6 +54,20 @@ def cautions(
         _warnings(trainings),
     )
     return (caution for caution in found if caution.items)
+
+
+def _raw(cells: Sequence[Cell]) -> Iterator[Caution]:
+    raw = dict.fromkeys(cell.task for cell in cells if not cell.summary.has_reference_returns)
+    sentence = (
+        "Tasks without reference returns: their returns are not normalised and stand in the column Return alone; "
+        "means of rewards over tasks of which one is such are not shown."
+    )
+    yield Caution(sentence, tuple(raw))
+    tasks = map(get_task, dict.fromkeys(cell.task for cell in cells if cell.task not in raw))
+    ends = tuple(f"{t.name}: 0 is {t.reward_min:g}, 1 is {t.reward_max:g}" for t in tasks if t.own)
+    yield Caution(
+        "Rewards are normalised with returns that were given for this page, not with the benchmark's.", ends
+    )
 
 
 def _checkpoints(cells: Sequence[Cell]) -> Iterator[Caution]:
@@ -135,7 +150,8 @@ def _trainings(trainings: Sequence[Training]) -> Iterator[Caution]:
     differing: dict[str, list[str]] = defaultdict(list)
     fixed = {name for entry in registry.known().values() for name in entry.fixed}
     for training in trainings:
-        preset = None if training.trained_for is None else training.preset(get_task(training.trained_for))
+        task = None if training.trained_for is None else get_task(training.trained_for)
+        preset = None if task is None or task.own else training.preset(task)
         if preset is not None:
             published = {name: value for name, value in preset.config().items() if name not in fixed}
             text = changed(published, {name: training.settings.get(name, value) for name, value in published.items()})

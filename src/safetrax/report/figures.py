@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetrax.catalogue import get_task
 from safetrax.charts.drawing import Chart, beside, save
 from safetrax.charts.panels import Curve, Looks, Mark, curves, episodes, intervals, looks, plane, plane_range
 from safetrax.evaluation.aggregates import Aggregate, ProfileKind
 from safetrax.evaluation.bootstrap import Bounded
+from safetrax.files import file_name
 from safetrax.report.payload import cost_text, reward_text
 from safetrax.report.summary import Group, Report
 from safetrax.training.curves import Panel
@@ -44,11 +47,14 @@ class Figures:
         marks: dict[str, list[Mark]] = {name: [] for name in self.report.algorithms}
         for cell in self.report.cells:
             cost, reward = cell.summary.normalised_cost, cell.summary.normalised_return
+            if not cell.summary.has_reference_returns:
+                continue
             certain = "" if cell.certain else ", not certain"
             text = f"{cell.task}\nreward {reward_text(reward)}\ncost {cost_text(cost)}\n{cell.verdict}{certain}"
             kind = "safe" if cell.safe else "not safe"
             marks[cell.algorithm].append(Mark(cost.mean, reward.mean, cost.error, reward.error, kind, text))
-        ranges = plane_range(mark for own in marks.values() for mark in own)
+        marks = {name: own for name, own in marks.items() if own}
+        ranges = plane_range(mark for own in marks.values() for mark in own) if marks else ()
         for name, own in marks.items():
             yield name, plane(own, *ranges, title=self._title(name), key=self.print)
 
@@ -59,6 +65,8 @@ class Figures:
             ("IQM of normalised cost", lambda row: row.iqm_cost, None, 1.0),
             ("P(safe)", lambda row: row.p_safe, (-0.04, 1.04), None),
         )
+        if not all(math.isfinite(row.iqm_return.value) for row in group.rows):  # a task has no reference returns
+            columns = columns[1:]
         return [
             intervals(
                 [(row.algorithm, *value(row)) for row in group.rows],
@@ -117,17 +125,21 @@ def draw_figures(report: Report, folder: Path) -> list[Path]:
 
 def _figures(report: Report) -> Iterator[tuple[str, Chart]]:
     made = Figures(report, print=True)
-    yield "reward-cost", beside([chart for _, chart in made.planes()])
+    if planes := [chart for _, chart in made.planes()]:
+        yield "reward-cost", beside(planes)
     yield "across-tasks", beside([chart for group in report.groups for chart in made.intervals(group)], columns=3)
-    yield "profiles", beside([chart for _, chart in made.profiles()])
+    if profiles := [chart for _, chart in made.profiles()]:
+        yield "profiles", beside(profiles)
     for kind in ("reward", "cost"):
         own = [(panel, task) for task, panels in report.panels.items() for panel in panels if panel.kind == kind]
         if own:
-            charts = made.curves([panel for panel, _ in own], [task for _, task in own])
+            raw = {task for panel, task in own if kind == "reward" and not get_task(task).has_reference_returns}
+            titles = [f"{task} (return)" if task in raw else task for _, task in own]
+            charts = made.curves([panel for panel, _ in own], titles)
             yield f"curves-{kind}", beside(list(charts))
     for task, panels in report.panels.items():
         metrics = [panel for panel in panels if panel.kind == "metric"][:_METRIC_PANELS]
         if metrics:
-            yield f"metrics-{task}", beside(list(made.curves(metrics, [panel.title for panel in metrics])))
+            yield f"metrics-{file_name(task)}", beside(list(made.curves(metrics, [panel.title for panel in metrics])))
     if report.logged:
         yield "data", beside(list(made.logged()))

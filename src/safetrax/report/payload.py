@@ -122,7 +122,7 @@ def _summary(summary: Summary) -> dict[str, Any]:
 
 
 def reward_text(value: Estimate) -> str:
-    """With two digits."""
+    """With two digits; `-` where nothing normalises it."""
     return Estimate(round(value.mean, 2) + 0.0, value.error).text(2)  # + 0.0: there is no -0.00
 
 

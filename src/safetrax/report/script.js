@@ -369,8 +369,10 @@
 
   function profiles() {
     const { tasks, common, kinds } = data.profiles, root = section("profiles");
+    if (!kinds.length) { remove("profiles"); return; }
+    const raw = data.results.some(row => row.reward === null) ? " and that have reference returns" : "";
     root.querySelector(".about").textContent = !common ? "The algorithms have no task in common, so that each curve is over other tasks."
-      : tasks < data.tasks.length ? `Over the ${plural(tasks, "task")} that all algorithms have.` : `Over ${plural(tasks, "task")}.`;
+      : tasks < data.tasks.length ? `Over the ${plural(tasks, "task")} that all algorithms have${raw}.` : `Over ${plural(tasks, "task")}.`;
     const steps = kinds[0].x.map((x, i) => i);
     const numbers = root.querySelector(".numbers .scroll");
     const head = el("tr", {}, el("th", { scope: "col" }, "Algorithm"), el("th", { scope: "col" }, "Profile"), ...steps.map(i => el("th", { scope: "col", class: "number" }, `τ = ${fixed(kinds[0].x[i], 1)}`)));
@@ -479,6 +481,7 @@
   profiles();
   episodes();
   runs();
+  if (!section("planes").querySelector("figure")) remove("planes");
   for (const id of ["curves", "logged", "certified"]) if (!section(id).querySelector("svg, li, td")) remove(id);
   header();
   document.querySelectorAll("svg.chart").forEach(readable);

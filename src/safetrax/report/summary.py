@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from safetrax._version import __version__
-from safetrax.catalogue import SUITES, get_task, tasks
+from safetrax.catalogue import OWN, SUITES, get_task, tasks
 from safetrax.errors import RunError
 from safetrax.evaluation.aggregates import Aggregate, Profile, ProfileKind, aggregates, performance_profiles
 from safetrax.evaluation.bootstrap import Bounded, wilson_interval
@@ -34,6 +34,7 @@ SUITE_NAMES = {
     "safety_gymnasium": "Safety-Gymnasium",
     "metadrive": "MetaDrive",
     "reach_avoid": "Reach-avoid world",
+    OWN: "Other environments",
 }
 _THRESHOLDS = np.linspace(0.0, 1.2, 61)
 _CONFIDENCE = 0.9  # of both ends, so that 95 % are above the lower one
@@ -113,7 +114,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Profiles:
-    """Performance profiles of all algorithms on the same tasks, or of each on its own where they share none."""
+    """Performance profiles of all algorithms on the same tasks, or of each on its own where they share none.
+
+    Tasks without reference returns are left out; there may be no other.
+    """
 
     tasks: tuple[str, ...]
     common: bool
@@ -295,8 +299,8 @@ def _cells(
                 planned=max(planned, default=None),
             )
         )
-    best = max((cell.summary.normalised_return.mean for cell in cells if cell.safe), default=math.nan)
-    return [replace(cell, best=cell.safe and cell.summary.normalised_return.mean == best) for cell in cells]
+    best = max((cell.summary.return_.mean for cell in cells if cell.safe), default=math.nan)
+    return [replace(cell, best=cell.safe and cell.summary.return_.mean == best) for cell in cells]
 
 
 def _p_safe(scores: Sequence[RunScore]) -> Bounded:
@@ -343,6 +347,9 @@ def _groups(scores: Sequence[RunScore], names: Sequence[str]) -> list[Group]:
 
 
 def _profiles(scores: Sequence[RunScore]) -> Profiles:
+    scores = [score for score in scores if score.has_reference_returns]
+    if not scores:
+        return Profiles((), common=False, kinds={})
     common = bool(common_tasks(scores))
     kept = on_common_tasks(scores) if common else list(scores)
     found = {kind: tuple(performance_profiles(kept, kind, _THRESHOLDS)) for kind in _KINDS}

@@ -32,7 +32,7 @@ _Points = dict[str, dict[int, dict[int, list[float]]]]  # label, update, seed
 class Panel:
     """Curves that share axes."""
 
-    kind: str  # "reward" and "cost" are normalised and come from evaluations; "metric" comes from the training's log
+    kind: str  # "reward" and "cost" come from evaluations; "metric" comes from the training's log
     title: str
     stage: str  # of which algorithm's stage the metric is; empty for evaluations
     by_algorithm: bool  # whether the labels are algorithms; else they are cost limits
@@ -63,7 +63,7 @@ def training_chart(panels: Sequence[Panel]) -> Chart:
 
 
 def evaluation_panels(task: str, history: Sequence[Evaluated], limits: Sequence[float]) -> list[Panel]:
-    """Normalised reward and cost over updates; none where there is one evaluation only.
+    """Normalised reward (the return, where nothing normalises it) and cost over updates; none of one evaluation only.
 
     Algorithms that ignore the limit are scored at `limits`.
     """
@@ -79,11 +79,13 @@ def evaluation_panels(task: str, history: Sequence[Evaluated], limits: Sequence[
         algorithm, _, limit, seed = entry.run
         label = algorithm if several else _limit(limit)
         cost = np.mean([normalised_cost(entry.cost, own) for own in (limits if limit is None else (limit,))])
-        rewards[label][entry.step][seed].append(float(normalised_return(entry.return_, found)))
+        reward = normalised_return(entry.return_, found) if found.has_reference_returns else entry.return_
+        rewards[label][entry.step][seed].append(float(reward))
         costs[label][entry.step][seed].append(float(cost))
+    earned = "normalised reward" if found.has_reference_returns else "return"
     return [
-        Panel(kind, f"normalised {kind}", "", several, _lines(points))
-        for kind, points in (("reward", rewards), ("cost", costs))
+        Panel(kind, title, "", several, _lines(points))
+        for kind, title, points in (("reward", earned, rewards), ("cost", "normalised cost", costs))
     ]
 
 

@@ -33,7 +33,7 @@ class Plan:
 
     ids: tuple[RunId, ...]  # one per run; limits vary slowest
     cost_limits: tuple[float, ...]  # as asked for, or the task's
-    task: str | None  # its name in the catalogue, if known
+    task: str | None  # its name, if known
     signature: Mapping[str, Any]  # what a checkpoint must agree with: settings, task, runs and data
 
     @staticmethod
@@ -69,10 +69,15 @@ class Plan:
             "data": data.fingerprint(),
             "precision": precision,
         }
-        added = algorithm.added_std(entry is not None)
+        added = algorithm.added_std(_in_catalogue(name))
         if added != algorithm.reference_std:  # checkpoints of versions that knew only the reference's way stay valid
             signature["standardised"] = added is not None
         return Plan(ids, limits, name, signature)
+
+    @property
+    def in_catalogue(self) -> bool:
+        """Whether the task is one that reference code knows."""
+        return _in_catalogue(self.task)
 
     def policies(self, algorithm: Algorithm, actor: Actor, metadata: Mapping[str, Any] | None = None) -> Policies:
         """The policies of trained actors, stacked one per run: every variant of every run."""
@@ -93,7 +98,7 @@ class Plan:
 
     def standardiser(self, algorithm: Algorithm, store: Store) -> Standardiser | None:
         """Of the log's observations; None where the algorithm trains on them as they are."""
-        added = algorithm.added_std(self.task is not None)
+        added = algorithm.added_std(self.in_catalogue)
         return None if added is None else _statistics(store.observations, added)
 
     def indices(self, algorithm: Algorithm, data: Trajectories) -> list[Any]:
@@ -113,6 +118,10 @@ class Plan:
             limits[math.inf] = None
         found = [algorithm.usage(data, limit) for limit in limits]
         return [usage for usage in found if usage is not None]
+
+
+def _in_catalogue(task: str | None) -> bool:
+    return task is not None and not get_task(task).own
 
 
 _statistics = jax.jit(Standardiser.of, static_argnums=1)
@@ -157,7 +166,7 @@ def check_counts(*, log_every: int, evaluate_every: int, evaluation_episodes: in
 
 def _limits(algorithm: Algorithm, cost_limits: Sequence[float] | None, entry: Task | None) -> tuple[float, ...]:
     if cost_limits is None:
-        if entry is None and algorithm.needs_cost_limits:
+        if not (entry and entry.cost_limits) and algorithm.needs_cost_limits:
             raise ConfigError(f"{algorithm.name} needs cost limits, and no task names them; pass cost_limits.")
         cost_limits = () if entry is None else entry.cost_limits
     limits = tuple(float(limit) for limit in cost_limits)

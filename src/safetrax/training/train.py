@@ -125,6 +125,7 @@ class Run:
             result = evaluate(
                 self.policies,
                 task,
+                cost_limits=self.config["cost_limits"],
                 episodes=episodes,
                 workers=workers,
                 step=self.config["updates"],
@@ -202,7 +203,7 @@ def train(
     warm = None if start_from is None else WarmStart.of(start_from, plan.signature, data.observation_size)
     if warm is not None:
         plan = replace(plan, signature={**plan.signature, "start_from": warm.digest})
-    way = algorithm.added_std(plan.task is not None) if warm is None else warm.standardiser
+    way = algorithm.added_std(plan.in_catalogue) if warm is None else warm.standardiser
     algorithm = replace(algorithm, standardise=way is not None)  # from here on it is decided
     indices = plan.indices(algorithm, data)
     usage = plan.usage(algorithm, data)
@@ -225,7 +226,9 @@ def train(
         raise ConfigError("resume needs the run's folder; pass it as out.")
     require_sinks(log_to, has_folder=out is not None)
     episodes_file = None if out is None else RunFolder(out).episodes_file
-    evaluator = Evaluator(plan.task, evaluate_every, evaluation_episodes, episodes_file)
+    evaluator = Evaluator(
+        plan.task, evaluate_every, evaluation_episodes, episodes_file, plan.policy_ids(algorithm), plan.cost_limits
+    )
     store = Store.make(data, algorithm.fields)
     standardiser = plan.standardiser(algorithm, store) if warm is None else warm.standardiser
     if standardiser is not None:
@@ -373,7 +376,7 @@ class _Loop:
             policies = self.policies(carry[0])
             if policies.finite.any():
                 usable = Policies.stack(_usable(policies))
-                self.reporter.evaluated(self.evaluator.evaluate(usable, total, self.plan.cost_limits))
+                self.reporter.evaluated(self.evaluator.evaluate(usable, total))
         if self._stop.requested:
             self._interrupt(stage, update, carry)
         if update == length or time.monotonic() - self._saved_at > self.checkpoint_seconds:

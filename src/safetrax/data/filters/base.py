@@ -144,7 +144,10 @@ def require_task(entry: Filter, data: Trajectories, need: str, instead: str) -> 
     name = data.info.get("task")
     if not name:
         raise DataError(f"the filter {entry} needs {need}, but the data set names no task; {instead}.")
-    return get_task(name)
+    task = get_task(name)
+    if task.own:
+        raise DataError(f"the filter {entry} needs {need}, which {name} has not; {instead}.")
+    return task
 
 
 def _text(value: Any) -> str:

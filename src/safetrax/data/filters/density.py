@@ -111,8 +111,9 @@ class Density(Selection):
     def _ranges(self, data: Trajectories) -> tuple[Range, Range]:
         everything = (-math.inf, math.inf)
         cost_range, return_range = self.cost_range or everything, self.return_range or everything
-        if data.info.get("task") and None in (self.cost_range, self.return_range):
-            task = get_task(data.info["task"])
+        name = data.info.get("task")
+        task = get_task(name) if name else None
+        if task is not None and not task.own:
             cost_range = self.cost_range or (task.cost_min, task.cost_max)
             return_range = self.return_range or (task.reward_min, task.reward_max)
         return cost_range, return_range

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from safetrax.catalogue import get_task
+from safetrax.catalogue import catalogued_task
 from safetrax.data.columns import chunks
 from safetrax.data.formats.arrays import FLAGS, Found, empty_column
 from safetrax.data.formats.damage import check_unpacked, naming, one_line, package, parsing
@@ -193,7 +193,7 @@ def _read(dataset: Any, lengths: list[int], *, next_observations: bool, file_siz
     }
     task = None
     with contextlib.suppress(TaskError, AttributeError):  # an environment of no benchmark, or none at all
-        task = get_task(dataset.env_spec.id).name
+        task = catalogued_task(dataset.env_spec.id).name
     offsets = np.unique(offsets)  # without empty episodes
     absent = {field for name, field in _INFOS.items() if name not in (infos or {})}
     columns = {name: column for name, column in columns.items() if name not in absent}
