@@ -194,7 +194,9 @@ def make_watched(folder: Path) -> None:
     log = LogModel(one, one, -one, one, states, states, none, none[0], np.zeros((3, 1), np.float32), one)
     Monitor(log, np.zeros(3), np.ones(3), {"cost_limit": 20.0, "horizon": 100}).save(folder / "policy.monitor")
     run = st.RunId("TraC", "BallRun", 20.0, 0)
-    held = Certificate(run, 20.0, 0.95, 3.0, 5.5, 300.0, 280.0, 0.9, 30.0, 0.0, 1.0, 19, 20, 100, 30, "ab")
+    held = Certificate(
+        run, 20.0, 0.95, 3.0, 5.5, 300.0, 280.0, "world model", 0.9, 30.0, 0.0, 1.0, 19, 20, 100, 30, "ab"
+    )
     write_certificates(folder / "certificates.json", [held])
     policy = st.Policy.load(folder / "policy.safetensors")
     st.export(policy, folder / "policy.onnx", data_set())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetrax.algorithms import registry
 from safetrax.catalogue import Task, get_task
+from safetrax.certification.certificate import FILE as CERTIFICATES
 from safetrax.data.download import dataset_path, read_record
 from safetrax.errors import ConfigError, DataError, RunError, SafeTraXError, TaskError
 from safetrax.evaluation.episodes import COLUMNS, EpisodeRow, read_episodes
@@ -75,7 +76,8 @@ class Training:
     @cached_property
     def algorithms(self) -> tuple[str, ...]:
         """Names of the algorithms that it gave."""
-        return tuple(dict.fromkeys(row.algorithm for row in self.rows))
+        names = [row.algorithm for row in self.rows] or [name for name, _, _ in promised(self.config)]
+        return tuple(dict.fromkeys(names))
 
     @cached_property
     def tasks(self) -> tuple[str, ...]:
@@ -204,7 +206,7 @@ def read_sources(paths: Iterable[str | Path]) -> Sources:
     for place in places:
         if place.is_file():
             raise RunError(f"{place} is neither a benchmark (no grid.json) nor a run folder (no config.json).")
-        found, doubts = read_place(place)
+        found, doubts = read_place(place, certified=True)
         trainings += found
         cautions += doubts
     kept, repeated = _each_once(trainings)
@@ -212,15 +214,19 @@ def read_sources(paths: Iterable[str | Path]) -> Sources:
 
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """Which settings differ, for a sentence: `eta 1.0 instead of 0.25`."""
-    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    """Which settings differ, for a sentence: `eta 1.0 instead of 0.25`; "auto" is whatever the log decides."""
+    names = [name for name in {**before, **after} if before.get(name) not in (after.get(name), "auto")]
     shown = [f"{name} {after.get(name)} instead of {before.get(name)}" for name in names[:_MOST_NAMED]]
     more = len(names) - len(shown)
     return ", ".join(shown) + (f", and {more} more" if more else "")
 
 
-def read_place(path: str | Path) -> tuple[list[Training], list[Caution]]:
+def read_place(path: str | Path, *, certified: bool = False) -> tuple[list[Training], list[Caution]]:
     """The trainings of a benchmark folder, a run folder or a CSV file of episodes, whose training is unknown.
+
+    Args:
+        path: the place.
+        certified: whether a run without episodes will do, if it has certificates.
 
     Raises:
         RunError: there is nothing, it is of another kind or damaged, or it has no results yet.
@@ -237,7 +243,10 @@ def read_place(path: str | Path) -> tuple[list[Training], list[Caution]]:
     remedy = f"safetrax evaluate {path}" if path.is_dir() else f"safetrax evaluate with --out {path}"
     training = read_run(path) if path.is_dir() else _training(path, path, {}, read_episodes(path))
     if not training.rows:
-        raise RunError(f"{path} has no evaluation episodes; run {remedy} first.")
+        if certified and (path / CERTIFICATES).is_file():
+            return [training], []
+        other = f", or safetrax certify {path} where there is no simulator" if certified else ""
+        raise RunError(f"{path} has no evaluation episodes; run {remedy} first{other}.")
     there = {(row.algorithm, row.cost_limit, row.seed) for row in training.rows}
     missing = tuple(
         f"{algorithm}, {limit_text(limit)}, seed {seed}"
@@ -459,7 +468,7 @@ def _each_once(trainings: Sequence[Training]) -> tuple[tuple[Training, ...], lis
                 history=tuple(entry for entry in training.history if entry.run not in gone),
             )
         owners |= {run: training for run in runs if run not in owners}
-        if training.rows:
+        if training.rows or not runs:
             kept.append(training)
     sentence = "Runs that are in two of the folders are counted once, with the episodes of the first folder."
     return tuple(kept), [Caution(sentence, tuple(repeated))] if repeated else []

@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 from test_page import episodes
 
+import safetrax as st
 from safetrax.certification import Certificate, write_certificates
+from safetrax.errors import RunError
 from safetrax.report.certified import Certified, read_certified, table
+from safetrax.report.page import report_page
 from safetrax.run_id import RunId
 from safetrax.runs import Caution, Training
 
@@ -70,3 +73,16 @@ def test_a_damaged_file_is_a_caution(training):
     (caution,) = cautions
     assert caution.sentence == "Certificates that could not be read."
     assert "run safetrax certify anew" in caution.items[0]
+
+
+def test_a_run_without_episodes_has_a_page_once_it_is_certified(tmp_path, toy):
+    folder = tmp_path / "mine"
+    st.train(st.BC(hidden=(4,), updates=1, batch_size=4), toy, cost_limits=(5,), out=folder)
+    with pytest.raises(RunError, match=r"no evaluation episodes; run safetrax evaluate .* or safetrax certify"):
+        report_page([folder], tmp_path / "page.html", figures=False)
+    write_certificates(folder / "certificates.json", [certificate(16.0, algorithm="BC-All")])
+    (page,) = report_page([folder], tmp_path / "page.html", figures=False)
+    text = page.read_text()
+    assert "<title>BC-All, certified from a log</title>" in text
+    assert "not evaluated; bounded within the limit in 1 of 1." in text
+    assert '<td class="number value">16.0</td>' in text

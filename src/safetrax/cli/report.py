@@ -26,7 +26,7 @@ class ReportOptions:
     """
 
     runs: Annotated[tyro.conf.Positional[tuple[str, ...]], shown("FOLDER ...")]
-    """Folders that safetrax benchmark or safetrax train made; runs need evaluation episodes."""
+    """Folders that safetrax benchmark or safetrax train made; runs need evaluation episodes or certificates."""
     out: Annotated[str, shown("FILE.html")] = "report.html"
     """The page; -o for short."""
     title: Annotated[str | None, shown("TEXT", "how many algorithms and tasks")] = None

@@ -184,7 +184,7 @@ def _changed_settings(preset: Any, settings: Mapping[str, Any]) -> list[str]:
     changed = []
     for name, published in preset.config().items():
         ours = settings.get(name, published)
-        if ours == published:
+        if published in (ours, "auto"):  # which is what the log decides
             continue
         with contextlib.suppress(SafeTraXError, TypeError, ValueError):  # on its own it may contradict the others
             other = replace(preset, **{name: tuple(ours) if isinstance(ours, list) else ours})

@@ -127,7 +127,8 @@ def _figures(report: Report) -> Iterator[tuple[str, Chart]]:
     made = Figures(report, print=True)
     if planes := [chart for _, chart in made.planes()]:
         yield "reward-cost", beside(planes)
-    yield "across-tasks", beside([chart for group in report.groups for chart in made.intervals(group)], columns=3)
+    if report.groups:
+        yield "across-tasks", beside([chart for group in report.groups for chart in made.intervals(group)], columns=3)
     if profiles := [chart for _, chart in made.profiles()]:
         yield "profiles", beside(profiles)
     for kind in ("reward", "cost"):

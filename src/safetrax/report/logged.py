@@ -74,7 +74,7 @@ def read_logged(trainings: Sequence[Training]) -> tuple[list[Logged], list[Unrea
     """Every data set once, where its file is still the one that was trained on and quickly read."""
     groups: dict[tuple[str, str], list[Training]] = {}
     for training in trainings:
-        task = training.trained_for or training.tasks[0]
+        task = training.trained_for or next(iter(training.tasks), "its own log")
         groups.setdefault((task, str(training.data.get("sha256") or training.data_path)), []).append(training)
     most = min(MOST_EPISODES, max(_FEWEST_EPISODES, _ALL_EPISODES // max(len(groups), 1)))
     read: list[Logged] = []

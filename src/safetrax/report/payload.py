@@ -79,7 +79,7 @@ def add_gifs(values: dict[str, Any], trainings: Iterable[Training], size: int) -
             continue
         size += needed
         picture = f"data:image/gif;base64,{base64.b64encode(content).decode('ascii')}"
-        values["gifs"].append({"name": training.name, "task": training.tasks[0], "picture": picture})
+        values["gifs"].append({"name": training.name, "task": next(iter(training.tasks), ""), "picture": picture})
 
 
 def to_json(values: Mapping[str, Any]) -> str:

@@ -244,7 +244,7 @@
     const list = document.getElementById("verdicts");
     data.verdicts.forEach((verdict, index) => {
       const share = svg("svg", { class: "share", viewBox: "0 0 100 4", preserveAspectRatio: "none", "aria-hidden": "true" },
-        svg("rect", { width: 100 * verdict.safe / verdict.tasks, height: 4 }));
+        svg("rect", { width: 100 * verdict.safe / (verdict.tasks || 1), height: 4 }));
       list.append(el("li", {}, el("strong", {}, algorithmSwatch(index), data.algorithms[index]), el("p", {}, verdict.sentence), share));
     });
     const contents = document.getElementById("contents");
@@ -481,8 +481,8 @@
   profiles();
   episodes();
   runs();
+  for (const id of ["results", "across", "curves", "logged", "certified"]) if (!section(id).querySelector("svg, li, td")) remove(id);
   if (!section("planes").querySelector("figure")) remove("planes");
-  for (const id of ["curves", "logged", "certified"]) if (!section(id).querySelector("svg, li, td")) remove(id);
   header();
   document.querySelectorAll("svg.chart").forEach(readable);
   document.querySelectorAll(".legend").forEach(chooses);

@@ -207,7 +207,7 @@ def derive(sources: Sources, *, title: str | None = None) -> Report:
         algorithms=algorithms,
         tasks=names,
         cells=cells,
-        verdicts=tuple(_verdict(name, cells, len(algorithms)) for name in algorithms),
+        verdicts=tuple(_verdict(name, cells, len(algorithms), certified) for name in algorithms),
         groups=tuple(_groups(scores, names)),
         profiles=_profiles(scores),
         panels=drawn,
@@ -314,8 +314,11 @@ def is_certain(cost: Estimate) -> bool:
     return abs(cost.mean - SAFE_UP_TO) > cost.error  # never, for an error of NaN
 
 
-def _verdict(algorithm: str, cells: Sequence[Cell], algorithms: int) -> Verdict:
+def _verdict(algorithm: str, cells: Sequence[Cell], algorithms: int, certified: Sequence[Certified]) -> Verdict:
     own = [cell for cell in cells if cell.algorithm == algorithm]
+    if not own:
+        bounds = [entry.certificate.safe for entry in certified if entry.certificate.policy.algorithm == algorithm]
+        return Verdict(algorithm, 0, 0, f"not evaluated; bounded within the limit in {sum(bounds)} of {len(bounds)}.")
     safe = [cell for cell in own if cell.safe]
     unsure = sum(not cell.certain for cell in safe)
     best = sum(cell.best for cell in own)
@@ -331,7 +334,9 @@ def _verdict(algorithm: str, cells: Sequence[Cell], algorithms: int) -> Verdict:
 
 
 def _groups(scores: Sequence[RunScore], names: Sequence[str]) -> list[Group]:
-    """All tasks, those that all algorithms have, and each suite."""
+    """All tasks, those that all algorithms have, and each suite; none where no run has episodes."""
+    if not scores:
+        return []
     groups = [Group("All tasks" if len(names) > 1 else names[0], tuple(names), tuple(aggregates(scores)))]
     common = common_tasks(scores)
     if common and len(common) < len(names):
@@ -352,11 +357,13 @@ def _profiles(scores: Sequence[RunScore]) -> Profiles:
         return Profiles((), common=False, kinds={})
     common = bool(common_tasks(scores))
     kept = on_common_tasks(scores) if common else list(scores)
-    found = {kind: tuple(performance_profiles(kept, kind, _THRESHOLDS)) for kind in _KINDS}
+    found = {kind: tuple(performance_profiles(kept, kind, _THRESHOLDS)) for kind in _KINDS if kept}
     return Profiles(tuple(dict.fromkeys(score.task for score in kept)), common, found)
 
 
 def _title(algorithms: Sequence[str], names: Sequence[str]) -> str:
     left = algorithms[0] if len(algorithms) == 1 else f"{len(algorithms)} algorithms"
+    if not names:
+        return f"{left}, certified from a log"
     right = names[0] if len(names) == 1 else f"{len(names)} tasks"
     return f"{left} on {right}"
