@@ -19,7 +19,9 @@ from safetrax.data.filters import (
     Boundary,
     Demonstrations,
     Density,
+    Drop,
     Epsilon,
+    Fill,
     Filter,
     Frontier,
     Inpaint,
@@ -30,6 +32,7 @@ from safetrax.data.filters import (
     QualityMix,
     Risky,
     Safe,
+    Split,
     Thin,
     TopK,
     apply_filters,
@@ -58,6 +61,9 @@ EXAMPLES: dict[str, Filter] = {
     "demonstrations": Demonstrations(2, 4),
     "labelled": Labelled("unknown"),
     "labels-from-costs": LabelsFromCosts(2, cost_limit=4),
+    "drop": Drop(),
+    "split": Split(),
+    "fill": Fill(3),
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +11,8 @@ from typing import TYPE_CHECKING
 from safetrax.algorithms.base import Algorithm
 from safetrax.charts.drawing import save
 from safetrax.cli.console import complain, say
+from safetrax.cli.open_log import open_log
 from safetrax.cli.results_table import NOTE, results_table
-from safetrax.data import Trajectories, load
-from safetrax.data.filters import Filter, filter_steps, parse_filters
 from safetrax.data.loading import absolute_labels, absolute_source
 from safetrax.envs.make import require_simulator
 from safetrax.errors import SafeTraXError, SimulatorError
@@ -59,11 +57,14 @@ class Session:
         kept = {"filters": list(options.filters), **loop, "log_to": list(options.log_to)}
         kept |= {"labels": absolute_labels(options.labels)} if options.labels else {}
         earlier = RunFolder(Path(options.out)).state() if self.resume and options.out else None
-        filters = parse_filters(options.filters, options.cost_limits)
-        following = "next_observations" in self.algorithm.fields
-        labels = options.labels or None
-        source = load(options.data, task=options.task, next_observations=following, labels=labels, progress=True)
-        data = _filtered(source, filters)
+        data = open_log(
+            options.data,
+            task=options.task,
+            filters=options.filters,
+            cost_limits=options.cost_limits,
+            labels=options.labels,
+            next_observations="next_observations" in self.algorithm.fields,
+        )
         obstacle = _obstacle(options.task or data.info.get("task"))
         if obstacle and options.evaluate_every:
             raise SimulatorError(f"{obstacle} Without evaluate-every, training needs no simulator.")
@@ -142,14 +143,6 @@ class Session:
         finally:  # whatever ended it: what there is is kept
             folder.add_episodes(rows)
         return True
-
-
-def _filtered(data: Trajectories, filters: Sequence[Filter]) -> Trajectories:
-    """The data set that is trained on; each filter is said."""
-    for entry, after in zip(filters, filter_steps(data, filters), strict=True):
-        say(f"filter    {entry}: {data.num_episodes:,} episodes to {after.num_episodes:,}")
-        data = after
-    return data
 
 
 def _obstacle(task: str | None) -> str | None:

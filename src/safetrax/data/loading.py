@@ -54,7 +54,8 @@ def load(
 ) -> Trajectories:
     """Read a data set; only what is needed, straight into its final arrays.
 
-    Memory stays near that of the arrays, whatever the format. `info["sha256"]` is the hash of the file (of a Minari
+    A value that is missing is NaN, which training refuses: filters leave such episodes out or mend them. Memory stays
+    near that of the arrays, whatever the format. `info["sha256"]` is the hash of the file (of a Minari
     data set: of its data files, one after the other).
 
     Args:

@@ -368,6 +368,23 @@ class Trajectories:
         kept = {name: array[rows] for name, array in self._rows().items()}
         return replace(self, **kept, offsets=offsets, labels=labels)
 
+    def pieces(self, first: Int64[np.ndarray, " pieces"], last: Int64[np.ndarray, " pieces"]) -> Trajectories:
+        """A copy whose episodes are pieces of these, each from a first to a last row of one episode.
+
+        A piece that ends before its episode did is truncated. A part of an episode labelled unsafe is unknown.
+        """
+        episodes = np.searchsorted(self.offsets, first, side="right") - 1
+        lengths = last - first + 1
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        rows = np.repeat(first - offsets[:-1], lengths) + np.arange(offsets[-1])
+        kept: dict[str, Any] = {name: array[rows] for name, array in self._rows().items()}
+        kept["truncated"] = mark_ends(kept["terminated"], kept["truncated"], offsets)
+        labels = None
+        if self.labels is not None:
+            labels = self.labels[episodes]
+            labels[(lengths < self.lengths[episodes]) & (labels == UNSAFE)] = UNKNOWN
+        return replace(self, **kept, offsets=offsets, labels=labels)
+
     def episode(self, number: int) -> dict[str, np.ndarray]:
         """The rows of one episode by field name: read-only views, no copies.
 

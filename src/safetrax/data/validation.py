@@ -12,6 +12,7 @@ import numpy as np
 from safetrax.catalogue import Task, get_task
 from safetrax.data.columns import CHUNK_ROWS, chunks
 from safetrax.data.formats.arrays import feature_names
+from safetrax.data.gaps import VALUES, missing, said
 from safetrax.data.labels import WORDS
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
@@ -44,8 +45,6 @@ _SPIKED = (
     "repair those episodes."
 )
 
-_VALUES = ("observations", "actions", "rewards", "costs", "next_observations", "hidden_costs")
-
 _Odd = set[tuple[str, int]]  # columns of which something has been said
 _IsBad = Callable[[np.ndarray], np.ndarray]  # which numbers of a column are bad
 _Find = Callable[["_Array", int], _IsBad | None]
@@ -76,8 +75,13 @@ def validate(trajectories: Trajectories, task: str | Task | None = None) -> list
     """
     named = task or trajectories.info.get("task") or None
     known = get_task(named) if isinstance(named, str) else named
-    every = [_Array(name, array) for name in _VALUES if (array := getattr(trajectories, name)) is not None]
-    errors = [*_non_finite(trajectories, every), *_negative_costs(trajectories), *_empty_box(trajectories)]
+    every = [_Array(name, array) for name in VALUES if (array := getattr(trajectories, name)) is not None]
+    errors = [
+        *_missing(trajectories, every),
+        *_infinite(trajectories, every),
+        *_negative_costs(trajectories),
+        *_empty_box(trajectories),
+    ]
     arrays, odd = [array for array in every if not array.not_finite], _Odd()
     odd_columns = partial(_odd_columns, trajectories, arrays, odd)
     errors += odd_columns("is", _overflow, _OVERFLOW, once=False)
@@ -144,12 +148,18 @@ def _rows(count: int) -> str:
     return f"{count} row{'s' * (count != 1)}"
 
 
-def _non_finite(trajectories: Trajectories, arrays: Sequence[_Array]) -> Iterator[str]:
+def _missing(trajectories: Trajectories, arrays: Sequence[_Array]) -> Iterator[str]:
+    if any(array.not_finite for array in arrays) and (cells := missing(trajectories)):
+        yield f"{said(cells)}."
+
+
+def _infinite(trajectories: Trajectories, arrays: Sequence[_Array]) -> Iterator[str]:
     for array in arrays:
-        if array.not_finite:
-            entries = array.values[array.first]
-            where = _where(trajectories, array.first, array.not_finite)
-            yield f"{array.name} holds {entries[~np.isfinite(entries)][0]} {where}; remove or repair those episodes."
+        row, count = _rows_where(array.values, np.isinf) if array.not_finite else (-1, 0)
+        if count:
+            entries = array.values[row]
+            where = _where(trajectories, row, count)
+            yield f"{array.name} holds {entries[np.isinf(entries)][0]} {where}; remove or repair those episodes."
 
 
 def _negative_costs(trajectories: Trajectories) -> Iterator[str]:
@@ -263,14 +273,14 @@ def _too_long(trajectories: Trajectories, task: Task) -> Iterator[str]:
 
 
 class _Array:
-    """An array as a matrix, which rows of it are not finite (the first one, and how many), the ends of its columns,
-    and those of what a sample of it has strictly between."""
+    """An array as a matrix, in how many rows it is not finite, the ends of its columns, and those of what a sample of
+    it has strictly between."""
 
     def __init__(self, name: str, array: np.ndarray) -> None:
         self.name = name
         self.kind = name.removeprefix("next_")  # both kinds of observations have the same columns
         self.values = array.reshape(len(array), -1)
-        self.first, self.not_finite = _rows_where(self.values, lambda chunk: ~np.isfinite(chunk))
+        _, self.not_finite = _rows_where(self.values, lambda chunk: ~np.isfinite(chunk))
         self.low, self.high = self.values.min(axis=0), self.values.max(axis=0)
         sample = _sample(self.values)
         between = (sample > self.low) & (sample < self.high)

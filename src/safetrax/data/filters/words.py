@@ -19,9 +19,11 @@ _HINTS = {int: "a whole number", float: "a number"}
 
 def filter_lines() -> str:
     """One line per filter for the help: how it is written, and what it does."""
-    words = {
-        name: f"{name}:{dataclasses.fields(kind)[0].name.upper().replace('_', '-')}" for name, kind in FILTERS.items()
+    firsts = {
+        name: [entry.name.upper().replace("_", "-") for entry in dataclasses.fields(kind)[:1]]
+        for name, kind in FILTERS.items()
     }
+    words = {name: ":".join([name, *first]) for name, first in firsts.items()}
     width = max(map(len, words.values())) + 2
     return "\n".join(
         f"  {words[name]:<{width}}{(kind.__doc__ or '').partition(chr(10))[0].rstrip('.')}"
@@ -54,6 +56,8 @@ def _parse(word: str, cost_limits: Sequence[float]) -> Filter:
             f"the filter {word!r} ends after its colon; write a value, such as {name}:{_EXAMPLES.get(name, '20')}."
         )
     kind = FILTERS[name]
+    if rest and not dataclasses.fields(kind):
+        raise ConfigError(f"the filter {word!r} has {rest!r}, but {name} has no settings; leave that out.")
     values = {}
     for place, part in enumerate(rest.split(",") if rest else ()):
         key, text = _key_and_text(word, kind, place, part)

@@ -77,17 +77,19 @@ class Rows:
         written as texts.
 
         Raises:
-            DataError: a cell is missing, or is not what the column should hold.
+            DataError: a cell is not what the column should hold, or is missing and no measurement (those are NaN).
         """
-        from safetrax.data.formats.table_cells import labels, moments, numbers
+        from safetrax.data.formats.table_cells import labels, moments, numbers, whole_numbers
 
+        flags = {name for role in FLAGS for name in self.layout.columns.get(role, ())}
         filled = 0
         for name, cells in part.items():
             rows = slice(before + first, before + first + len(cells))
             if name in self._at:
+                read = whole_numbers if name in flags else numbers
                 place = self._at[name][rows]
                 with np.errstate(over="ignore"):  # becomes inf, which validate() names with its row
-                    place[...] = numbers(cells, name, first, size=self._widths[name], text=text)
+                    place[...] = read(cells, name, first, size=self._widths[name], text=text)
                 filled += place.nbytes
             elif name == self._step:
                 kind, found = moments(cells, name, first)

@@ -65,8 +65,8 @@ def from_pandas(
     that have names are columns, too. A log without `cost` has no costs.
 
     Args:
-        frame: the log. Columns are booleans, integers, floats, or lists of as many numbers in every row; nothing may
-            be missing.
+        frame: the log. Columns are booleans, integers, floats, or lists of as many numbers in every row. Where a
+            measurement is missing, it becomes NaN.
         observations: columns of s_t, or a pattern such as `"sensor_*"`.
         actions: columns of a_t, alike.
         reward: column of r_t.
@@ -84,8 +84,8 @@ def from_pandas(
         info: JSON-ready facts about the source; `observation_names` and `action_names` are added.
 
     Raises:
-        DataError: a column is missing or ambiguous, or holds an empty cell or a text; rows cannot be put in order;
-            pyarrow is not installed.
+        DataError: a column is missing or ambiguous, or holds a text; what tells episodes, steps or ends is empty;
+            rows cannot be put in order; pyarrow is not installed.
     """
     package("pyarrow", extra="pandas", purpose="a data frame")
     from safetrax.data.formats.table_sources import FrameSource
@@ -189,7 +189,7 @@ def read_tables(path: Path, given: Mapping[str, Any], *, next_observations: bool
     files in it are that episode. What a file of columns beside it says holds where nothing else is `given`.
 
     Raises:
-        DataError: a column is missing, ambiguous, or holds an empty cell or a text; a file cannot be parsed.
+        DataError: a column is missing or ambiguous, or holds what it should not; a file cannot be parsed.
     """
     told, box = _read_sidecar(path)
     given = {**told, **given}
