@@ -151,7 +151,7 @@ def test_check_raises_the_first_error_and_counts_the_others() -> None:
     data = changed(changed(healthy(), "rewards", 1, np.nan), "costs", 1, -1)
     with pytest.raises(DataError, match=r"1 value is missing .* \(1 more error: safetrax.data.validate lists all.\)"):
         check(data)
-    with pytest.raises(DataError, match=r"remove or repair those episodes\.$"):
+    with pytest.raises(DataError, match=r"rewards and costs can be computed \(relabel\)\.$"):
         check(changed(healthy(), "rewards", 1, np.nan))
 
 

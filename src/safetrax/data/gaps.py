@@ -60,13 +60,17 @@ def column_names(data: Trajectories, field: str) -> list[str]:
 
 def cells_of(data: Trajectories, field: str, marks: Bool[np.ndarray, "N ..."]) -> list[Cells]:
     """The cells of a field that are marked, by column; columns without any are left out."""
-    found = []
-    for name, column in zip(column_names(data, field), marks.reshape(len(marks), -1).T, strict=True):
-        rows = np.flatnonzero(column)
-        if len(rows):
-            episodes = np.searchsorted(data.offsets, rows, side="right") - 1
-            found.append(Cells(name, len(rows), len(np.unique(episodes)), int(rows[0]), int(episodes[0])))
-    return found
+    columns = zip(column_names(data, field), marks.reshape(len(marks), -1).T, strict=True)
+    return [cells for name, column in columns if (cells := cells_of_column(data, name, column))]
+
+
+def cells_of_column(data: Trajectories, name: str, marks: Bool[np.ndarray, " N"]) -> Cells | None:
+    """The cells of a column that are marked; None if none is."""
+    rows = np.flatnonzero(marks)
+    if not len(rows):
+        return None
+    episodes = np.searchsorted(data.offsets, rows, side="right") - 1
+    return Cells(name, len(rows), len(np.unique(episodes)), int(rows[0]), int(episodes[0]))
 
 
 def missing(data: Trajectories) -> list[Cells]:
@@ -89,9 +93,13 @@ def said(cells: Sequence[Cells]) -> str:
     if not cells:
         return ""
     count = sum(entry.cells for entry in cells)
+    return f"{count:,} value{'s are' if count > 1 else ' is'} missing (NaN): {listed_cells(cells)}; {_REMEDY}"
+
+
+def listed_cells(cells: Sequence[Cells]) -> str:
+    """Column by column, the first ones if there are many."""
     more = f"; and {len(cells) - _SHOWN} more columns" if len(cells) > _SHOWN else ""
-    listed = "; ".join(map(str, cells[:_SHOWN])) + more
-    return f"{count:,} value{'s are' if count > 1 else ' is'} missing (NaN): {listed}; {_REMEDY}"
+    return "; ".join(map(str, cells[:_SHOWN])) + more
 
 
 def _has_any(data: Trajectories, field: str) -> bool:

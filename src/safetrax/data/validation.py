@@ -12,8 +12,9 @@ import numpy as np
 from safetrax.catalogue import Task, get_task
 from safetrax.data.columns import CHUNK_ROWS, chunks
 from safetrax.data.formats.arrays import feature_names
-from safetrax.data.gaps import VALUES, missing, said
+from safetrax.data.gaps import VALUES, cells_of_column, column_names, listed_cells, missing, said
 from safetrax.data.labels import WORDS
+from safetrax.data.sensors import is_smooth, spikes, stuck
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 
@@ -34,6 +35,8 @@ _WIDE = 1e3  # times the spread of the median feature
 _NARROW = 1e4
 _LEVELS = 32  # more integers than these are no choices
 _ALONE = 1e6  # times the only other value
+_LEAP = 20  # robust deviations of a smooth sensor's steps
+_STILL = 100  # steps
 
 _OVERFLOW = (
     "; squares of such numbers overflow float32, so remove or repair those episodes if it stands for a missing "
@@ -88,6 +91,7 @@ def validate(trajectories: Trajectories, task: str | Task | None = None) -> list
     warnings = [
         *odd_columns("is exactly", _sentinel, _SENTINEL),
         *odd_columns("jumps to", _spike, _SPIKED),
+        *(() if known is not None else _faulty_sensors(trajectories, odd)),
         *_unequal_scales(trajectories, arrays, odd, known),
         *_discrete_actions(trajectories),
         *_outside_box(trajectories),
@@ -364,6 +368,28 @@ def _spike(array: _Array, number: int) -> _IsBad | None:
     if top[0] == 0 or not len(jumps):
         return None
     return lambda chunk: np.abs(chunk.astype(np.float64) - median) >= top[jumps[0] + 1]
+
+
+def _faulty_sensors(trajectories: Trajectories, odd: _Odd) -> Iterator[str]:
+    """Features that leap away and come back, or stand still while they else always move."""
+    offsets, leaps, stands = trajectories.offsets, [], []
+    for number, name in enumerate(column_names(trajectories, "observations")):
+        column = trajectories.observations[:, number]
+        if ("observations", number) not in odd and is_smooth(column, offsets):
+            leaps.append(cells_of_column(trajectories, name, spikes(column, offsets, _LEAP)))
+        stands.append(cells_of_column(trajectories, name, stuck(column, offsets, _STILL)))
+    if found := [cells for cells in leaps if cells]:
+        yield (
+            f"observations leap away and back within a step, farther than {_LEAP} times their usual steps: "
+            f"{listed_cells(found)}; if these are no measurements, take them out (--filters spikes:{_LEAP}, then "
+            "fill:1 or drop)."
+        )
+    if found := [cells for cells in stands if cells]:
+        yield (
+            f"observations repeat a value over {_STILL} steps or more, though they else always move: "
+            f"{listed_cells(found)}; if the sensor was stuck, take them out (--filters stuck:{_STILL}, then split or "
+            "drop)."
+        )
 
 
 def _unequal_scales(

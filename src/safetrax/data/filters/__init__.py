@@ -12,7 +12,7 @@ from safetrax.data.filters.frontier import Frontier, fit_frontier, pareto_set
 from safetrax.data.filters.labelling import Demonstrations, LabelsFromCosts
 from safetrax.data.filters.registry import FILTERS, filters_of
 from safetrax.data.filters.removals import Epsilon, Inpaint
-from safetrax.data.filters.repairs import Drop, Fill, Split
+from safetrax.data.filters.repairs import Drop, Fill, Spikes, Split, Stuck
 from safetrax.data.filters.selections import Boundary, Labelled, QualityMix, Risky, Safe, TopK
 from safetrax.data.filters.words import filter_lines, parse_filters
 
@@ -35,7 +35,9 @@ __all__ = [
     "Risky",
     "Safe",
     "Selection",
+    "Spikes",
     "Split",
+    "Stuck",
     "Thin",
     "TopK",
     "apply_filters",

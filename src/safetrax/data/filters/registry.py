@@ -11,7 +11,7 @@ from safetrax.data.filters.density import Density, Thin
 from safetrax.data.filters.frontier import Frontier
 from safetrax.data.filters.labelling import Demonstrations, LabelsFromCosts
 from safetrax.data.filters.removals import Epsilon, Inpaint
-from safetrax.data.filters.repairs import Drop, Fill, Split
+from safetrax.data.filters.repairs import Drop, Fill, Spikes, Split, Stuck
 from safetrax.data.filters.selections import Boundary, Labelled, QualityMix, Risky, Safe, TopK
 from safetrax.errors import ConfigError
 from safetrax.settings import require_types
@@ -22,7 +22,7 @@ FILTERS: dict[str, type[Filter]] = {
         *(Density, Outliers, Inpaint, Epsilon, Noise),  # in DSRL's order
         *(Safe, Risky, Boundary, Frontier, TopK, QualityMix, Thin),
         *(Labelled, Demonstrations, LabelsFromCosts),
-        *(Drop, Split, Fill),
+        *(Spikes, Stuck, Fill, Split, Drop),
     )
 }
 """Every filter by the name that it has on the command line and in records."""

@@ -10,9 +10,80 @@ from jaxtyping import Bool, Float32, Int64
 
 from safetrax.data.filters.base import Filter, FilterState, Selection
 from safetrax.data.gaps import Cells, cells_of, missing, missing_rows
+from safetrax.data.sensors import spikes, stuck
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 from safetrax.settings import require
+
+
+@dataclass(frozen=True)
+class _Marking(Filter):
+    """Readings that are no measurements become missing, in observations and in the same next observations."""
+
+    mends: ClassVar[bool] = True
+
+    def step(self, state: FilterState) -> FilterState:
+        """Mark them."""
+        data = state.data
+        marks = np.stack([self._marks(column, data.offsets) for column in data.observations.T], axis=1)
+        fields = {"observations": np.where(marks, np.float32(np.nan), data.observations)}
+        if data.next_observations is not None:
+            same = np.roll(marks, -1, axis=0) & (data.next_observations == np.roll(data.observations, -1, axis=0))
+            same[data.offsets[1:] - 1] = False
+            fields["next_observations"] = np.where(same, np.float32(np.nan), data.next_observations)
+        state = FilterState(replace(data, **fields), state.outliers)  # type: ignore[arg-type]
+        return with_cells(state, cells_of(data, "observations", marks))
+
+    def _marks(
+        self, column: Float32[np.ndarray, " N"], offsets: Int64[np.ndarray, " boundaries"]
+    ) -> Bool[np.ndarray, " N"]:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Spikes(_Marking):
+    """Take readings that leap away and come back for missing.
+
+    A spike is farther, on one side, from the value before it and from the value after it than `deviations` times the
+    sensor's robust deviation: 1.4826 times the median size of its changes from step to step, steps without a change
+    set aside. A step to a new level is none, nor are an episode's first and last value.
+    """
+
+    name: ClassVar[str] = "spikes"
+    deviations: float
+    """How far, in robust deviations; 20 is far."""
+    longest: int = 1
+    """Values one after the other that may be one spike."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.deviations < np.inf, "deviations", self.deviations, "be positive")
+        require(1 <= self.longest <= 1000, "longest", self.longest, "lie in [1, 1000]")
+
+    def _marks(
+        self, column: Float32[np.ndarray, " N"], offsets: Int64[np.ndarray, " boundaries"]
+    ) -> Bool[np.ndarray, " N"]:
+        return spikes(column, offsets, self.deviations, self.longest)
+
+
+@dataclass(frozen=True)
+class Stuck(_Marking):
+    """Take long repetitions of a reading for missing, where the sensor else always moves.
+
+    The first reading stays. The sensor always moves if more than half of its other steps change it; a switch is never
+    stuck.
+    """
+
+    name: ClassVar[str] = "stuck"
+    steps: int
+    """Steps over which a value is exactly repeated."""
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 2, "steps", self.steps, "be at least 2")
+
+    def _marks(
+        self, column: Float32[np.ndarray, " N"], offsets: Int64[np.ndarray, " boundaries"]
+    ) -> Bool[np.ndarray, " N"]:
+        return stuck(column, offsets, self.steps)
 
 
 @dataclass(frozen=True)
