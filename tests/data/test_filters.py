@@ -30,6 +30,7 @@ from safetrax.data.filters import (
     Noise,
     Outliers,
     QualityMix,
+    Resample,
     Risky,
     Safe,
     Spikes,
@@ -68,6 +69,7 @@ EXAMPLES: dict[str, Filter] = {
     "fill": Fill(3),
     "split": Split(),
     "drop": Drop(),
+    "resample": Resample("2"),
 }
 
 

@@ -13,6 +13,7 @@ from safetrax.data.filters.labelling import Demonstrations, LabelsFromCosts
 from safetrax.data.filters.registry import FILTERS, filters_of
 from safetrax.data.filters.removals import Epsilon, Inpaint
 from safetrax.data.filters.repairs import Drop, Fill, Spikes, Split, Stuck
+from safetrax.data.filters.resampling import Resample
 from safetrax.data.filters.selections import Boundary, Labelled, QualityMix, Risky, Safe, TopK
 from safetrax.data.filters.words import filter_lines, parse_filters
 
@@ -32,6 +33,7 @@ __all__ = [
     "Noise",
     "Outliers",
     "QualityMix",
+    "Resample",
     "Risky",
     "Safe",
     "Selection",

@@ -12,6 +12,7 @@ from safetrax.data.filters.frontier import Frontier
 from safetrax.data.filters.labelling import Demonstrations, LabelsFromCosts
 from safetrax.data.filters.removals import Epsilon, Inpaint
 from safetrax.data.filters.repairs import Drop, Fill, Spikes, Split, Stuck
+from safetrax.data.filters.resampling import Resample
 from safetrax.data.filters.selections import Boundary, Labelled, QualityMix, Risky, Safe, TopK
 from safetrax.errors import ConfigError
 from safetrax.settings import require_types
@@ -22,7 +23,7 @@ FILTERS: dict[str, type[Filter]] = {
         *(Density, Outliers, Inpaint, Epsilon, Noise),  # in DSRL's order
         *(Safe, Risky, Boundary, Frontier, TopK, QualityMix, Thin),
         *(Labelled, Demonstrations, LabelsFromCosts),
-        *(Spikes, Stuck, Fill, Split, Drop),
+        *(Spikes, Stuck, Fill, Split, Drop, Resample),
     )
 }
 """Every filter by the name that it has on the command line and in records."""

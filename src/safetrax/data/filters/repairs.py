@@ -9,8 +9,10 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from safetrax.data.filters.base import Filter, FilterState, Selection
+from safetrax.data.filters.resampling import inner_rows, stamps
 from safetrax.data.gaps import Cells, cells_of, missing, missing_rows
 from safetrax.data.sensors import spikes, stuck
+from safetrax.data.times import duration
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 from safetrax.settings import require
@@ -119,9 +121,13 @@ class Split(Filter):
     mends: ClassVar[bool] = True
     steps: int = 2
     """Shorter pieces are left out."""
+    gap: str | None = None
+    """Cut also where more time than this lies between two rows, such as `10s`."""
 
     def __post_init__(self) -> None:
         require(self.steps >= 1, "steps", self.steps, "be at least 1")
+        if self.gap is not None:
+            duration("gap", self.gap)
 
     def step(self, state: FilterState) -> FilterState:
         """Keep the rows of the pieces."""
@@ -129,6 +135,9 @@ class Split(Filter):
         whole = ~missing_rows(data)
         begins = np.zeros(data.num_transitions + 1, np.bool_)
         begins[data.offsets] = True
+        if self.gap is not None:
+            after, times = inner_rows(data), stamps(data, self)
+            begins[after] |= times[after] - times[after - 1] > duration("gap", self.gap)
         first = np.flatnonzero(whole & (begins[:-1] | ~np.append(True, whole[:-1])))
         last = np.flatnonzero(whole & (begins[1:] | ~np.append(whole[1:], True)))
         long = last - first + 1 >= self.steps
