@@ -325,3 +325,33 @@ def test_every_command_refuses_gaps_and_train_keeps_what_mended_them(gappy, tmp_
         capsys.readouterr()
         assert main([verb, out, "--data", gappy]) == 2
         assert "3 values are missing (NaN)" in capsys.readouterr().err
+
+
+def test_a_plants_log_from_csv_to_training(tmp_path, monkeypatch, capsys):
+    """Twenty batches of thirty rows every 5 s: heat 0 to 29 but for a leap and an empty cell; no rewards or costs."""
+    monkeypatch.chdir(tmp_path)
+    lines = ["batch,timestamp,heat,valve"]
+    for batch in range(20):
+        for step in range(30):
+            heat = {(3, 10): "9999", (4, 12): ""}.get((batch, step), str(step))
+            moment = f"2025-03-01T{batch:02}:{step // 12:02}:{step % 12 * 5:02}Z"
+            lines.append(f"B{batch},{moment},{heat},{step % 2}")
+    (tmp_path / "plant.csv").write_text("\n".join(lines) + "\n")
+    roles = {"observations": ["heat"], "actions": ["valve"], "episode": "batch", "action_low": 0}
+    (tmp_path / "plant.columns.json").write_text(json.dumps(roles))
+    assert main(["inspect", "plant.csv"]) == 2
+    assert 'or compute it: columns={"reward": false} and the filter relabel' in capsys.readouterr().err
+    (tmp_path / "plant.columns.json").write_text(json.dumps({**roles, "reward": False}))
+    assert main(["inspect", "plant.csv"]) == 2
+    assert "601 values are missing (NaN): heat in 1 cell of 1 episode, first in row 132 (episode 4)" in (
+        capsys.readouterr().out
+    )
+    words = ["--filters", "spikes:20", "fill:3", "relabel:reward=-abs(heat - 20),cost=heat > 25", "resample:10s"]
+    assert main(["inspect", "plant.csv", *words, "--cost-limits", "3"]) == 0
+    out = capsys.readouterr().out
+    assert rows(out, "resample:10s")[0] == ["20", "300", "0"]  # each costs 4, for 26 to 29
+    assert "spikes heat in 1 cell of 1 episode, first in row 100 (episode 3)" in out
+    quoted = "--filters spikes:20 fill:3 'relabel:-abs(heat - 20),cost=heat > 25' resample:10s"
+    assert quoted in out
+    assert main(["train", "bc-all", "--data", "plant.csv", "--out", "run", *TINY, *words]) == 0
+    assert f"safetrax export run --data {tmp_path / 'plant.csv'} {quoted}" in capsys.readouterr().out

@@ -30,6 +30,7 @@ from safetrax.data.filters import (
     Noise,
     Outliers,
     QualityMix,
+    Relabel,
     Resample,
     Risky,
     Safe,
@@ -70,6 +71,7 @@ EXAMPLES: dict[str, Filter] = {
     "split": Split(),
     "drop": Drop(),
     "resample": Resample("2"),
+    "relabel": Relabel("o1 - a0", "o0 > 3"),
 }
 
 

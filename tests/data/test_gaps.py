@@ -78,7 +78,9 @@ def test_drop_keeps_the_episodes_that_are_whole():
         ("o0", 1, 1),
         ("rewards", 1, 5),
     ]
-    with pytest.raises(DataError, match="keeps none of the 1 episodes: in every one a value is missing"):
+    with pytest.raises(
+        DataError, match=r"keeps none of the 1 episodes: in every one a value is missing \(o0 in 1 cell"
+    ):
         Drop()(log([0, NAN], lengths=[2]))
     whole = log([0, 1], lengths=[2])
     assert Drop()(whole).fingerprint() == whole.fingerprint()
@@ -101,7 +103,9 @@ def test_split_cuts_out_the_rows_with_gaps_and_leaves_short_pieces_out():
     np.testing.assert_array_equal(pieces.terminated, np.arange(8) == 5)
     np.testing.assert_array_equal(pieces.labels, [UNKNOWN] * 3)  # which part was unsafe nobody knows
     np.testing.assert_array_equal(Split(3)(data).observations[:, 0], [3, 4, 5, 6])
-    with pytest.raises(DataError, match=r"split:5 leaves no piece of the 2 episodes: none has 5 steps without a gap"):
+    with pytest.raises(
+        DataError, match=r"split:5 leaves no piece of the 2 episodes: none has 5 steps without a gap \(o0 in 2"
+    ):
         Split(5)(data)
 
 

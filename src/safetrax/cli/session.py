@@ -169,7 +169,9 @@ def _say_where(run: Run, folder: RunFolder, evaluated: bool) -> None:
     more = f" --episodes 100 --video {shlex.quote(str(folder.path / 'episode.gif'))}" if evaluated else ""
     following = f"safetrax evaluate {shlex.quote(str(folder.path))}{more}"
     if not run.ids[0].task:
-        log = folder.config().get("record", {}).get("data_path") or "LOG"
+        record = folder.config().get("record", {})
+        log, filters = record.get("data_path") or "LOG", record.get("options", {}).get("filters")
         verb = "export" if run.ids[0].cost_limit is None else "certify"
         following = f"safetrax {verb} {shlex.quote(str(folder.path))} --data {shlex.quote(log)}"
+        following += f" --filters {shlex.join(filters)}" if filters else ""
     say(f"next      {following}")

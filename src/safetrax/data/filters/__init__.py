@@ -6,6 +6,7 @@ data.info["filters"]
 
 from safetrax.data.filters.base import Filter, Selection, apply_filters, filter_steps
 from safetrax.data.filters.corruption import Noise, Outliers
+from safetrax.data.filters.definitions import Relabel
 from safetrax.data.filters.density import Density, Thin
 from safetrax.data.filters.dsrl import dsrl_preprocess
 from safetrax.data.filters.frontier import Frontier, fit_frontier, pareto_set
@@ -33,6 +34,7 @@ __all__ = [
     "Noise",
     "Outliers",
     "QualityMix",
+    "Relabel",
     "Resample",
     "Risky",
     "Safe",

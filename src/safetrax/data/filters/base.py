@@ -16,6 +16,9 @@ from safetrax.data.trajectories import NoCostsError, Trajectories
 from safetrax.errors import DataError
 from safetrax.settings import settings_of
 
+FUNCTION = "function "
+"""What a record says before the name of a function, which it cannot hold."""
+
 DSRL_SEED = 1234
 """Seed of the generator that DSRL's environments own, a PCG64 as numpy's default one is."""
 
@@ -132,7 +135,7 @@ def filter_steps(data: Trajectories, filters: Iterable[Filter]) -> Iterator[Traj
         data = state.data
         record = {
             "name": entry.name,
-            "settings": settings_of(entry),
+            "settings": {key: _text(v) if callable(v) else v for key, v in settings_of(entry).items()},
             "episodes": [before.num_episodes, data.num_episodes],
             "transitions": [before.num_transitions, data.num_transitions],
             **({"cells": [vars(cells) for cells in state.cells]} if state.cells else {}),
@@ -159,6 +162,8 @@ def _text(value: Any) -> str:
     """A setting as a word: numbers of a tuple are joined by colons, tuples and words of a tuple by plus signs."""
     if isinstance(value, tuple):
         return ("+" if value and isinstance(value[0], tuple | str) else ":").join(map(_text, value))
+    if callable(value):
+        return f"{FUNCTION}{value.__module__}.{getattr(value, '__qualname__', type(value).__name__)}"
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
     return str(value)

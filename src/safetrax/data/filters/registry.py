@@ -7,6 +7,7 @@ from typing import Any
 
 from safetrax.data.filters.base import Filter
 from safetrax.data.filters.corruption import Noise, Outliers
+from safetrax.data.filters.definitions import Relabel
 from safetrax.data.filters.density import Density, Thin
 from safetrax.data.filters.frontier import Frontier
 from safetrax.data.filters.labelling import Demonstrations, LabelsFromCosts
@@ -23,7 +24,7 @@ FILTERS: dict[str, type[Filter]] = {
         *(Density, Outliers, Inpaint, Epsilon, Noise),  # in DSRL's order
         *(Safe, Risky, Boundary, Frontier, TopK, QualityMix, Thin),
         *(Labelled, Demonstrations, LabelsFromCosts),
-        *(Spikes, Stuck, Fill, Split, Drop, Resample),
+        *(Spikes, Stuck, Fill, Split, Drop, Resample, Relabel),
     )
 }
 """Every filter by the name that it has on the command line and in records."""

@@ -10,12 +10,14 @@ from jaxtyping import Bool, Float32, Int64
 
 from safetrax.data.filters.base import Filter, FilterState, Selection
 from safetrax.data.filters.resampling import inner_rows, stamps
-from safetrax.data.gaps import Cells, cells_of, missing, missing_rows
+from safetrax.data.gaps import Cells, cells_of, listed_cells, missing, missing_rows
 from safetrax.data.sensors import spikes, stuck
 from safetrax.data.times import duration
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 from safetrax.settings import require
+
+_FIRST = "fill gaps first (fill:3), or compute rewards and costs first (relabel)"
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,10 @@ class Drop(Selection):
 
     def advice(self, data: Trajectories) -> str:
         """All have gaps."""
-        return "in every one a value is missing; cut episodes at their gaps (split), or fill these first (fill:3)."
+        return (
+            f"in every one a value is missing ({listed_cells(missing(data))}); cut episodes at their gaps (split), "
+            f"or {_FIRST}."
+        )
 
 
 @dataclass(frozen=True)
@@ -145,7 +150,7 @@ class Split(Filter):
         if not len(first):
             raise DataError(
                 f"the filter {self} leaves no piece of the {data.num_episodes} episodes: none has {self.steps} steps "
-                "without a gap; lower its steps, or fill gaps first (fill:3)."
+                f"without a gap ({listed_cells(missing(data)) or 'in time'}); lower its steps, or {_FIRST}."
             )
         outliers = state.outliers[np.searchsorted(data.offsets, first, side="right") - 1]
         return with_cells(FilterState(data.pieces(first, last), outliers), missing(data))

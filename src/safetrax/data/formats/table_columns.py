@@ -305,9 +305,10 @@ def _existing(role: str, table: Sequence[str], name: object) -> str:
 
 
 def _missing(role: str, looked_for: Sequence[str], table: Sequence[str]) -> DataError:
+    computed = ', or compute it: columns={"reward": false} and the filter relabel:reward=...' * (role == "reward")
     return DataError(
         f"no column holds {role} (looked for {', '.join(looked_for)}); the table has {listed(table, 'columns')}; "
-        f"{_named(role)}."
+        f"{_named(role)}{computed}."
     )
 
 
