@@ -134,8 +134,12 @@ def check_arrays(keys: Mapping[str, str], arrays: Mapping[str, Any], meter: Mete
         DataError: a dtype, a shape or a length is wrong.
     """
     for field, array in arrays.items():
-        if field != "times":  # which may be texts
+        if field != "times":
             check_numeric(keys[field], array.dtype)
+        elif array.dtype.kind not in "biufmMSU":  # HDF5 may never come back from damaged texts of any length
+            raise DataError(
+                f"{keys[field]} has dtype {array.dtype}; write seconds, or ISO texts of fixed length (numpy's S)."
+            )
         (check_matrix_shape if field in MATRICES else check_vector_shape)(keys[field], array.shape)
     check_equal_rows({keys[field]: array.shape[0] for field, array in arrays.items() if field != "labels"})
     meter.expect(sum(4 * math.prod(array.shape) for array in arrays.values()))
