@@ -189,7 +189,13 @@ def test_which_column_holds_the_times():
 @pytest.mark.parametrize("key", ["times", "timestamps"])
 @pytest.mark.parametrize(
     "stamps",
-    [np.array([5, 6, 8.5]), np.array(ISO, "S"), np.array(ISO, "U"), np.array(ISO, "datetime64[ms]")],
+    [
+        np.array([5, 6, 8.5]),
+        np.array(ISO, "S"),
+        np.array(ISO, "U"),
+        np.array(ISO, ">U23"),
+        np.array(ISO, "datetime64[ms]"),
+    ],
     ids=str,
 )
 def test_arrays_of_times(stamps: np.ndarray, key: str, tmp_path: Path):

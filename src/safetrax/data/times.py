@@ -14,6 +14,7 @@ from safetrax.errors import ConfigError, DataError
 _UNITS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _PER_SECOND = {"day": 1 / 86400, "s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 _NO_TIME = ("", "nan", "nat", "none")
+_LAST_LETTER = 0x10FFFF
 
 
 def duration(name: str, word: str) -> float:
@@ -47,6 +48,8 @@ def as_seconds(field: str, values: Values) -> Float64[np.ndarray, " N"]:
         return array.astype(np.float64)
     if array.dtype.kind not in "OSU":
         raise DataError(f"{field} has dtype {array.dtype}; write seconds, datetime64 or ISO texts.")
+    if array.dtype.kind == "U" and (array.astype(array.dtype.newbyteorder("=")).view(np.uint32) > _LAST_LETTER).any():
+        raise DataError(f"{field} holds texts of impossible letters; download or write it again.")
     texts = [each.decode("utf-8", "replace") if isinstance(each, bytes) else str(each) for each in array.tolist()]
     zoned: set[bool] = set()
     found = np.empty(len(texts))
