@@ -72,6 +72,7 @@ def data_set() -> st.Trajectories:
                 "actions": rng.uniform(-1, 1, (n, 2)),
                 "rewards": rng.standard_normal(n),
                 "costs": rng.integers(0, 2, n),
+                "times": 1.7e9 + np.arange(n),
             }
         )
     data = st.Trajectories.from_episodes(episodes, action_low=-2).marked([1, -1, 0])

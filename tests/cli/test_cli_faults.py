@@ -159,7 +159,7 @@ def _with_nan(file):
     [
         (_without_costs, "costs"),
         (_with_short_rewards, "rewards"),
-        (_with_nan, "observations holds nan in row 3"),
+        (_with_nan, "1 value is missing (NaN): o0 in 1 cell of 1 episode, first in row 3 (episode 0); "),
     ],
 )
 def test_data_with_something_wrong(fault, change, words, capsys):

@@ -97,7 +97,7 @@ def test_inspect_lists_every_error_and_ends_with_2(tmp_path, capsys):
     write_hdf5(tmp_path / "own.hdf5", type(data).from_episodes([broken, data.episode(1)]))
     assert main(["inspect", str(tmp_path / "own.hdf5"), "--cost-limits", "3"]) == 2
     out = capsys.readouterr().out
-    assert "error: own.hdf5: rewards holds nan in row 0 (episode 0), 10 rows in all" in out
+    assert "error: own.hdf5: 10 values are missing (NaN): rewards in 10 cells of 1 episode, first in row 0" in out
     assert "error: own.hdf5: costs is -1 in row 0" in out
 
 

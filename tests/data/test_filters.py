@@ -19,7 +19,9 @@ from safetrax.data.filters import (
     Boundary,
     Demonstrations,
     Density,
+    Drop,
     Epsilon,
+    Fill,
     Filter,
     Frontier,
     Inpaint,
@@ -28,8 +30,13 @@ from safetrax.data.filters import (
     Noise,
     Outliers,
     QualityMix,
+    Relabel,
+    Resample,
     Risky,
     Safe,
+    Spikes,
+    Split,
+    Stuck,
     Thin,
     TopK,
     apply_filters,
@@ -58,6 +65,13 @@ EXAMPLES: dict[str, Filter] = {
     "demonstrations": Demonstrations(2, 4),
     "labelled": Labelled("unknown"),
     "labels-from-costs": LabelsFromCosts(2, cost_limit=4),
+    "spikes": Spikes(20),
+    "stuck": Stuck(5),
+    "fill": Fill(3),
+    "split": Split(),
+    "drop": Drop(),
+    "resample": Resample("2"),
+    "relabel": Relabel("o1 - a0", "o0 > 3"),
 }
 
 
@@ -496,7 +510,9 @@ def test_labels_from_costs_are_of_both_kinds():
 
 
 @pytest.mark.parametrize(
-    "entry", [entry for name, entry in EXAMPLES.items() if name not in ("noise", "labelled")], ids=str
+    "entry",
+    [entry for name, entry in EXAMPLES.items() if not entry.mends and name not in ("noise", "labelled")],
+    ids=str,
 )
 def test_filters_that_need_costs_say_so(entry):
     hidden = Demonstrations(2, 4)(TEN)

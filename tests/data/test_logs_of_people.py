@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from safetrax.data import Trajectories, from_pandas, load, to_pandas, write_hdf5, write_parquet
+from safetrax.data import Trajectories, check, from_pandas, load, to_pandas, write_hdf5, write_parquet
 from safetrax.errors import DataError, SafeTraXError
 
 E, L = 3, 4
@@ -227,19 +227,21 @@ def test_a_csv_that_cannot_be_read(text: str | bytes, words: str, tmp_path: Path
 @pytest.mark.parametrize(
     ("cell", "words"),
     [
-        ("", "is empty in row 2"),
-        ("NA", "is empty in row 2 (NA)"),
-        ("null", "is empty in row 2"),
-        ("NaN", "is empty in row 2"),
-        *(
-            (cell, f"is {cell!r} in row 2, which is no number")
-            for cell in ("1,000", "1 000", "5%", "0x1F", "yes", "-")
-        ),
+        (cell, f"is {cell!r} in row 2, which is no number")
+        for cell in ("1,000", "1 000", "5%", "0x1F", "yes", "-", "nanny")
     ],
 )
 def test_cells_that_are_no_numbers(cell: str, words: str, tmp_path: Path) -> None:
     column = np.where(np.arange(N) == 2, cell, "0.5")
     refused(lambda: read_text(tmp_path, log(cost=column).to_csv(quoting=1)), f"column cost {words}")
+
+
+@pytest.mark.parametrize("cell", ["", "NA", "null", " NaN ", "#N/A", "None"])
+@pytest.mark.parametrize("others", ["0.5", "true"])
+def test_cells_that_are_missing(cell: str, others: str, tmp_path: Path) -> None:
+    data = read_text(tmp_path, log(cost=np.where(np.arange(N) == 2, cell, others)).to_csv(quoting=1))
+    expected = np.where(np.arange(N) == 2, np.nan, 1.0 if others == "true" else 0.5)
+    np.testing.assert_array_equal(data.costs, expected)
 
 
 @pytest.mark.parametrize(
@@ -273,7 +275,7 @@ def test_nan_is_missing_in_parquet_too(tmp_path: Path) -> None:
     rewards = pa.array(np.where(np.arange(N) == 5, np.nan, 1.0))
     table = pa.Table.from_pandas(log(reward=None)).append_column("reward", rewards)
     pq.write_table(table, tmp_path / "log.parquet")
-    refused(lambda: load(tmp_path / "log.parquet"), "column reward is empty in row 5 (NaN)")
+    refused(lambda: check(load(tmp_path / "log.parquet")), "rewards in 1 cell of 1 episode, first in row 5")
 
 
 @pytest.mark.parametrize(
@@ -335,14 +337,14 @@ def test_vectors_in_one_column_of_a_frame(cell: Any) -> None:
     ("cell", "words"),
     [
         ([1.0], "column obs is a list of 1 numbers in row 3, but of 2 in the first; give every row a list"),
-        (None, "column obs is empty in row 3"),
-        ([1.0, None], "column obs is empty in row 3"),
-        ([1.0, np.nan], "column obs is empty in row 3"),
+        (None, "2 values are missing (NaN): o0 in 1 cell of 1 episode, first in row 3 (episode 0); o1 in 1 cell"),
+        ([1.0, None], "1 value is missing (NaN): o1 in 1 cell of 1 episode, first in row 3"),
+        ([1.0, np.nan], "1 value is missing (NaN): o1 in 1 cell of 1 episode, first in row 3"),
     ],
 )
 def test_ragged_lists(cell: Any, words: str) -> None:
     rows = [cell if i == 3 else [1.0, 2.0] for i in range(N)]
-    refused(lambda: from_pandas(log(observation_0=None, observation_1=None, obs=rows)), words)
+    refused(lambda: check(from_pandas(log(observation_0=None, observation_1=None, obs=rows))), words)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safetrax.data import Trajectories, from_pandas, load, to_pandas, write_parquet
+from safetrax.data import Trajectories, check, from_pandas, load, to_pandas, write_parquet
 from safetrax.data.formats.tables import sidecar_path
 from safetrax.errors import DataError
 
@@ -244,16 +244,29 @@ def test_decimals_of_a_parquet_file(tmp_path: Path) -> None:
 
 
 @every_way
-@pytest.mark.parametrize("column", ["obs_1", "reward", "cost", "episode", "step"])
+@pytest.mark.parametrize("column", ["obs_1", "reward", "cost", "episode", "step", "truncated"])
 def test_an_empty_cell(read: Read, column: str, tmp_path: Path) -> None:
-    frame = usual(step=[1, 2, 3, 4, 5]).astype(object)
+    frame = usual(step=[1, 2, 3, 4, 5], truncated=[0] * 5).astype(object)
     frame.loc[3, column] = None
     kind = str if column == "episode" else float
     frame[column] = pd.array([None if v is None else kind(v) for v in frame[column]])
     for other in frame.columns.difference([column, "episode", "remark"]):
         frame[other] = frame[other].astype(float)
-    with pytest.raises(DataError, match=rf"column {column} is empty in row 3; fill it"):
-        read(frame, tmp_path)
+    if column in ("episode", "step", "truncated"):
+        with pytest.raises(DataError, match=rf"column {column} is empty in row 3; fill it"):
+            read(frame, tmp_path)
+        return
+    data = read(frame, tmp_path)  # a measurement that is missing is NaN, which is refused with all others
+    values = {"obs_1": data.observations[:, 1], "reward": data.rewards, "cost": data.costs}
+    np.testing.assert_array_equal(
+        {name: np.isnan(v).nonzero()[0].tolist() for name, v in values.items()}[column], [3]
+    )
+    assert sum(np.isnan(v).sum() for v in values.values()) == 1
+    name = {"obs_1": "o1", "reward": "rewards", "cost": "costs"}[column]
+    with pytest.raises(
+        DataError, match=rf"1 value is missing \(NaN\): {name} in 1 cell of 1 episode, first in row 3"
+    ):
+        check(data)
 
 
 @every_way
@@ -278,8 +291,9 @@ def test_the_row_of_a_fault_counts_from_the_first(tmp_path: Path, monkeypatch: p
     path = save(usual(cost=["0", "1", "0", "oops", "2"]), tmp_path / "log.csv")
     with pytest.raises(DataError, match="column cost is 'oops' in row 3"):
         load(path)
-    pq.write_table(pa.Table.from_pandas(usual(cost=[0, 1, 0, None, 2])), tmp_path / "log.parquet", row_group_size=2)
-    with pytest.raises(DataError, match="column cost is empty in row 3"):
+    table = pa.Table.from_pandas(usual(truncated=[0, 0, 0, None, 0]))
+    pq.write_table(table, tmp_path / "log.parquet", row_group_size=2)
+    with pytest.raises(DataError, match="column truncated is empty in row 3"):
         load(tmp_path / "log.parquet")
 
 

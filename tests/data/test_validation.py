@@ -54,14 +54,18 @@ def test_non_finite_values_are_errors(name: str, place: Any, value: float) -> No
     data = healthy(next_observations=np.zeros((6, 7)))
     findings = validate(changed(data, name, place, value))
     assert findings[0].severity == "error"
-    assert f"{name} holds {value} in row 4 (episode 1), 1 row in all; remove" in findings[0].message
+    column = {"observations": "o2", "actions": "a1", "next_observations": "next o0"}.get(name, name)
+    words = f"{name} holds {value} in row 4 (episode 1), 1 row in all; remove"
+    if np.isnan(value):
+        words = f"1 value is missing (NaN): {column} in 1 cell of 1 episode, first in row 4 (episode 1); leave"
+    assert words in findings[0].message
 
 
 def test_rows_beyond_the_first_chunk_are_counted() -> None:
     rows = 150_000
     data = changed(healthy(rows), "rewards", [70_000, 149_999], np.nan)
     message = only(validate(data), "error")
-    assert "rewards holds nan in row 70000 (episode 0), 2 rows in all" in message
+    assert "rewards in 2 cells of 2 episodes, first in row 70000 (episode 0)" in message
 
 
 def test_overflow_of_the_cast_to_float32_is_found() -> None:
@@ -145,9 +149,9 @@ def test_a_dropped_tail_is_a_warning() -> None:
 
 def test_check_raises_the_first_error_and_counts_the_others() -> None:
     data = changed(changed(healthy(), "rewards", 1, np.nan), "costs", 1, -1)
-    with pytest.raises(DataError, match=r"rewards holds nan .* \(1 more error: safetrax.data.validate lists all.\)"):
+    with pytest.raises(DataError, match=r"1 value is missing .* \(1 more error: safetrax.data.validate lists all.\)"):
         check(data)
-    with pytest.raises(DataError, match=r"remove or repair those episodes\.$"):
+    with pytest.raises(DataError, match=r"rewards and costs can be computed \(relabel\)\.$"):
         check(changed(healthy(), "rewards", 1, np.nan))
 
 

@@ -466,14 +466,21 @@ def test_the_data_set_is_drawn_where_its_file_is_the_same(tmp_path, page, drawn)
     assert report.unread[0].reason.endswith("are not those that were trained on: their hash differs.")
 
 
-def test_a_log_without_costs_is_not_drawn(tmp_path, drawn, toy):
-    write_hdf5(tmp_path / "log.hdf5", replace(toy, costs=None))
+@pytest.mark.parametrize(
+    ("costs", "reason"),
+    [
+        (None, "the data of BallRun hold no costs to draw their episodes by."),
+        (np.nan, "in the data of BallRun rewards or costs are missing, as they are before the filters."),
+    ],
+)
+def test_a_log_without_costs_is_not_drawn(tmp_path, drawn, toy, costs, reason):
+    write_hdf5(tmp_path / "log.hdf5", replace(toy, costs=costs and np.float32(costs) * toy.costs))
     job = a_job("BallRun", "trac")
     config = a_config(job)
     config["record"]["data_path"] = str(tmp_path / "log.hdf5")
     config["data"] = {"source": "log.hdf5"}
     report = drawn(a_benchmark(tmp_path / "b", [a_result(job, level("TraC", job), config=config)]))
-    assert report.unread[0].reason == "the data of BallRun hold no costs to draw their episodes by."
+    assert report.unread[0].reason == reason
 
 
 def test_large_data_are_thinned_and_a_limit_that_few_meet_is_said(tmp_path, page, drawn, toy):

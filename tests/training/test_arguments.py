@@ -53,7 +53,7 @@ def test_a_request_that_cannot_work_is_refused(toy, monkeypatch, change, kind, w
 
 
 @pytest.mark.parametrize(
-    ("limit", "words"), [(0.0, "no segment of 10 steps meets the cost limit 0"), (3.0, "holds nan")]
+    ("limit", "words"), [(0.0, "no segment of 10 steps meets the cost limit 0"), (3.0, "1 value is missing")]
 )
 def test_data_that_cannot_work_leave_no_folder_behind(run_folder, limit, words):
     bad = toy_episodes([10] * 4)

@@ -80,4 +80,5 @@ def clones(data: Trajectories, groups: list[np.ndarray], store: Store, standardi
     networks, noise = jax.jit(lambda s, each: jax.lax.map(partial(fit, s), each))(store, (rows, counts, keys))
     low, high = jnp.asarray(data.action_low), jnp.asarray(data.action_high)
     stacked = eqx.filter_vmap(lambda one, std: standardiser.actor(Clone(one, std, low, high)))(networks, noise)
-    return [jax.tree.map(lambda leaf, p=p: leaf[p], stacked) for p in range(len(groups))]
+    taken = jax.tree.map(np.asarray, stacked)  # a leaf of the device compiles a program for each place in it
+    return [jax.tree.map(lambda leaf, p=p: leaf[p], taken) for p in range(len(groups))]

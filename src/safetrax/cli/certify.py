@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from safetrax.cli.console import plain_table, say
+from safetrax.cli.open_log import open_log
 from safetrax.cli.parsing import Filters, parse, shown
-from safetrax.data import load
-from safetrax.data.filters import apply_filters, parse_filters
 from safetrax.data.segments import check_cost_limits
 from safetrax.errors import ConfigError
 from safetrax.files import exact
@@ -77,8 +76,7 @@ def run(argv: list[str]) -> int:
     names = ("confidence", "discount", "horizon", "resamples", "steps", "features", "model_updates", "seed")
     settings = Options(**{name: getattr(options, name) for name in names})
     sources = open_policies(options.policies)
-    data = load(options.data, task=options.task, progress=True)
-    data = apply_filters(data, parse_filters(options.filters, options.cost_limits))
+    data = open_log(options.data, task=options.task, filters=options.filters, cost_limits=options.cost_limits)
     policies = [policy for _, group in sources for policy in group]
     for policy in policies:
         require_alike(policy, data)

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from safetrax.cli.console import say
-from safetrax.cli.parsing import parse, shown
-from safetrax.data import load
+from safetrax.cli.open_log import open_log
+from safetrax.cli.parsing import Filters, parse, shown
 from safetrax.errors import ConfigError
 
 _PROG = "safetrax export"
@@ -27,6 +27,8 @@ class ExportOptions:
     """Folders that safetrax train made, or single policy files (*.safetensors)."""
     data: Annotated[str, shown("FILE|demo")]
     """A log with observations such as the policies will see, for the comparison."""
+    filters: Filters = ()
+    """Applied to the log first."""
     to: Literal["onnx"] = "onnx"
     """The format."""
     out: Annotated[str | None, shown("FOLDER", "exported, in the run folder or beside the policy")] = None
@@ -50,7 +52,7 @@ def run(argv: list[str]) -> int:
     from safetrax.exporting.export import export
 
     sources = open_policies(options.policies)  # a fault of theirs is said before a large log is read
-    data = load(options.data, task=options.task, progress=True)
+    data = open_log(options.data, task=options.task, filters=options.filters)
     for opened in fitting(sources, options.policies, data, options.out, "exported"):
         for policy in opened.policies:
             own = [found.to_json() for found in opened.certificates if found.policy == policy.id]

@@ -18,9 +18,11 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from safetrax.cli.console import plain_table, say
+from safetrax.cli.open_log import cell_lines
 from safetrax.cli.parsing import Filters, LabelWords, parse, shown
 from safetrax.data import Trajectories, get_task, load, validate, write_hdf5
 from safetrax.data.filters import Filter, filter_lines, filter_steps, parse_filters
+from safetrax.data.gaps import missing
 from safetrax.data.labels import SAFE, UNSAFE, count_text
 from safetrax.data.segments import Ratio, check_cost_limits, within_limit
 from safetrax.data.trajectories import NoCostsError
@@ -77,7 +79,7 @@ def run(argv: list[str]) -> int:
     following, labels = options.save is not None, options.labels or None
     raw = load(options.data, task=options.task, next_observations=following, labels=labels, progress=True)
     say(_sizes(raw), _counts(raw))
-    if not _say_findings(raw):
+    if not _say_findings(raw) and not filters:
         return 2
     task = raw.info.get("task")
     limits = options.cost_limits or (get_task(task).cost_limits if task else ())
@@ -108,7 +110,7 @@ def run(argv: list[str]) -> int:
             top=rule.top,
             bottom=rule.bottom,
             include_short=rule.short_episodes,
-            before=raw if filters else None,
+            before=raw if filters and not missing(raw) else None,
         )
         say(f"figure    {save(chart, options.figure)}")
     if options.save is not None:
@@ -150,14 +152,19 @@ def _filtered(raw: Trajectories, filters: Sequence[Filter], limits: Sequence[flo
     headings = ["episodes", "transitions", *(f"safe at {exact(limit)}" for limit in limits)]
     counts = plain_table("filters, one after the other", Column(overflow="fold"), *map(_right, headings))
     spreads = plain_table("min, median, max", Column(overflow="fold"), *map(_right, _per_episode(raw)))
+    found: list[str] = []
     labels = ["as read", *map(str, filters)]
     for label, data in zip(labels, itertools.chain([raw], filter_steps(raw, filters)), strict=True):
         costs = data.scored_cost_returns
-        safe = ["-" if costs is None else f"{within_limit(costs, limit).sum():,}" for limit in limits]
+        safe = [
+            "-" if costs is None or np.isnan(costs).any() else f"{within_limit(costs, limit).sum():,}"
+            for limit in limits
+        ]
         counts.add_row(label, f"{data.num_episodes:,}", f"{data.num_transitions:,}", *safe)
         ends = [(values.min(), np.median(values), values.max()) for values in _per_episode(data).values()]
         spreads.add_row(label, *(", ".join(f"{x:.5g}" for x in numbers) for numbers in ends))
-    say("", counts, spreads)
+        found += cell_lines(data) if data is not raw else []
+    say("", counts, spreads, *found)
     return data
 
 
@@ -247,5 +254,5 @@ def _say_next(options: InspectOptions, filters: Sequence[Filter], task: str | No
     if options.labels and not saved:
         flags += f" --labels {shlex.join(options.labels)}"
     if filters and not saved:
-        flags += f" --filters {' '.join(map(str, filters))}"
+        flags += f" --filters {shlex.join(map(str, filters))}"
     say(f"next      safetrax train {learner} --data {shlex.quote(options.save or options.data)}{flags}")

@@ -8,9 +8,8 @@ from typing import Annotated
 import tyro
 
 from safetrax.cli.console import say
+from safetrax.cli.open_log import open_log
 from safetrax.cli.parsing import Filters, parse, shown
-from safetrax.data import load
-from safetrax.data.filters import apply_filters, parse_filters
 from safetrax.data.segments import check_cost_limits
 from safetrax.errors import ConfigError
 from safetrax.files import exact
@@ -56,8 +55,7 @@ def run(argv: list[str]) -> int:
     from safetrax.cli.policy_sources import fitting, open_policies
 
     sources = open_policies(options.policies)  # a fault of theirs is said before a large log is read
-    data = load(options.data, task=options.task, progress=True)
-    data = apply_filters(data, parse_filters(options.filters, ()))
+    data = open_log(options.data, task=options.task, filters=options.filters)
     for opened in fitting(sources, options.policies, data, options.out, "monitors"):
         for policy in opened.policies:
             limit = policy.id.cost_limit if options.cost_limit is None else options.cost_limit

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +12,8 @@ from safetrax.algorithms.base import Algorithm
 from safetrax.catalogue import get_task
 from safetrax.charts.drawing import save
 from safetrax.cli.console import complain, say
+from safetrax.cli.open_log import open_log
 from safetrax.cli.results_table import NOTE, results_table
-from safetrax.data import Trajectories, load
-from safetrax.data.filters import Filter, filter_steps, parse_filters
 from safetrax.data.loading import absolute_labels, absolute_source
 from safetrax.envs.make import require_simulator
 from safetrax.errors import ConfigError, SafeTraXError, SimulatorError
@@ -62,11 +60,14 @@ class Session:
         kept = {"filters": list(options.filters), **loop, "log_to": list(options.log_to)}
         kept |= {"labels": absolute_labels(options.labels)} if options.labels else {}
         earlier = RunFolder(Path(options.out)).state() if self.resume and options.out else None
-        filters = parse_filters(options.filters, options.cost_limits)
-        following = "next_observations" in self.algorithm.fields
-        labels = options.labels or None
-        source = load(options.data, task=options.task, next_observations=following, labels=labels, progress=True)
-        data = _filtered(source, filters)
+        data = open_log(
+            options.data,
+            task=options.task,
+            filters=options.filters,
+            cost_limits=options.cost_limits,
+            labels=options.labels,
+            next_observations="next_observations" in self.algorithm.fields,
+        )
         obstacle = self._obstacle(options.task or data.info.get("task"))
         if obstacle and options.evaluate_every:
             raise SimulatorError(f"{obstacle} Without evaluate-every, training needs no simulator.")
@@ -161,14 +162,6 @@ class Session:
         return True
 
 
-def _filtered(data: Trajectories, filters: Sequence[Filter]) -> Trajectories:
-    """The data set that is trained on; each filter is said."""
-    for entry, after in zip(filters, filter_steps(data, filters), strict=True):
-        say(f"filter    {entry}: {data.num_episodes:,} episodes to {after.num_episodes:,}")
-        data = after
-    return data
-
-
 def _say_where(run: Run, folder: RunFolder, evaluated: bool) -> None:
     places = {
         "policies": folder.policies_folder,
@@ -182,7 +175,9 @@ def _say_where(run: Run, folder: RunFolder, evaluated: bool) -> None:
     more = f" --episodes 100 --video {shlex.quote(str(folder.path / 'episode.gif'))}" if evaluated else ""
     following = f"safetrax evaluate {shlex.quote(str(folder.path))}{more}"
     if not run.ids[0].task:
-        log = folder.config().get("record", {}).get("data_path") or "LOG"
+        record = folder.config().get("record", {})
+        log, filters = record.get("data_path") or "LOG", record.get("options", {}).get("filters")
         verb = "export" if run.ids[0].cost_limit is None else "certify"
         following = f"safetrax {verb} {shlex.quote(str(folder.path))} --data {shlex.quote(log)}"
+        following += f" --filters {shlex.join(filters)}" if filters else ""
     say(f"next      {following}")

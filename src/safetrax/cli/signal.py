@@ -11,9 +11,9 @@ import tyro
 from rich.table import Column, Table
 
 from safetrax.cli.console import plain_table, say
+from safetrax.cli.open_log import open_log
 from safetrax.cli.parsing import Filters, LabelWords, parse, shown
-from safetrax.data import Trajectories, get_task, load
-from safetrax.data.filters import apply_filters, parse_filters
+from safetrax.data import Trajectories, get_task
 from safetrax.data.labels import SAFE
 from safetrax.data.segments import check_cost_limits, within_limit
 from safetrax.data.trajectories import NoCostsError
@@ -56,14 +56,14 @@ def run(argv: list[str]) -> int:
     options = parse(SignalOptions, argv, prog=_PROG)
     if not options.runs:
         raise ConfigError(f"{_PROG} needs folders of runs of DSPO, for instance: {_PROG} runs/dspo --data LOG")
-    check_cost_limits(() if options.cost_limit is None else (options.cost_limit,))
+    limits = () if options.cost_limit is None else (options.cost_limit,)
+    check_cost_limits(limits)
     if options.figure is not None:
         from safetrax.charts.drawing import check_figure_path, save
 
         check_figure_path(options.figure)
-    data = load(options.data, task=options.task, labels=options.labels or None, progress=True)
-    data = apply_filters(
-        data, parse_filters(options.filters, () if options.cost_limit is None else [options.cost_limit])
+    data = open_log(
+        options.data, task=options.task, filters=options.filters, cost_limits=limits, labels=options.labels
     )
     costs = data.scored_cost_returns
     if options.figure is not None and costs is None:

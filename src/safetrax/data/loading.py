@@ -54,7 +54,8 @@ def load(
 ) -> Trajectories:
     """Read a data set; only what is needed, straight into its final arrays.
 
-    Memory stays near that of the arrays, whatever the format. `info["sha256"]` is the hash of the file (of a Minari
+    A value that is missing is NaN, which training refuses: filters leave such episodes out or mend them. Memory stays
+    near that of the arrays, whatever the format. `info["sha256"]` is the hash of the file (of a Minari
     data set: of its data files, one after the other).
 
     Args:
@@ -69,7 +70,7 @@ def load(
         action_high: upper end, alike, else +1.
         columns: which columns of a log hold what, where they have other than the usual names: `observations` and
             `actions` (a list, or a pattern such as `"sensor_*"`), `reward`, `cost`, `episode` (or a list of several),
-            `step`, `terminated`, `truncated`, `label`, `next_observations`. See `from_pandas`. A file
+            `step`, `time`, `terminated`, `truncated`, `label`, `next_observations`. See `from_pandas`. A file
             `NAME.columns.json` beside the log may say the same.
         labels: which episodes went well or did not, in place of what the log itself says: a CSV file with the columns
             `episode` and `label`, or `"safe:3,7,12"`, or several of these, or what `Trajectories.marked` takes. An

@@ -27,6 +27,7 @@ from safetrax.data.columns import (
     mark_ends,
 )
 from safetrax.data.labels import SAFE, UNKNOWN, UNSAFE, Marks, as_labels, read_labels
+from safetrax.data.times import as_seconds
 from safetrax.errors import DataError
 from safetrax.hub import push
 
@@ -38,9 +39,15 @@ __all__ = ["SAFE", "UNKNOWN", "UNSAFE", "NoCostsError", "Trajectories"]
 HUB_FILE, HUB_PREFIX = "trajectories.hdf5", "hub:"
 _REQUIRED = ("observations", "actions", "rewards")
 _FLAGS = ("terminated", "truncated")
-_OPTIONAL = ("costs", "next_observations", "hidden_costs")
-_PER_ROW = (*_REQUIRED, "costs", *_FLAGS, "next_observations", "hidden_costs")
-_DTYPES = {"terminated": np.bool_, "truncated": np.bool_, "offsets": np.int64, "labels": np.int8}  # else float32
+_OPTIONAL = ("costs", "next_observations", "hidden_costs", "times")
+_PER_ROW = (*_REQUIRED, "costs", *_FLAGS, "next_observations", "hidden_costs", "times")
+_DTYPES = {  # else float32
+    "terminated": np.bool_,
+    "truncated": np.bool_,
+    "offsets": np.int64,
+    "labels": np.int8,
+    "times": np.float64,
+}
 
 
 class NoCostsError(DataError):
@@ -68,6 +75,7 @@ class Trajectories:
         action_high: upper end of the action box, (A,).
         labels: of every episode, SAFE (1), UNSAFE (-1) or UNKNOWN (0), (E,); None where nobody has marked any.
         hidden_costs: costs for scores only, (N,), which no algorithm is given; None where there are none.
+        times: of the steps, in seconds, (N,), which only filters look at; None where the log holds none.
         info: where the data came from, JSON-ready: source, sha256, task, tail_rows_dropped.
 
     Raises:
@@ -86,6 +94,7 @@ class Trajectories:
     action_high: Float32[np.ndarray, " A"]
     labels: Int8[np.ndarray, " E"] | None = None
     hidden_costs: Float32[np.ndarray, " N"] | None = None
+    times: Float64[np.ndarray, " N"] | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -118,6 +127,7 @@ class Trajectories:
         action_high: Values = None,
         labels: Values = None,
         hidden_costs: Values = None,
+        times: Values = None,
         info: Mapping[str, Any] | None = None,
     ) -> Trajectories:
         """Split flat arrays into episodes at the rows that are terminated, truncated, or both.
@@ -139,12 +149,13 @@ class Trajectories:
             action_high: (A,) or one number, +1 if omitted.
             labels: SAFE, UNSAFE or UNKNOWN for every complete episode, (E,).
             hidden_costs: as `costs`, for scores only.
+            times: (N,) seconds, datetime64 or ISO texts.
             info: JSON-ready facts about the source.
 
         Raises:
             DataError: wrong shapes, lengths or dtypes, or no complete episode.
         """
-        given = (observations, actions, rewards, costs, terminated, truncated, next_observations, hidden_costs)
+        given = (observations, actions, rewards, costs, terminated, truncated, next_observations, hidden_costs, times)
         columns = _checked(dict(zip(_PER_ROW, given, strict=True)))
         if offsets is None:
             starts = find_offsets(columns["terminated"], columns["truncated"])
@@ -169,8 +180,8 @@ class Trajectories:
     ) -> Trajectories:
         """Join episodes, each a mapping with observations, actions and rewards (one row per step).
 
-        Optional keys: costs, next_observations and hidden_costs; terminated and truncated, either one boolean for
-        the last row or one flag per row. A last row without a flag is marked truncated.
+        Optional keys: costs, next_observations, hidden_costs and times; terminated and truncated, either one boolean
+        for the last row or one flag per row. A last row without a flag is marked truncated.
 
         Raises:
             DataError: a key is missing or unknown, or the arrays of an episode do not fit together.
@@ -188,8 +199,8 @@ class Trajectories:
     def concatenate(cls, parts: Sequence[Trajectories]) -> Trajectories:
         """Several data sets, one after the other: a log and what was collected since, for instance.
 
-        next_observations and hidden costs stay if all have them; where some have labels, the others' are unknown.
-        `info` keeps the task if all agree on it, and every source.
+        next_observations, hidden costs and times stay if all have them; where some have labels, the others' are
+        unknown. `info` keeps the task if all agree on it, and every source.
 
         Raises:
             DataError: there are none, their sizes or action boxes differ, or only some have costs.
@@ -368,6 +379,23 @@ class Trajectories:
         kept = {name: array[rows] for name, array in self._rows().items()}
         return replace(self, **kept, offsets=offsets, labels=labels)
 
+    def pieces(self, first: Int64[np.ndarray, " pieces"], last: Int64[np.ndarray, " pieces"]) -> Trajectories:
+        """A copy whose episodes are pieces of these, each from a first to a last row of one episode.
+
+        A piece that ends before its episode did is truncated. A part of an episode labelled unsafe is unknown.
+        """
+        episodes = np.searchsorted(self.offsets, first, side="right") - 1
+        lengths = last - first + 1
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        rows = np.repeat(first - offsets[:-1], lengths) + np.arange(offsets[-1])
+        kept: dict[str, Any] = {name: array[rows] for name, array in self._rows().items()}
+        kept["truncated"] = mark_ends(kept["terminated"], kept["truncated"], offsets)
+        labels = None
+        if self.labels is not None:
+            labels = self.labels[episodes]
+            labels[(lengths < self.lengths[episodes]) & (labels == UNSAFE)] = UNKNOWN
+        return replace(self, **kept, offsets=offsets, labels=labels)
+
     def episode(self, number: int) -> dict[str, np.ndarray]:
         """The rows of one episode by field name: read-only views, no copies.
 
@@ -381,7 +409,7 @@ class Trajectories:
         return {name: array[rows] for name, array in self._rows().items()}
 
     def fingerprint(self) -> str:
-        """BLAKE2b (hex) of all arrays with their names and shapes; `info` does not enter."""
+        """BLAKE2b (hex) of all arrays with their names and shapes; `times` and `info` do not enter."""
         return self._fingerprint
 
     def __len__(self) -> int:
@@ -411,7 +439,9 @@ class Trajectories:
     @cached_property
     def _fingerprint(self) -> str:
         digest = hashlib.blake2b(digest_size=32)
-        for name, array in self._arrays().items():
+        arrays = self._arrays()
+        arrays.pop("times", None)
+        for name, array in arrays.items():
             digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
             digest.update(array.data)
         return digest.hexdigest()
@@ -426,7 +456,11 @@ def _read_only(array: np.ndarray) -> np.ndarray:
 
 def _checked(values: Mapping[str, Values]) -> dict[str, np.ndarray]:
     """The columns of one row per transition, by field name."""
-    kinds = {"rewards": as_vector, "costs": as_vector, "hidden_costs": as_vector, **dict.fromkeys(_FLAGS, as_flags)}
+    kinds = {
+        **dict.fromkeys(("rewards", "costs", "hidden_costs"), as_vector),
+        **dict.fromkeys(_FLAGS, as_flags),
+        "times": as_seconds,
+    }
     wanted = [name for name, array in values.items() if array is not None or name not in _OPTIONAL]
     columns = {name: kinds.get(name, as_matrix)(name, values[name]) for name in wanted}
     check_fit(columns)

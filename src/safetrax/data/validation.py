@@ -12,7 +12,9 @@ import numpy as np
 from safetrax.catalogue import Task, get_task
 from safetrax.data.columns import CHUNK_ROWS, chunks
 from safetrax.data.formats.arrays import feature_names
+from safetrax.data.gaps import VALUES, cells_of_column, column_names, listed_cells, missing, said
 from safetrax.data.labels import WORDS
+from safetrax.data.sensors import is_smooth, spikes, stuck
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import DataError
 
@@ -33,6 +35,8 @@ _WIDE = 1e3  # times the spread of the median feature
 _NARROW = 1e4
 _LEVELS = 32  # more integers than these are no choices
 _ALONE = 1e6  # times the only other value
+_LEAP = 20  # robust deviations of a smooth sensor's steps
+_STILL = 100  # steps
 
 _OVERFLOW = (
     "; squares of such numbers overflow float32, so remove or repair those episodes if it stands for a missing "
@@ -43,8 +47,6 @@ _SPIKED = (
     ", more than {times:g} times as far from its median as any other value; if that is no measurement, remove or "
     "repair those episodes."
 )
-
-_VALUES = ("observations", "actions", "rewards", "costs", "next_observations", "hidden_costs")
 
 _Odd = set[tuple[str, int]]  # columns of which something has been said
 _IsBad = Callable[[np.ndarray], np.ndarray]  # which numbers of a column are bad
@@ -77,14 +79,20 @@ def validate(trajectories: Trajectories, task: str | Task | None = None) -> list
     named = task or trajectories.info.get("task") or None
     known = get_task(named) if isinstance(named, str) else named
     known = None if known is None or known.own else known  # of one's own environment nothing is known
-    every = [_Array(name, array) for name in _VALUES if (array := getattr(trajectories, name)) is not None]
-    errors = [*_non_finite(trajectories, every), *_negative_costs(trajectories), *_empty_box(trajectories)]
+    every = [_Array(name, array) for name in VALUES if (array := getattr(trajectories, name)) is not None]
+    errors = [
+        *_missing(trajectories, every),
+        *_infinite(trajectories, every),
+        *_negative_costs(trajectories),
+        *_empty_box(trajectories),
+    ]
     arrays, odd = [array for array in every if not array.not_finite], _Odd()
     odd_columns = partial(_odd_columns, trajectories, arrays, odd)
     errors += odd_columns("is", _overflow, _OVERFLOW, once=False)
     warnings = [
         *odd_columns("is exactly", _sentinel, _SENTINEL),
         *odd_columns("jumps to", _spike, _SPIKED),
+        *(() if known is not None else _faulty_sensors(trajectories, odd)),
         *_unequal_scales(trajectories, arrays, odd, known),
         *_discrete_actions(trajectories),
         *_outside_box(trajectories),
@@ -145,12 +153,18 @@ def _rows(count: int) -> str:
     return f"{count} row{'s' * (count != 1)}"
 
 
-def _non_finite(trajectories: Trajectories, arrays: Sequence[_Array]) -> Iterator[str]:
+def _missing(trajectories: Trajectories, arrays: Sequence[_Array]) -> Iterator[str]:
+    if any(array.not_finite for array in arrays) and (cells := missing(trajectories)):
+        yield f"{said(cells)}."
+
+
+def _infinite(trajectories: Trajectories, arrays: Sequence[_Array]) -> Iterator[str]:
     for array in arrays:
-        if array.not_finite:
-            entries = array.values[array.first]
-            where = _where(trajectories, array.first, array.not_finite)
-            yield f"{array.name} holds {entries[~np.isfinite(entries)][0]} {where}; remove or repair those episodes."
+        row, count = _rows_where(array.values, np.isinf) if array.not_finite else (-1, 0)
+        if count:
+            entries = array.values[row]
+            where = _where(trajectories, row, count)
+            yield f"{array.name} holds {entries[np.isinf(entries)][0]} {where}; remove or repair those episodes."
 
 
 def _negative_costs(trajectories: Trajectories) -> Iterator[str]:
@@ -264,14 +278,14 @@ def _too_long(trajectories: Trajectories, task: Task) -> Iterator[str]:
 
 
 class _Array:
-    """An array as a matrix, which rows of it are not finite (the first one, and how many), the ends of its columns,
-    and those of what a sample of it has strictly between."""
+    """An array as a matrix, in how many rows it is not finite, the ends of its columns, and those of what a sample of
+    it has strictly between."""
 
     def __init__(self, name: str, array: np.ndarray) -> None:
         self.name = name
         self.kind = name.removeprefix("next_")  # both kinds of observations have the same columns
         self.values = array.reshape(len(array), -1)
-        self.first, self.not_finite = _rows_where(self.values, lambda chunk: ~np.isfinite(chunk))
+        _, self.not_finite = _rows_where(self.values, lambda chunk: ~np.isfinite(chunk))
         self.low, self.high = self.values.min(axis=0), self.values.max(axis=0)
         sample = _sample(self.values)
         between = (sample > self.low) & (sample < self.high)
@@ -355,6 +369,28 @@ def _spike(array: _Array, number: int) -> _IsBad | None:
     if top[0] == 0 or not len(jumps):
         return None
     return lambda chunk: np.abs(chunk.astype(np.float64) - median) >= top[jumps[0] + 1]
+
+
+def _faulty_sensors(trajectories: Trajectories, odd: _Odd) -> Iterator[str]:
+    """Features that leap away and come back, or stand still while they else always move."""
+    offsets, leaps, stands = trajectories.offsets, [], []
+    for number, name in enumerate(column_names(trajectories, "observations")):
+        column = trajectories.observations[:, number]
+        if ("observations", number) not in odd and is_smooth(column, offsets):
+            leaps.append(cells_of_column(trajectories, name, spikes(column, offsets, _LEAP)))
+        stands.append(cells_of_column(trajectories, name, stuck(column, offsets, _STILL)))
+    if found := [cells for cells in leaps if cells]:
+        yield (
+            f"observations leap away and back within a step, farther than {_LEAP} times their usual steps: "
+            f"{listed_cells(found)}; if these are no measurements, take them out (--filters spikes:{_LEAP}, then "
+            "fill:1 or drop)."
+        )
+    if found := [cells for cells in stands if cells]:
+        yield (
+            f"observations repeat a value over {_STILL} steps or more, though they else always move: "
+            f"{listed_cells(found)}; if the sensor was stuck, take them out (--filters stuck:{_STILL}, then split or "
+            "drop)."
+        )
 
 
 def _unequal_scales(

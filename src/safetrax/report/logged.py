@@ -84,6 +84,10 @@ def read_logged(trainings: Sequence[Training]) -> tuple[list[Logged], list[Unrea
             data = _read(task, group[0])
             if data.costs is None:
                 raise DataError(f"the data of {task} hold no costs to draw their episodes by.")
+            if np.isnan(data.returns).any() or np.isnan(data.cost_returns).any():
+                raise DataError(
+                    f"in the data of {task} rewards or costs are missing, as they are before the filters."
+                )
         except DataError as error:
             unread.append(Unread(task, str(error)))
         else:

@@ -6,12 +6,15 @@ data.info["filters"]
 
 from safetrax.data.filters.base import Filter, Selection, apply_filters, filter_steps
 from safetrax.data.filters.corruption import Noise, Outliers
+from safetrax.data.filters.definitions import Relabel
 from safetrax.data.filters.density import Density, Thin
 from safetrax.data.filters.dsrl import dsrl_preprocess
 from safetrax.data.filters.frontier import Frontier, fit_frontier, pareto_set
 from safetrax.data.filters.labelling import Demonstrations, LabelsFromCosts
 from safetrax.data.filters.registry import FILTERS, filters_of
 from safetrax.data.filters.removals import Epsilon, Inpaint
+from safetrax.data.filters.repairs import Drop, Fill, Spikes, Split, Stuck
+from safetrax.data.filters.resampling import Resample
 from safetrax.data.filters.selections import Boundary, Labelled, QualityMix, Risky, Safe, TopK
 from safetrax.data.filters.words import filter_lines, parse_filters
 
@@ -20,7 +23,9 @@ __all__ = [
     "Boundary",
     "Demonstrations",
     "Density",
+    "Drop",
     "Epsilon",
+    "Fill",
     "Filter",
     "Frontier",
     "Inpaint",
@@ -29,9 +34,14 @@ __all__ = [
     "Noise",
     "Outliers",
     "QualityMix",
+    "Relabel",
+    "Resample",
     "Risky",
     "Safe",
     "Selection",
+    "Spikes",
+    "Split",
+    "Stuck",
     "Thin",
     "TopK",
     "apply_filters",

@@ -11,9 +11,13 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from safetrax.catalogue import Task, get_task
+from safetrax.data.gaps import Cells, missing, said
 from safetrax.data.trajectories import NoCostsError, Trajectories
 from safetrax.errors import DataError
 from safetrax.settings import settings_of
+
+FUNCTION = "function "
+"""What a record says before the name of a function, which it cannot hold."""
 
 DSRL_SEED = 1234
 """Seed of the generator that DSRL's environments own, a PCG64 as numpy's default one is."""
@@ -26,10 +30,12 @@ class FilterState:
     Attributes:
         data: the episodes.
         outliers: which of them `Outliers` made, (E,). `Inpaint` spares them.
+        cells: what the last filter found in single columns, for its record.
     """
 
     data: Trajectories
     outliers: Bool[np.ndarray, " E"]
+    cells: tuple[Cells, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,8 @@ class Filter:
 
     name: ClassVar[str] = ""
     """On the command line and in records."""
+    mends: ClassVar[bool] = False
+    """Whether it may be given data in which values are missing."""
 
     def __call__(self, data: Trajectories) -> Trajectories:
         """The filtered data set, as `apply_filters` returns it; it raises alike."""
@@ -101,8 +109,8 @@ def apply_filters(data: Trajectories, filters: Iterable[Filter]) -> Trajectories
 
     Returns:
         The filtered data set. Its `info["filters"]` lists every filter applied so far, JSON-ready: `name`,
-        `settings`, and the numbers of `episodes` and `transitions`, each [before, after]. `train` saves it with the
-        run's configuration.
+        `settings`, the numbers of `episodes` and `transitions`, each [before, after], and of what mends gaps the
+        `cells` that were missing, spikes or filled, by column. `train` saves it with the run's configuration.
 
     Raises:
         DataError: a filter would leave no episode, or needs something that the data do not have.
@@ -118,6 +126,8 @@ def filter_steps(data: Trajectories, filters: Iterable[Filter]) -> Iterator[Traj
     state = FilterState(data, np.zeros(data.num_episodes, np.bool_))
     for entry in filters:
         before = state.data
+        if not entry.mends and (gaps := missing(before)):
+            raise DataError(f"the filter {entry} needs whole data; {said(gaps)}; put what does before it.")
         try:
             state = entry.step(state)
         except NoCostsError as error:
@@ -125,9 +135,10 @@ def filter_steps(data: Trajectories, filters: Iterable[Filter]) -> Iterator[Traj
         data = state.data
         record = {
             "name": entry.name,
-            "settings": settings_of(entry),
+            "settings": {key: _text(v) if callable(v) else v for key, v in settings_of(entry).items()},
             "episodes": [before.num_episodes, data.num_episodes],
             "transitions": [before.num_transitions, data.num_transitions],
+            **({"cells": [vars(cells) for cells in state.cells]} if state.cells else {}),
         }
         data = dataclasses.replace(data, info={**data.info, "filters": [*data.info.get("filters", ()), record]})
         state = FilterState(data, state.outliers)
@@ -151,9 +162,11 @@ def require_task(entry: Filter, data: Trajectories, need: str, instead: str) -> 
 
 
 def _text(value: Any) -> str:
-    """A setting as a word: numbers of a tuple are joined by colons, tuples of a tuple by plus signs."""
+    """A setting as a word: numbers of a tuple are joined by colons, tuples and words of a tuple by plus signs."""
     if isinstance(value, tuple):
-        return ("+" if value and isinstance(value[0], tuple) else ":").join(map(_text, value))
+        return ("+" if value and isinstance(value[0], tuple | str) else ":").join(map(_text, value))
+    if callable(value):
+        return f"{FUNCTION}{value.__module__}.{getattr(value, '__qualname__', type(value).__name__)}"
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
     return str(value)

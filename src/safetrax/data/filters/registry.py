@@ -7,10 +7,13 @@ from typing import Any
 
 from safetrax.data.filters.base import Filter
 from safetrax.data.filters.corruption import Noise, Outliers
+from safetrax.data.filters.definitions import Relabel
 from safetrax.data.filters.density import Density, Thin
 from safetrax.data.filters.frontier import Frontier
 from safetrax.data.filters.labelling import Demonstrations, LabelsFromCosts
 from safetrax.data.filters.removals import Epsilon, Inpaint
+from safetrax.data.filters.repairs import Drop, Fill, Spikes, Split, Stuck
+from safetrax.data.filters.resampling import Resample
 from safetrax.data.filters.selections import Boundary, Labelled, QualityMix, Risky, Safe, TopK
 from safetrax.errors import ConfigError
 from safetrax.settings import require_types
@@ -21,6 +24,7 @@ FILTERS: dict[str, type[Filter]] = {
         *(Density, Outliers, Inpaint, Epsilon, Noise),  # in DSRL's order
         *(Safe, Risky, Boundary, Frontier, TopK, QualityMix, Thin),
         *(Labelled, Demonstrations, LabelsFromCosts),
+        *(Spikes, Stuck, Fill, Split, Drop, Resample, Relabel),
     )
 }
 """Every filter by the name that it has on the command line and in records."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Iterable, Sequence
@@ -13,15 +14,24 @@ from safetrax.data.filters.registry import FILTERS
 from safetrax.errors import ConfigError, nearest
 from safetrax.settings import attribute_docs
 
-_EXAMPLES = {"inpaint": "0.25:0.5:0.5:1", "quality-mix": "8:1", "density": "0.5", "noise": "0.1", "outliers": "0.05"}
+_EXAMPLES = {
+    "relabel": "cost=o0 > 24",
+    "inpaint": "0.25:0.5:0.5:1",
+    "quality-mix": "8:1",
+    "density": "0.5",
+    "noise": "0.1",
+    "outliers": "0.05",
+}
 _HINTS = {int: "a whole number", float: "a number"}
 
 
 def filter_lines() -> str:
     """One line per filter for the help: how it is written, and what it does."""
-    words = {
-        name: f"{name}:{dataclasses.fields(kind)[0].name.upper().replace('_', '-')}" for name, kind in FILTERS.items()
+    firsts = {
+        name: [entry.name.upper().replace("_", "-") for entry in dataclasses.fields(kind)[:1]]
+        for name, kind in FILTERS.items()
     }
+    words = {name: ":".join([name, *first]) for name, first in firsts.items()}
     width = max(map(len, words.values())) + 2
     return "\n".join(
         f"  {words[name]:<{width}}{(kind.__doc__ or '').partition(chr(10))[0].rstrip('.')}"
@@ -54,8 +64,10 @@ def _parse(word: str, cost_limits: Sequence[float]) -> Filter:
             f"the filter {word!r} ends after its colon; write a value, such as {name}:{_EXAMPLES.get(name, '20')}."
         )
     kind = FILTERS[name]
+    if rest and not dataclasses.fields(kind):
+        raise ConfigError(f"the filter {word!r} has {rest!r}, but {name} has no settings; leave that out.")
     values = {}
-    for place, part in enumerate(rest.split(",") if rest else ()):
+    for place, part in enumerate(_parts(rest) if rest else ()):
         key, text = _key_and_text(word, kind, place, part)
         if key in values:
             raise ConfigError(f"the filter {word} sets {_dashed(key)} twice; give it once.")
@@ -73,13 +85,25 @@ def _parse(word: str, cost_limits: Sequence[float]) -> Filter:
         raise ConfigError(f"the filter {word}: {error}") from error
 
 
+def _parts(text: str) -> list[str]:
+    """What commas separate, but for those within parentheses."""
+    parts, depth = [""], 0
+    for sign in text:
+        depth += (sign == "(") - (sign == ")")
+        if sign == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return parts
+
+
 def _key_and_text(word: str, kind: type[Filter], place: int, part: str) -> tuple[str, str]:
     names = {_dashed(entry.name): entry.name for entry in dataclasses.fields(kind)}
-    key, equals, text = part.partition("=")
-    if equals:
+    if keyed := re.fullmatch(r"([\w\s-]+)=(?!=)(.*)", part, re.DOTALL):  # not what is equal, in an expression
+        key, text = keyed.groups()
         if _dashed(key) not in names:
             raise ConfigError(f"the filter {word} has no key {key!r}; {nearest(_dashed(key), names)}")
-        return names[_dashed(key)], text
+        return names[_dashed(key)], text.strip()
     first, *others = names
     if place > 0:
         raise ConfigError(

@@ -4,8 +4,8 @@ One row per transition, episodes one after the other: `observations`, `next_obse
 `costs`, `terminals` (the environment ended the episode) and `timeouts` (a time limit did). It is D4RL's format
 (Fu et al., 2020, arXiv:2004.07219) with costs (Liu et al., 2024, arXiv:2306.09303). `terminated` and `truncated`,
 Gymnasium's names, are read too. One of the two flags may be missing, and costs may. `labels` holds one number for
-every complete episode, 1 (safe), -1 (unsafe) or 0 (nobody says), `hidden_costs` what no algorithm is given. Other
-keys are ignored.
+every complete episode, 1 (safe), -1 (unsafe) or 0 (nobody says), `hidden_costs` what no algorithm is given, `times`
+(or `timestamps`) seconds, datetime64 or ISO texts. Other keys are ignored.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ _KEYS = {  # field of Trajectories: its keys in a file; the first is what is wri
     "next_observations": ("next_observations",),
     "hidden_costs": ("hidden_costs",),
     "labels": ("labels",),
+    "times": ("times", "timestamps"),
 }
-_OPTIONAL = (*FLAGS, "costs", "next_observations", "hidden_costs", "labels")
+_OPTIONAL = (*FLAGS, "costs", "next_observations", "hidden_costs", "labels", "times")
 _OTHERS = {  # what other collections call them
     "observations": ("observation", "obs", "states", "state"),
     "actions": ("action", "acts"),
@@ -133,7 +134,12 @@ def check_arrays(keys: Mapping[str, str], arrays: Mapping[str, Any], meter: Mete
         DataError: a dtype, a shape or a length is wrong.
     """
     for field, array in arrays.items():
-        check_numeric(keys[field], array.dtype)
+        if field != "times":
+            check_numeric(keys[field], array.dtype)
+        elif array.dtype.kind not in "biufmMSU":  # HDF5 may never come back from damaged texts of any length
+            raise DataError(
+                f"{keys[field]} has dtype {array.dtype}; write seconds, or ISO texts of fixed length (numpy's S)."
+            )
         (check_matrix_shape if field in MATRICES else check_vector_shape)(keys[field], array.shape)
     check_equal_rows({keys[field]: array.shape[0] for field, array in arrays.items() if field != "labels"})
     meter.expect(sum(4 * math.prod(array.shape) for array in arrays.values()))
@@ -146,10 +152,10 @@ def keyed_arrays(trajectories: Trajectories) -> dict[str, np.ndarray]:
 
 
 def empty_column(field: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An array to read a field into: float32, but flags keep their dtype, which is checked later."""
+    """An array to read a field into: float32, but flags and times keep their dtype, which is checked later."""
     if field in MATRICES:
         return empty_matrix(*shape)
-    return np.empty(shape, dtype if field in FLAGS else np.float32)
+    return np.empty(shape, dtype if field in (*FLAGS, "times") else np.float32)
 
 
 def empty_matrix(rows: int, width: int) -> Float32[np.ndarray, "rows width"]:

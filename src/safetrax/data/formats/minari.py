@@ -2,8 +2,9 @@
 
 Minari keeps, per episode of T steps, T actions and rewards, T + 1 observations and, in `infos`, further arrays. The
 costs, if there are any, are `infos["cost"]`: T numbers, or T + 1 of which the first came with the reset and is left
-out, as it is no step's; so are `infos["hidden_cost"]` and, one number over and over, `infos["label"]`. The action
-box is that of the action space.
+out, as it is no step's; so are `infos["hidden_cost"]` and, one number over and over, `infos["label"]`. Of
+`infos["timestamp"]`, which tells when an observation was made, the last is left out. The action box is that of the
+action space.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from safetrax.data.formats.arrays import FLAGS, Found, empty_column
 from safetrax.data.formats.damage import check_unpacked, naming, one_line, package, parsing
 from safetrax.data.formats.hdf5 import all_arrays, check_stored, open_hdf5
 from safetrax.data.labels import cell_labels, labels_of_rows
+from safetrax.data.times import as_seconds
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError, DataError, TaskError
 from safetrax.files import explain_os_errors
@@ -36,7 +38,8 @@ PREFIX = "minari:"
 """What the name of a data set in Minari's local folder begins with, for `load`."""
 
 _METADATA = "metadata.json"
-_INFOS = {"cost": "costs", "hidden_cost": "hidden_costs", "label": "labels"}  # optional, with their fields
+_INFOS = {"cost": "costs", "hidden_cost": "hidden_costs", "label": "labels", "timestamp": "times"}
+# optional, with their fields
 
 
 def minari_folder(name: str) -> Path:
@@ -161,7 +164,10 @@ def _read(dataset: Any, lengths: list[int], *, next_observations: bool, file_siz
         sizes["next_observations"] = sizes["observations"]
     shapes: dict[str, tuple[int, ...]] = {name: (rows, size) for name, size in sizes.items()}
     shapes |= dict.fromkeys(("rewards", *_INFOS.values(), *FLAGS), (rows,))
-    columns = {name: empty_column(name, shape, np.dtype(np.bool_)) for name, shape in shapes.items()}
+    dtypes = {"times": np.dtype(np.float64)}
+    columns = {
+        name: empty_column(name, shape, dtypes.get(name, np.dtype(np.bool_))) for name, shape in shapes.items()
+    }
     total = sum(column.nbytes for column in columns.values())
     meter.expect(total)
     with _minari():
@@ -212,7 +218,9 @@ def _episode(episode: Any, boxes: Mapping[str, Any], steps: int) -> dict[str, np
         "truncated": _numbers(episode.truncations).astype(np.bool_).reshape(-1),
     }
     for name, values in _infos(episode).items():
-        if name in _INFOS:
+        if name == "timestamp":
+            columns["times"] = as_seconds(name, values)[:steps]
+        elif name in _INFOS:
             found = np.asarray(values).reshape(-1) if name == "label" else _numbers(values).reshape(-1)
             columns[_INFOS[name]] = found[1:] if len(found) == steps + 1 else found
     if "labels" in columns:
@@ -317,6 +325,8 @@ def _buffers(trajectories: Trajectories) -> Iterator[Any]:
         last = episode.get("next_observations", episode["observations"])
         # as Minari's collector has it, beginning with the reset; its Arrow format cannot read back flat arrays
         infos = {key: [np.float32(0), *episode[name]] for key, name in _INFOS.items() if name in episode}
+        if trajectories.times is not None:
+            infos["timestamp"] = [*episode["times"], episode["times"][-1]]
         if trajectories.labels is not None:
             infos["label"] = [trajectories.labels[number]] * (len(last) + 1)
         yield EpisodeBuffer(

@@ -36,37 +36,50 @@ def width(first: Any) -> int:
 
 
 def numbers(values: Any, column: str, first: int, *, size: int = 1, text: bool = False) -> np.ndarray:
-    """Booleans, integers or floats, (rows, size): a cell may be a list of `size` of them.
+    """Booleans, integers or floats, (rows, size): a cell may be a list of `size` of them. What is missing is NaN.
 
     With `text`, they are written as texts. `first` is the number of the first row.
 
     Raises:
-        DataError: an entry is missing, or is no number, or a list has another length.
+        DataError: an entry is no number, or a list has another length.
     """
-    values = _present(values, column, first)
-    rows, per = len(values), 1
-    if is_list(values.type):
-        bad = np.asarray(pc.not_equal(pc.list_value_length(values), size))
+    values = _plain(values)
+    kind = values.type
+    if is_list(kind) and not is_list(kind.value_type):
+        bad = np.asarray(pc.fill_null(pc.not_equal(pc.list_value_length(values), size), False))
         if bad.any() or size == 0:
             row = int(np.argmax(bad))
             raise DataError(
                 f"column {column} is a list of {len(values[row].values)} numbers in row {first + row}, but of {size} "
                 "in the first; give every row a list of the same length, at least 1."
             )
-        values, per = _present(values.flatten(), column, first, size), size
-    kind = values.type
+        found = np.full((len(values), size), np.nan)
+        found[np.asarray(values.is_valid())] = numbers(values.flatten(), column, first).reshape(-1, size)
+        return found
     if text and _is_text(kind):
         array = _parsed(values, _float_texts, column, first, "number")
-    elif types.is_decimal(kind):
-        array = values.cast(pa.float64()).to_numpy()
+    elif types.is_decimal(kind) or types.is_null(kind):
+        array = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
     elif types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind):
+        if values.null_count:
+            values = values.cast(pa.float64(), safe=False)
         array = values.to_numpy(zero_copy_only=False)
     else:
         shown = f"is {str(values[0])[:40]!r}" if len(values) else "holds something"
         raise DataError(f"column {column} {shown} in row {first}, which is no number ({kind}); {_remedy(kind)}.")
-    if array.dtype.kind == "f" and (missing := np.isnan(array)).any():
-        raise empty_cell(column, first + int(np.argmax(missing)) // per, "NaN")
-    return np.asarray(array.reshape(rows, per))
+    return np.asarray(array.reshape(-1, 1))
+
+
+def whole_numbers(values: Any, column: str, first: int, *, size: int = 1, text: bool = False) -> np.ndarray:
+    """The same of a column in which nothing may be missing.
+
+    Raises:
+        DataError: an entry is missing, or is no number.
+    """
+    found = numbers(values, column, first, size=size, text=text)
+    if found.dtype.kind == "f" and (gone := np.isnan(found)).any():
+        raise empty_cell(column, first + int(np.argmax(gone.any(axis=1))))
+    return found
 
 
 def moments(values: Any, column: str, first: int) -> tuple[str, np.ndarray]:
@@ -82,7 +95,7 @@ def moments(values: Any, column: str, first: int) -> tuple[str, np.ndarray]:
     if _is_text(kind):
         found: tuple[str, np.ndarray] = _parsed(values, _moment_texts, column, first, "number or ISO time")
         return found
-    return "numbers", numbers(values, column, first)[:, 0]
+    return "numbers", whole_numbers(values, column, first)[:, 0]
 
 
 def labels(values: Any, column: str, first: int, *, optional: bool = False) -> tuple[np.ndarray, list[Hashable]]:
@@ -115,11 +128,11 @@ def empty_cell(column: str, row: int, entry: str = "") -> DataError:
     return DataError(f"column {column} is empty in row {row}{shown}; fill it, or leave that episode out.")
 
 
-def _present(values: Any, column: str, first: int, per: int = 1) -> Any:
+def _present(values: Any, column: str, first: int) -> Any:
     """The cells themselves, in which nothing is missing."""
     values = _plain(values)
     if values.null_count:
-        raise empty_cell(column, first + int(np.argmax(np.asarray(values.is_null()))) // per)
+        raise empty_cell(column, first + int(np.argmax(np.asarray(values.is_null()))))
     return values
 
 
@@ -166,9 +179,11 @@ def _float_texts(values: Any) -> np.ndarray:
     with contextlib.suppress(pa.ArrowInvalid):
         return np.asarray(values.cast(pa.float64()))
     values = pc.utf8_trim_whitespace(values)
+    gone = pc.is_in(pc.utf8_lower(values), pa.array(_MISSING, values.type))
+    values = pc.if_else(gone, pa.scalar(None, values.type), values)
     with contextlib.suppress(pa.ArrowInvalid):
         return np.asarray(values.cast(pa.float64()))
-    return np.asarray(values.cast(pa.bool_()))
+    return np.asarray(values.cast(pa.bool_()).cast(pa.float64()))
 
 
 def _moment_texts(values: Any) -> tuple[str, np.ndarray]:

@@ -31,6 +31,7 @@ _SINGLES = {
     "cost": ("cost", "costs"),
     "episode": ("episode", "episode_id", "episode_index", "episode_number", "eps_id"),
     "step": ("step", "timestep", "frame_index"),
+    "time": ("time", "times", "timestamp", "timestamps", "datetime"),
     "terminated": ("terminated", "terminateds", "terminations", "terminals", "terminal", "is_terminal"),
     "truncated": ("truncated", "truncateds", "truncations", "timeouts", "timeout", "is_truncated"),
     "label": ("label", "labels"),
@@ -75,7 +76,7 @@ class Layout:
 
     @property
     def numbers(self) -> tuple[str, ...]:
-        """The columns of numbers, and the one that orders rows, which may hold times."""
+        """The columns of numbers, and those of steps and times, which may hold either."""
         return tuple(name for role, columns in self.columns.items() if role not in _WORDS for name in columns)
 
     @property
@@ -86,7 +87,7 @@ class Layout:
     @property
     def used(self) -> tuple[str, ...]:
         """Every column that is read."""
-        return (*self.numbers, *self.episode, *self.columns.get("label", ()), *self.runs)
+        return tuple(dict.fromkeys((*self.numbers, *self.episode, *self.columns.get("label", ()), *self.runs)))
 
 
 def clean_name(name: object) -> str:
@@ -102,7 +103,8 @@ def find_layout(
     Args:
         table: the columns that there are, with clean names; one without a name is never read.
         given: columns by role (the fields of `Layout`). Of observations, actions and next_observations either a
-            list or a pattern with one `*`; of episode one or several names; of the others one name.
+            list or a pattern with one `*`; of episode one or several names; of the others one name, or
+            False for none.
         next_observations: whether they are wanted; there may be none, unless `given` names them.
         folders: the keys of `key=value` in the path, which may tell episodes apart.
 
@@ -121,9 +123,12 @@ def find_layout(
             found[role], keys = _episode(names, folders, given.get(role))
         elif role != "next_observations" or next_observations:
             found[role] = _columns(role, names, given.get(role))
+    taken = [name for role, columns in found.items() if role != "time" for name in columns]
+    if "time" not in given and set(found["time"]) & set(taken).difference(found["step"]):
+        found["time"] = ()
     layout = Layout({role: columns for role, columns in found.items() if columns}, keys)
     used = set(layout.used)
-    if name := _twice(layout.used):
+    if name := _twice([*taken, *(name for name in found["time"] if name not in found["step"])]):
         raise DataError(f"the column {name!r} is used twice; give each role columns of its own.")
     unused = [name for name in names if name not in used]
     _check_left_out(layout, unused, given)
@@ -186,7 +191,7 @@ def _columns(role: str, table: Sequence[str], given: object) -> tuple[str, ...]:
             raise _missing(role, _SINGLES[role], table)
         return found
     if role in _SINGLES:
-        return (_existing(role, table, given),)
+        return () if given is False else (_existing(role, table, given),)
     if isinstance(given, str) and given.count("*") == 1:
         pattern = re.compile("(.+)".join(map(re.escape, given.split("*"))), re.DOTALL)
         matches = [match for match in map(pattern.fullmatch, table) if match]
@@ -246,8 +251,8 @@ def _check_left_out(layout: Layout, left: Sequence[str], given: Mapping[str, Any
             if slip := next(slips, None):
                 raise DataError(f"column {slip!r} looks like one of the {role}; rename it, or {_named(role)}.")
     for role, words in _SINGLES.items():
-        if role in given or role in layout.columns or (role == "episode" and layout.folders):
-            continue
+        if role in given or role in layout.columns or role == "time" or (role == "episode" and layout.folders):
+            continue  # many a word looks like time, and nothing needs it unless asked for
         if slip := next((name for name in left if _near(name, words)), None):
             raise DataError(f"column {slip!r} looks like {role}; rename it, or {_named(role)}.")
 
@@ -300,9 +305,10 @@ def _existing(role: str, table: Sequence[str], name: object) -> str:
 
 
 def _missing(role: str, looked_for: Sequence[str], table: Sequence[str]) -> DataError:
+    computed = ', or compute it: columns={"reward": false} and the filter relabel:reward=...' * (role == "reward")
     return DataError(
         f"no column holds {role} (looked for {', '.join(looked_for)}); the table has {listed(table, 'columns')}; "
-        f"{_named(role)}."
+        f"{_named(role)}{computed}."
     )
 
 

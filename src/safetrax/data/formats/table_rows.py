@@ -16,6 +16,7 @@ from safetrax.data.columns import Values
 from safetrax.data.formats.arrays import FLAGS, MATRICES, Found, empty_matrix
 from safetrax.data.formats.table_columns import Layout
 from safetrax.data.labels import BLANK, cell_labels, labels_of_rows
+from safetrax.data.times import seconds_of_moments
 from safetrax.errors import DataError
 
 _VECTORS = {
@@ -57,12 +58,15 @@ class Rows:
         self._codes: dict[str, np.ndarray] = {}  # of the label of every row, by column
         self._labels: dict[str, dict[Hashable, int]] = {}
         self._moments: list[np.ndarray] = []
-        self._kind = ""  # of the moments
+        self._kinds: dict[str, str] = {}  # of the moments in the columns of steps and times
+        self._time = next(iter(layout.columns.get("time", ())), self._step)
+        if self._time:
+            self._arrays["times"] = np.empty(rows, np.float64)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays that training reads."""
-        return sum(array.nbytes for array in self._arrays.values())
+        return sum(array.nbytes for name, array in self._arrays.items() if name != "times")
 
     def differs(self, layout: Layout, widths: Mapping[str, int]) -> str | None:
         """A column, or key of folders, that is not the same in another file."""
@@ -77,26 +81,28 @@ class Rows:
         written as texts.
 
         Raises:
-            DataError: a cell is missing, or is not what the column should hold.
+            DataError: a cell is not what the column should hold, or is missing and no measurement (those are NaN).
         """
-        from safetrax.data.formats.table_cells import labels, moments, numbers
+        from safetrax.data.formats.table_cells import labels, moments, numbers, whole_numbers
 
+        flags = {name for role in FLAGS for name in self.layout.columns.get(role, ())}
         filled = 0
         for name, cells in part.items():
             rows = slice(before + first, before + first + len(cells))
             if name in self._at:
+                read = whole_numbers if name in flags else numbers
                 place = self._at[name][rows]
                 with np.errstate(over="ignore"):  # becomes inf, which validate() names with its row
-                    place[...] = numbers(cells, name, first, size=self._widths[name], text=text)
+                    place[...] = read(cells, name, first, size=self._widths[name], text=text)
                 filled += place.nbytes
-            elif name == self._step:
+            elif name in (self._step, self._time):
                 kind, found = moments(cells, name, first)
-                if self._kind not in ("", kind):
-                    raise DataError(
-                        f"column {name} holds {self._kind} and, from row {first}, {kind}; write them alike."
-                    )
-                self._kind = kind
-                self._moments.append(found)
+                if (known := self._kinds.setdefault(name, kind)) != kind:
+                    raise DataError(f"column {name} holds {known} and, from row {first}, {kind}; write them alike.")
+                if name == self._step:
+                    self._moments.append(found)
+                if name == self._time:
+                    self._arrays["times"][rows] = seconds_of_moments(kind, found)
             elif name == self.layout.label:
                 codes, entries = labels(cells, name, first, optional=True)
                 self._marks[rows] = cell_labels(name, entries)[codes]
@@ -133,6 +139,10 @@ class Rows:
         if self.layout.label:
             starts = np.concatenate([[0], np.flatnonzero(np.any(flags, axis=0)) + 1]) if offsets is None else offsets
             marks = labels_of_rows(self._marks, starts, names) if len(starts) > 1 else None
+        if "time" not in self.layout.columns and self._kinds.get(str(self._step)) == "numbers":
+            del self._arrays["times"]  # numbers of steps are no seconds
+        if "rewards" not in self._arrays:  # the caller says so
+            self._arrays["rewards"] = np.full(self._rows, np.nan, np.float32)
         return Found(
             columns=self._arrays,
             offsets=offsets,
@@ -210,10 +220,11 @@ class Rows:
                 "give every episode a name of its own (two columns may tell them apart together: "
                 'episode=["run", "episode"]), and every row a step.'
             )
-        if self._kind in _CLOCK and np.any(np.diff(order)[same] < 0):  # within an episode
+        kind = self._kinds[str(self._step)]
+        if kind in _CLOCK and np.any(np.diff(order)[same] < 0):  # within an episode
             begin = order[np.concatenate([[True], ~same])]
             span = moments[order[np.concatenate([~same, [True]])]] - moments[begin]
-            if (long := span >= _HALF_DAY * _CLOCK[self._kind]).any():
+            if (long := span >= _HALF_DAY * _CLOCK[kind]).any():
                 raise DataError(
                     f"episode {self._name(int(begin[np.argmax(long)]))} has times of day 12 hours apart or more, "
                     "which do not tell what is after midnight; log the date, too, or sort the rows and leave the "

@@ -14,7 +14,7 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -46,10 +46,11 @@ def from_pandas(
     *,
     observations: Sequence[str] | str | None = None,
     actions: Sequence[str] | str | None = None,
-    reward: str | None = None,
+    reward: str | Literal[False] | None = None,
     cost: str | None = None,
     episode: Sequence[str] | str | None = None,
     step: str | None = None,
+    time: str | Literal[False] | None = None,
     terminated: str | None = None,
     truncated: str | None = None,
     label: str | None = None,
@@ -61,19 +62,21 @@ def from_pandas(
     """Make a data set out of a log with one row per transition and named columns.
 
     Columns that are not named are looked for under their usual names: `observation_*` (or `observation.*`,
-    `obs_*`), `action_*`, `reward`, `cost`, `episode`, `step`, `terminated`, `truncated`, `label`. Levels of the index
-    that have names are columns, too. A log without `cost` has no costs.
+    `obs_*`), `action_*`, `reward`, `cost`, `episode`, `step`, `time`, `terminated`, `truncated`, `label`. Levels of
+    the index that have names are columns, too. A log without `cost` has no costs.
 
     Args:
-        frame: the log. Columns are booleans, integers, floats, or lists of as many numbers in every row; nothing may
-            be missing.
+        frame: the log. Columns are booleans, integers, floats, or lists of as many numbers in every row. Where a
+            measurement is missing, it becomes NaN.
         observations: columns of s_t, or a pattern such as `"sensor_*"`.
         actions: columns of a_t, alike.
-        reward: column of r_t.
+        reward: column of r_t; False: there is none, and rewards are NaN until the filter `relabel` computes them.
         cost: column of c_t, not negative.
         episode: column that tells the episodes apart, of any type, or several that do so together. Without one, the
             flags end them.
         step: column that orders the rows of an episode, numbers or times. Without one, they are as they come.
+        time: column of numbers (seconds), dates, times or ISO texts, which `resample` needs; it may be that of
+            `step`. False: none, whatever is called so.
         terminated: column that is 1 where the environment ended an episode.
         truncated: column that is 1 where a time limit did; a last row with neither is marked so.
         label: column that says safe, unsafe or unknown (also desirable, undesirable; 1, -1, 0), the same or nothing
@@ -84,8 +87,8 @@ def from_pandas(
         info: JSON-ready facts about the source; `observation_names` and `action_names` are added.
 
     Raises:
-        DataError: a column is missing or ambiguous, or holds an empty cell or a text; rows cannot be put in order;
-            pyarrow is not installed.
+        DataError: a column is missing or ambiguous, or holds a text; what tells episodes, steps or ends is empty;
+            rows cannot be put in order; pyarrow is not installed.
     """
     package("pyarrow", extra="pandas", purpose="a data frame")
     from safetrax.data.formats.table_sources import FrameSource
@@ -97,6 +100,7 @@ def from_pandas(
         "cost": cost,
         "episode": episode,
         "step": step,
+        "time": time,
         "terminated": terminated,
         "truncated": truncated,
         "label": label,
@@ -120,7 +124,8 @@ def to_pandas(
     """A data frame with one row per transition, which `from_pandas` turns into the same data set, bit for bit.
 
     Columns: `episode` and `step` from 0, `observation.NAME` (without names `observation_0`), `action.NAME`, `reward`,
-    `terminated`, `truncated`, and, where there are such, `cost`, `hidden_cost`, `label` and `next_observation.NAME`.
+    `terminated`, `truncated`, and, where there are such, `cost`, `hidden_cost`, `time` in seconds, `label` and
+    `next_observation.NAME`.
     The action box is not in it.
 
     Args:
@@ -189,7 +194,7 @@ def read_tables(path: Path, given: Mapping[str, Any], *, next_observations: bool
     files in it are that episode. What a file of columns beside it says holds where nothing else is `given`.
 
     Raises:
-        DataError: a column is missing, ambiguous, or holds an empty cell or a text; a file cannot be parsed.
+        DataError: a column is missing or ambiguous, or holds what it should not; a file cannot be parsed.
     """
     told, box = _read_sidecar(path)
     given = {**told, **given}
@@ -308,8 +313,8 @@ def _block(data: Trajectories, names: Mapping[str, list[str]], first: int, last:
     columns |= zip(names["observation"], data.observations[rows].T.copy(), strict=True)
     columns |= zip(names["action"], data.actions[rows].T.copy(), strict=True)
     columns |= {"reward": data.rewards[rows]}
-    for name, costs in (("cost", data.costs), ("hidden_cost", data.hidden_costs)):
-        columns |= {} if costs is None else {name: costs[rows]}
+    for name, array in (("cost", data.costs), ("hidden_cost", data.hidden_costs), ("time", data.times)):
+        columns |= {} if array is None else {name: array[rows]}
     columns |= {"terminated": data.terminated[rows], "truncated": data.truncated[rows]}
     if data.labels is not None:
         words = np.array([WORDS[label] for label in (UNSAFE, UNKNOWN, SAFE)], object)
