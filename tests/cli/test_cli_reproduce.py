@@ -95,6 +95,18 @@ def test_two_seeds_decide_nothing_and_that_is_said_first(data, tmp_path, capsys)
     assert "verdict   not decidable (3 of 3 claims not decidable)" in said.out
 
 
+def test_a_failed_job_leaves_it_undecided(data, tmp_path, capsys):
+    out = tmp_path / "out"
+    done(data, out, (0, 10, 20))
+    folder = BenchmarkFolder.open(out)
+    folder.fail(folder.jobs()[1], "the disk was full.")
+    assert main(words(data, out)) == 2
+    said = capsys.readouterr()
+    assert "ReachAvoid-trac-eta-0.5 failed: the disk was full." in said.err
+    assert "verdict   not decidable, for jobs are not done (1)" in said.out
+    assert "TraC (eta 0.5)" not in (out / "trac-eta.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -105,6 +117,8 @@ def test_two_seeds_decide_nothing_and_that_is_said_first(data, tmp_path, capsys)
         (["reproduce", "trac-eta", "--data", "DATA"], "has no data set of AntCircle"),
         (["reproduce", "trac-eta", "--data", "demo"], "is of BallRun, not of AntCircle"),
         (["reproduce", "trac-eta", "--schedule", "quick"], "quick"),
+        (["reproduce", "bars-quality-1-3", "--cost-limits", "10", "20"], "--cost-limits takes one, not 2"),
+        (["reproduce", "bars-reach-avoid"], "nobody publishes data of ReachAvoid; say in which folder they are"),
     ],
 )
 def test_faults_are_sentences(change, sentence, data, tmp_path, capsys, monkeypatch):

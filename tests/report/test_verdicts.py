@@ -101,9 +101,9 @@ def test_an_experiment_is_as_its_worst_claim_and_undecided_while_jobs_lack():
     )
     assert judge_all(experiment(MORE, Claim("safe", "C")), scores)[0].answer == "not decidable"
     lacking, _ = judge_all(experiment(MORE), scores, 2)
-    assert lacking.sentence == "not decidable, for 2 jobs are not done"
+    assert lacking.sentence == "not decidable, for jobs are not done (2)"
     blank, _ = judge_all(experiment(beyond="It is said of the signal."), scores)
-    assert blank.sentence == "not decidable, for It is said of the signal"
+    assert blank.sentence == "not decidable: It is said of the signal"
 
 
 def test_limits_of_one_algorithm_are_compared_with_one_another():
@@ -112,10 +112,13 @@ def test_limits_of_one_algorithm_are_compared_with_one_another():
     claim = Claim("more reward", "A at limit 40", "A at limit 10")
     assert judge_all(experiment(claim, by_limit=True), low + high)[0].answer == "agree"
     assert judge_all(experiment(claim), low + high)[0].answer == "not decidable"
+    (reward, _) = verdict_chart(experiment(claim, by_limit=True), low + high)["concat"]
+    assert "A at limit 40" in str(reward)
+    assert "A at limit 40" not in str(verdict_chart(experiment(claim), low + high))
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_the_figure_has_reward_and_cost_of_each_task(seeds):
     scores = [score(name, s, 0.1 * s, 0.2, t) for name in "AB" for s in range(seeds) for t in ("BallRun", "CarRun")]
-    chart = verdict_chart(scores)
+    chart = verdict_chart(experiment(), scores)
     assert [panel["title"] for panel in chart["concat"]] == ["BallRun", "BallRun", "CarRun", "CarRun"]

@@ -69,6 +69,11 @@ def run(argv: list[str]) -> int:
 
     (name,) = options.name
     experiment = get_experiment(name)
+    if experiment.filters and len(options.cost_limits) > 1:
+        raise ConfigError(
+            f"the data of {name} are filtered by a cost limit, so --cost-limits takes one, not "
+            f"{len(options.cost_limits)}; run it once for each, in a folder of its own."
+        )
     grid = BenchmarkOptions(
         out=options.out or f"reproduced/{name}",
         algorithms=experiment.algorithms,

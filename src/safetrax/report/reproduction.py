@@ -72,7 +72,7 @@ def write_reproduction(
     write_text(page, "\n".join(lines).rstrip() + "\n")
     if not scores:
         return whole, (page,)
-    chart = verdict_chart(scores)
+    chart = verdict_chart(experiment, scores)
     return whole, (page, *(save(chart, folder.path / f"{name}{ending}") for ending in (".png", ".svg")))
 
 

@@ -9,7 +9,7 @@ safe, unsafe             agree or disagree as the cost lies up to 1 or above
 safe everywhere          as safe on each task: agree if all do, disagree if one does
 
 All else is not decidable, and so is everything with fewer than `SEEDS` seeds. An experiment agrees if all of its
-claims do and disagrees if one does, and is not decidable while one of its jobs lacks.
+claims do and disagrees if one does, and is not decidable while one of its jobs is not done.
 """
 
 from __future__ import annotations
@@ -84,17 +84,14 @@ def judge_all(
         scores: of its jobs that are done.
         lacking: how many of its jobs are not.
     """
-    if experiment.by_limit:
-        scores = [
-            replace(score, algorithm=f"{score.algorithm} at limit {exact(score.cost_limit)}", cost_limit=0.0)
-            for score in scores
-        ]
+    scores = named_as_claimed(experiment, scores)
     each = tuple(judge(claim, scores) for claim in experiment.claims)
     counts = {answer: sum(one.answer == answer for one in each) for answer in ("agree", "disagree", "not decidable")}
     text = ", ".join(f"{count} of {len(each)} claims {name}" for name, count in counts.items() if count)
-    if lacking or not each:
-        text = f"{lacking} jobs are not done" if lacking else experiment.beyond.rstrip(".")
-        return Judgement("not decidable", f"not decidable, for {text}"), each
+    if lacking:
+        return Judgement("not decidable", f"not decidable, for jobs are not done ({lacking})"), each
+    if not each:
+        return Judgement("not decidable", f"not decidable: {experiment.beyond.rstrip('.')}"), each
     answer: Answer = "not decidable"
     if counts["disagree"]:
         answer = "disagree"
@@ -103,8 +100,19 @@ def judge_all(
     return Judgement(answer, f"{answer} ({text})"), each
 
 
-def verdict_chart(scores: Sequence[RunScore]) -> Chart:
-    """Reward and cost of every algorithm with the intervals of the rule, a row of panels for each task."""
+def named_as_claimed(experiment: Experiment, scores: Sequence[RunScore]) -> list[RunScore]:
+    """The scores under the names that the claims have: where limits are compared, each is an algorithm."""
+    if not experiment.by_limit:
+        return list(scores)
+    return [
+        replace(score, algorithm=f"{score.algorithm} at limit {exact(score.cost_limit)}", cost_limit=0.0)
+        for score in scores
+    ]
+
+
+def verdict_chart(experiment: Experiment, scores: Sequence[RunScore]) -> Chart:
+    """Reward and cost of all that is compared with the intervals of the rule, a row of panels for each task."""
+    scores = named_as_claimed(experiment, scores)
     names = list(dict.fromkeys(score.algorithm for score in scores))
     panels = []
     for task in dict.fromkeys(score.task for score in scores):
