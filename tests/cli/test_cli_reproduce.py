@@ -71,9 +71,10 @@ def test_a_finished_grid_is_judged_and_drawn(data, tmp_path, capsys):
     assert main(words(data, out)) == 0
     said = capsys.readouterr().out
     assert "schedule  fast: 4 jobs, 1 side by side, about" in said
-    assert "verdict   agree (3 of 3 claims agree)" in said
+    verdict = "not decidable, for 0 of the paper's 3 tasks were run; on what was run 3 of 3 claims agree"
+    assert f"verdict   {verdict}" in said
     page = (out / "trac-eta.md").read_text()
-    assert page.startswith("# trac-eta: agree (3 of 3 claims agree)\n")
+    assert page.startswith(f"# trac-eta: {verdict}\n")
     assert EXPERIMENTS["trac-eta"].finding in page
     assert (
         "* TraC (eta 0.25) earns more than TraC (eta 2): agree "
@@ -91,8 +92,8 @@ def test_two_seeds_decide_nothing_and_that_is_said_first(data, tmp_path, capsys)
     done(data, out, (0, 1))
     assert main([*words(data, out), "--seeds", "0", "1"]) == 0
     said = capsys.readouterr()
-    assert "warning: 2 seeds decide nothing; a verdict needs at least 3." in said.err
-    assert "verdict   not decidable (3 of 3 claims not decidable)" in said.out
+    assert "warning: a verdict needs at least 3 seeds, and this has 2." in said.err
+    assert "on what was run 3 of 3 claims not decidable" in said.out
 
 
 def test_a_failed_job_leaves_it_undecided(data, tmp_path, capsys):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from safetrax.catalogue import SUITES, Task, get_task, tasks
+from safetrax.catalogue import get_task
 from safetrax.errors import ConfigError
 from safetrax.files import exact
 from safetrax.grid.expected import expected
@@ -15,14 +15,9 @@ from safetrax.grid.grid import Grid, Job, algorithm_of
 from safetrax.runs import labelled
 
 
-def everywhere(own: Experiment) -> list[Task]:
-    """All its tasks."""
-    return [task for word in own.tasks for task in (tasks(word) if word in SUITES else [get_task(word)])]
-
-
 def grid(own: Experiment, data: str, schedule: str) -> Grid:
     """On one task of each suite; settings differ by suite."""
-    some = {task.suite: task.name for task in everywhere(own)}
+    some = {task.suite: task.name for task in map(get_task, own.task_names)}
     return Grid(
         own.algorithms,
         tuple(some.values()),
@@ -40,8 +35,8 @@ def data(tmp_path_factory) -> str:
     """A folder with something under the name of every data set."""
     folder = tmp_path_factory.mktemp("data")
     for own in EXPERIMENTS.values():
-        for task in everywhere(own):
-            (folder / task.dataset_file).touch()
+        for name in own.task_names:
+            (folder / get_task(name).dataset_file).touch()
     return str(folder)
 
 
@@ -61,7 +56,7 @@ def test_every_experiment_can_be_run_and_gives_what_its_claims_name(name, data):
     own = EXPERIMENTS[name]
     jobs = grid(own, data, "fast").jobs()
     grid(own, data, "published").jobs()
-    given, where = names(jobs, own.by_limit), {task.name for task in everywhere(own)}
+    given, where = names(jobs, own.by_limit), set(own.task_names)
     for claim in own.claims:
         assert {claim.first, claim.second or claim.first} <= given, claim
         assert set(claim.tasks) <= where, claim

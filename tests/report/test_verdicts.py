@@ -106,6 +106,20 @@ def test_an_experiment_is_as_its_worst_claim_and_undecided_while_jobs_lack():
     assert blank.sentence == "not decidable: It is said of the signal"
 
 
+def test_a_mean_over_other_tasks_is_no_verdict_on_the_papers():
+    both = Experiment("TraC, Table 9", "A is better.", (MORE,), ("BallRun", "CarRun"), ("trac",))
+    better, worse = ([0.5, 0.5, 0.5], [0.2, 0.3, 0.1]), ([0.1, 0.1, 0.1], [0.9, 0.9, 0.9])
+    some, each = judge_all(both, sides(*better))
+    assert some.sentence == (
+        "not decidable, for 1 of the paper's 2 tasks were run; on what was run 1 of 1 claims agree"
+    )
+    assert each[0].answer == "agree"
+    whole = sides(*better) + sides(*better, task="CarRun")
+    assert judge_all(both, whole)[0].answer == "agree"
+    assert judge_all(both, whole + sides(*worse, task="AntRun"))[0].answer == "agree"  # which the paper has not
+    assert judge_all(both, whole + sides(*worse, task="AntRun"))[1] == judge_all(both, whole)[1]
+
+
 def test_limits_of_one_algorithm_are_compared_with_one_another():
     low = [score("A", seed, 0.1 + 0.01 * seed) for seed in range(3)]
     high = [score("A", seed, 0.5 + 0.01 * seed, limit=40.0) for seed in range(3)]

@@ -117,7 +117,7 @@ def _announce(jobs: Sequence[Job], options: ReproduceOptions) -> None:
     )
     seeds = len(jobs[0].seeds)
     if seeds < SEEDS:
-        complain(f"{seeds} seeds decide nothing; a verdict needs at least {SEEDS}.", kind="warning: ")
+        complain(f"a verdict needs at least {SEEDS} seeds, and this has {seeds}.", kind="warning: ")
 
 
 def _list() -> int:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from safetrax.catalogue import tasks
+from safetrax.catalogue import SUITES, tasks
 from safetrax.errors import ConfigError, nearest
 from safetrax.grid.ablations import ABLATIONS
 
@@ -64,6 +64,15 @@ class Experiment:
     filters: tuple[str, ...] = ()
     by_limit: bool = False
     beyond: str = ""
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """Of its tasks, suites spelt out."""
+        return tuple(
+            name
+            for word in self.tasks
+            for name in ([task.name for task in tasks(word)] if word in SUITES else [word])
+        )
 
 
 _BULLET, _GYM, _METADRIVE = (

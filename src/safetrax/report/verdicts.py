@@ -9,7 +9,8 @@ safe, unsafe             agree or disagree as the cost lies up to 1 or above
 safe everywhere          as safe on each task: agree if all do, disagree if one does
 
 All else is not decidable, and so is everything with fewer than `SEEDS` seeds. An experiment agrees if all of its
-claims do and disagrees if one does, and is not decidable while one of its jobs is not done.
+claims do and disagrees if one does. It is not decidable while a job is not done, nor unless all of the paper's tasks
+were run: a mean over other tasks is another mean.
 """
 
 from __future__ import annotations
@@ -84,7 +85,9 @@ def judge_all(
         scores: of its jobs that are done.
         lacking: how many of its jobs are not.
     """
-    scores = named_as_claimed(experiment, scores)
+    paper, there = set(experiment.task_names), {score.task for score in scores}
+    whole = paper <= there
+    scores = [score for score in named_as_claimed(experiment, scores) if not whole or score.task in paper]
     each = tuple(judge(claim, scores) for claim in experiment.claims)
     counts = {answer: sum(one.answer == answer for one in each) for answer in ("agree", "disagree", "not decidable")}
     text = ", ".join(f"{count} of {len(each)} claims {name}" for name, count in counts.items() if count)
@@ -92,6 +95,9 @@ def judge_all(
         return Judgement("not decidable", f"not decidable, for jobs are not done ({lacking})"), each
     if not each:
         return Judgement("not decidable", f"not decidable: {experiment.beyond.rstrip('.')}"), each
+    if not whole:
+        were = f"{len(paper & there)} of the paper's {len(paper)} tasks were run"
+        return Judgement("not decidable", f"not decidable, for {were}; on what was run {text}"), each
     answer: Answer = "not decidable"
     if counts["disagree"]:
         answer = "disagree"
@@ -150,10 +156,10 @@ def _found(kind: str, sides: Sequence[Sequence[RunScore]], cells: set[_Cell]) ->
     costs = kind in ("less cost", "safe", "safe everywhere", "unsafe")
     values = _by_seed(sides, cells, _cost if costs else _reward)
     if kind == "less cost":
-        values = [-value for value in values]
+        values = [0 - value for value in values]
     bounded = student_interval(values)
     quantity = f"{'difference in ' if len(sides) > 1 else ''}normalised {'cost' if costs else 'reward'}"
-    shown = Bounded(-bounded.value, -bounded.high, -bounded.low) if kind == "less cost" else bounded
+    shown = Bounded(0 - bounded.value, 0 - bounded.high, 0 - bounded.low) if kind == "less cost" else bounded
     where = f" on {next(iter(cells))[0]}" if kind == "safe everywhere" else ""
     measured = f"{quantity}{where} {shown.text(_DIGITS)}"
     if len(values) < SEEDS:
