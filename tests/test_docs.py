@@ -11,6 +11,7 @@ import pytest
 
 from safetrax.algorithms import Algorithm
 from safetrax.algorithms.registry import HOMES, class_named
+from safetrax.grid.experiments import EXPERIMENTS
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -45,6 +46,11 @@ def test_the_site_has_every_page():
         "changes.md"
     }
     assert {f"{name}.md" for name in OF_ALGORITHMS} <= listed
+
+
+def test_every_experiment_of_the_papers_has_its_row():
+    rows = re.findall(r"^\| `(\w[\w-]+)` \| (.+?) \|", text(ROOT / "docs" / "reproduced.md"), flags=re.MULTILINE)
+    assert rows == [(name, own.source.partition(", ")[2]) for name, own in EXPERIMENTS.items()]
 
 
 def repeated(page: Path, kind: type[Algorithm]) -> Iterator[tuple[str, str, Algorithm]]:

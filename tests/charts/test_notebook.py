@@ -49,11 +49,11 @@ def test_a_data_set(toy):
 def test_an_evaluation():
     one = [row("TraC", limit, seed, 200.0 + seed, 8.0 + seed) for limit in (10.0, 20.0) for seed in (0, 1)]
     (panel,) = shown(Evaluation(tuple(one), 1.0, 100).plot())["concat"]
-    (points,) = (layer for layer in panel["layer"] if layer.get("name") == "points")
+    (points,) = (layer for layer in panel["layer"] if layer["mark"]["type"] == "point")
     assert points["encoding"]["color"]["scale"]["domain"] == ["limit 10", "limit 20"]
     two = [*one, *(row("BC-All", None, seed, 300.0, 30.0) for seed in (0, 1))]
     (panel,) = shown(Evaluation(tuple(two), 1.0, 100).plot([20.0]))["concat"]
-    (points,) = (layer for layer in panel["layer"] if layer.get("name") == "points")
+    (points,) = (layer for layer in panel["layer"] if layer["mark"]["type"] == "point")
     assert points["encoding"]["color"]["scale"]["domain"] == ["TraC", "BC-All"]
 
 

@@ -166,6 +166,19 @@ def test_intervals_have_the_colours_of_their_points():
 # ---- inside a page
 
 
+def test_panels_beside_one_another_each_have_their_own_marks(tmp_path):
+    look = looks(["A"])
+    bars = [
+        intervals([("A", value, value - 0.05, value + 0.05)], look, x=x) for x, value in (("r", 0.75), ("c", 0.1))
+    ]
+    marks = [[Mark(0.5, 0.5, 0.1, 0.1, "safe", text)] for text in ("r 0.75", "c 0.1")]
+    for panels in (bars, [plane(own, *plane_range(own)) for own in marks]):
+        svg = save(beside(panels), tmp_path / "both.svg").read_text(encoding="utf-8")
+        told = " ".join(re.findall(r'aria-label="([^"]*)"', svg))
+        assert "r 0.75" in told
+        assert "c 0.1" in told
+
+
 def test_a_page_gets_few_bytes_and_its_own_colours():
     rng = np.random.default_rng(0)
     svg = page_svg(episodes(rng.uniform(0, 50, 900), rng.normal(size=900), [10.0, 40.0]), "900 episodes")

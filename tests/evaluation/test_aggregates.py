@@ -19,6 +19,8 @@ from safetrax.evaluation.bootstrap import (
     Bounded,
     interquartile_mean,
     shared_weights,
+    student_interval,
+    student_quantile,
     weighted_interquartile_mean,
     wilson_interval,
 )
@@ -647,3 +649,15 @@ def test_probabilities_against_a_count_of_the_pairs(ours, theirs):
     wins = [(x > y) + 0.5 * (x == y) for x in ours for y in theirs]
     assert found.improvement_return.value == pytest.approx(np.mean(wins))
     assert 0 <= found.improvement_return.low <= found.improvement_return.high + 1e-12 <= 1 + 2e-12
+
+
+def test_students_interval_is_the_tables():
+    for freedom, printed in {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 9: 2.262, 30: 2.042}.items():
+        assert student_quantile(freedom, 0.95) == pytest.approx(printed, abs=5e-4)
+    found = student_interval([1.0, 2.0, 3.0])  # deviation 1
+    assert found == pytest.approx((2.0, 2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4)
+    assert student_interval([1.0]).value == 1
+    for values in ([], [1.0], [1.0, math.nan]):
+        assert math.isnan(student_interval(values).low)
+    with pytest.raises(ConfigError, match="confidence"):
+        student_interval([1.0, 2.0], 1.0)

@@ -83,11 +83,21 @@ def check_figure_path(path: str | Path) -> Path:
 
 
 def beside(panels: Sequence[Chart], columns: int = 4, *, own_legends: bool = False) -> Chart:
-    """Panels in rows of equal length; scales are each panel's own, a legend is all panels' or each one's."""
+    """Panels in rows of equal length; scales are each panel's own, a legend is all panels' or each one's.
+
+    Layers lose their names: of two that share one, Vega draws the last one's marks in both places.
+    """
     rows = -(-len(panels) // columns)
     apart = dict.fromkeys(("x", "y", "color", "shape") if own_legends else ("x", "y"), "independent")
     resolve = {"scale": apart, "legend": {name: apart[name] for name in apart.keys() - {"x", "y"}}}
-    return {"concat": list(panels), "columns": -(-len(panels) // rows), "resolve": resolve}
+    nameless = [
+        {
+            **panel,
+            "layer": [{key: value for key, value in layer.items() if key != "name"} for layer in panel["layer"]],
+        }
+        for panel in panels
+    ]
+    return {"concat": nameless, "columns": -(-len(panels) // rows), "resolve": resolve}
 
 
 def altair_chart(chart: Chart) -> altair.TopLevelMixin:

@@ -115,7 +115,8 @@ def run(argv: list[str]) -> int:
         return _export(argv[1:])
     if argv[:1] == ["names"]:
         return _names()
-    return _run(parse(BenchmarkOptions, argv, prog=_PROG))
+    options = parse(BenchmarkOptions, argv, prog=_PROG)
+    return run_jobs(grid_of(options).jobs(), options)
 
 
 def parse_settings(words: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -140,12 +141,12 @@ def parse_settings(words: Sequence[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _run(options: BenchmarkOptions) -> int:
+def run_jobs(jobs: Sequence[Job], options: BenchmarkOptions) -> int:
+    """Do these jobs of `grid_of(options)`, or what is left of them; the exit code."""
     from safetrax.envs.make import require_simulator
     from safetrax.grid.benchmark_folder import BenchmarkFolder
     from safetrax.grid.local import lanes, run_locally
 
-    jobs = grid_of(options).jobs()
     if options.executor == "ray":
         from safetrax.grid.ray import Needs, host_and_port, require_ray, run_on_ray
 

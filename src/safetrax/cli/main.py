@@ -25,6 +25,7 @@ VERBS = {
     "monitor": "make monitors, which raise an alarm when what a policy meets is unlike its log",
     "export": "write policies as ONNX files, which run without JAX",
     "benchmark": "train and evaluate a grid of algorithms, tasks, limits and seeds; resumable",
+    "reproduce": "a table or figure of a paper by name: its grid, its figure, and whether it comes out",
     "leaderboard": "published results, and your own beside them, with what differs",
     "report": "one HTML page of results, figures, configurations and warnings",
     "signal": "which episodes of a log without costs a run of DSPO takes for safe",
@@ -44,6 +45,7 @@ _COMPUTING = (
     "signal",
     "collect",
     "benchmark",
+    "reproduce",
     "doctor",
 )  # with JAX
 
@@ -110,7 +112,7 @@ def _dispatch(words: list[str]) -> int:
     if verb not in VERBS:
         kind, known = ("flag", ["--help", "--version"]) if verb.startswith("-") else ("verb", list(VERBS))
         raise ConfigError(f"there is no {kind} {verb!r}; {nearest(verb, known)}")
-    if verb in _COMPUTING and not {"-h", "--help", "status", "names"} & set(rest):
+    if verb in _COMPUTING and not {"-h", "--help", "status", "names", "--list"} & set(rest):
         require_platform()
         keep_compiled_programs()
     run: Callable[[list[str]], int] = importlib.import_module(f"safetrax.cli.{verb}").run

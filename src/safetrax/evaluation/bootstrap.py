@@ -1,4 +1,4 @@
-"""Stratified bootstrap intervals, interquartile means and Wilson's interval: functions of arrays.
+"""Stratified bootstrap intervals, interquartile means, Wilson's and Student's intervals: functions of arrays.
 
 As in Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice", NeurIPS 2021
 (arXiv:2108.13264), and the conventions of its code, rliable.
@@ -199,6 +199,53 @@ def wilson_interval(successes: float, trials: int, confidence: float = 0.95) -> 
     low = 0.0 if successes == 0 else max((centre - reach) / scale, 0.0)
     high = 1.0 if successes == trials else min((centre + reach) / scale, 1.0)
     return Interval(low, high)
+
+
+def student_interval(values: Sequence[float], confidence: float = 0.95) -> Bounded:
+    """The mean of a few independent values with Student's interval, which knows how few they are.
+
+    Source: Student, "The probable error of a mean", Biometrika 1908.
+
+    Args:
+        values: with fewer than two, or one that is not finite, the ends are NaN.
+        confidence: probability that the interval should cover, between 0 and 1.
+
+    Raises:
+        ConfigError: the confidence is out of its range.
+    """
+    require(0 < confidence < 1, "confidence", confidence, "be between 0 and 1")
+    found = np.asarray(values, np.float64)
+    mean = float(found.mean()) if len(found) else math.nan
+    if len(found) < 2 or not math.isfinite(mean):
+        return Bounded(mean, math.nan, math.nan)
+    reach = student_quantile(len(found) - 1, confidence) * float(found.std(ddof=1)) / math.sqrt(len(found))
+    return Bounded(mean, mean - reach, mean + reach)
+
+
+def student_quantile(freedom: int, confidence: float) -> float:
+    """Which multiple of its scale a variable of Student's distribution exceeds, in size, with 1 - confidence.
+
+    Source: Abramowitz and Stegun, 26.7.3 and 26.7.4.
+
+    Args:
+        freedom: degrees of freedom, at least 1.
+        confidence: between 0 and 1.
+    """
+
+    def covered(angle: float) -> float:
+        """The probability of a size up to sqrt(freedom) tan(angle)."""
+        cosine, odd = math.cos(angle), freedom % 2
+        term, total = (cosine if odd else 1.0), 0.0
+        for power in range(2 + odd, freedom + 1, 2):
+            total += term
+            term *= cosine**2 * (power - 1) / power
+        return 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
+
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if covered(middle) < confidence else (low, middle)
+    return math.sqrt(freedom) * math.tan(low)
 
 
 def per_unit(of_value: Int64[np.ndarray, " N"], unit: Int64[np.ndarray, " N"]) -> Int64[np.ndarray, " U"]:

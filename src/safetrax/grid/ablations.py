@@ -35,14 +35,17 @@ _TWO = ("AntCircle", "mediummean")
 _THREE = ("AntCircle", "CarPush1", "mediummean")
 _BULLET = ("AntCircle", "AntRun", "BallCircle", "BallRun", "CarCircle", "CarRun", "DroneCircle", "DroneRun")
 _LSPC = ("CarRun", "BallCircle")
-_CIRCLES = ("BallCircle", "CarCircle")
 
 ABLATIONS: Mapping[str, Ablation] = {
-    "trac-x": Ablation("trac", _values("top", "x", 0.25, 0.5, 0.75, 1.0), "TraC, Figure 4", _TWO),
-    "trac-y": Ablation("trac", _values("bottom", "y", 0.0, 0.25, 0.5), "TraC, Figure 5", _TWO),
-    "trac-delta": Ablation("trac", _values("weight_floor", "delta", 0.0, 0.4, 0.7, 1.0), "TraC, Table 2", _THREE),
+    "trac-top": Ablation("trac", _values("top", "x", 0.25, 0.5, 0.75, 1.0), "TraC, Figure 4", _TWO),
+    "trac-bottom": Ablation("trac", _values("bottom", "y", 0.0, 0.25, 0.5), "TraC, Figure 5", _TWO),
+    "trac-weight-floor": Ablation(
+        "trac", _values("weight_floor", "delta", 0.0, 0.4, 0.7, 1.0), "TraC, Table 2", _THREE
+    ),
     "trac-eta": Ablation("trac", _values("eta", "eta", 0.25, 0.5, 1.0, 2.0), "TraC, Table 2", _THREE),
-    "trac-alpha": Ablation("trac", _values("temperature", "alpha", 0.05, 0.1, 0.2, 0.5), "TraC, Figure 12", _THREE),
+    "trac-temperature": Ablation(
+        "trac", _values("temperature", "alpha", 0.05, 0.1, 0.2, 0.5), "TraC, Figure 12", _THREE
+    ),
     "trac-one-sided": Ablation(
         "trac",
         {
@@ -67,10 +70,13 @@ ABLATIONS: Mapping[str, Ablation] = {
     ),
     "lspc-xi": Ablation("lspc", _values("expectile", "xi", 0.5, 0.7), "LSPC, Figures 7 and 8", _LSPC),
     "lspc-epsilon": Ablation(
-        "lspc", _values("restriction", "epsilon", 0.25, 0.6, 1.0), "LSPC, the restriction of its latent space", _LSPC
+        "lspc", _values("restriction", "epsilon", 0.25, 0.6, 1.0), "LSPC, Figure 4", ("easysparse",)
     ),
     "lspc-converse": Ablation(
-        "lspc", {"LSPC": {"converse": False}, "converse": {"converse": True}}, "LSPC, Figure 5", _LSPC
+        "lspc",
+        {"LSPC": {"converse": False}, "converse": {"converse": True}},
+        "LSPC, Figure 5",
+        ("HalfCheetahVelocity",),
     ),
     "fisor-constraint": Ablation(
         "fisor",
@@ -106,13 +112,13 @@ ABLATIONS: Mapping[str, Ablation] = {
         ("CarGoal2",),
     ),
     "dspo-backbone": Ablation(
-        "dspo", {name: {"backbone": name} for name in ("transformer", "mlp")}, "DSPO, Figure 4", _CIRCLES
+        "dspo", {name: {"backbone": name} for name in ("transformer", "mlp")}, "DSPO, Figure 4", ("SwimmerVelocity",)
     ),
     "dspo-return-agnostic": Ablation(
         "dspo",
         {name: {"return_agnostic": name} for name in ("vclub", "none", "gradient-penalty")},
         "DSPO, Table 2",
-        _CIRCLES,
+        ("hardsparse",),
     ),
 }
 

@@ -235,7 +235,7 @@ class Grid:
                 raise ConfigError(f"the data set that ships with the package is of {name}, not of {task.name}.")
             return DEMO
         if self.data is None:
-            if task.own:
+            if task.own or not (task.dataset_urls or dataset_path(task).is_file()):
                 raise ConfigError(f"nobody publishes data of {task.name}; say in which folder they are (data).")
             if not dataset_path(task).is_file():
                 raise ConfigError(
