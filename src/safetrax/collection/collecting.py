@@ -39,6 +39,7 @@ from safetrax.errors import ConfigError, RunError, SafeTraXError, SafeTraXWarnin
 from safetrax.files import locked, sweep
 from safetrax.policies.batched import require_fit
 from safetrax.policies.policy import Policies, Policy
+from safetrax.spaces import named_parts
 from safetrax.training.interrupt import catch_signals
 
 
@@ -301,7 +302,8 @@ class _Work:
             raise RunError(f"none of the {buffer.offered} episodes is within max_cost and min_return; loosen them.")
         episodes = sorted(buffer.finish(), key=lambda episode: episode.number)
         low, high = self.box
-        data = join(episodes, action_low=low, action_high=high, info={"source": path.name, "task": task.name})
+        info = {"source": path.name, "task": task.name, **named_parts(task.observation_parts)}
+        data = join(episodes, action_low=low, action_high=high, info=info)
         if not self.next_observations:
             data = replace(data, next_observations=None)
         attributes: dict[str, str | int | float] = {

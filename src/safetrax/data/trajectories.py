@@ -29,6 +29,7 @@ from safetrax.data.columns import (
 from safetrax.data.labels import SAFE, UNKNOWN, UNSAFE, Marks, as_labels, read_labels
 from safetrax.errors import DataError
 from safetrax.hub import push
+from safetrax.spaces import PARTS, difference, named_parts, parts_of
 
 if TYPE_CHECKING:  # what a notebook shows
     from altair import TopLevelMixin
@@ -189,15 +190,18 @@ class Trajectories:
         """Several data sets, one after the other: a log and what was collected since, for instance.
 
         next_observations and hidden costs stay if all have them; where some have labels, the others' are unknown.
-        `info` keeps the task if all agree on it, and every source.
+        `info` keeps the task if all agree on it, the parts of observations if all know them, and every source.
 
         Raises:
-            DataError: there are none, their sizes or action boxes differ, or only some have costs.
+            DataError: there are none, their sizes, parts or action boxes differ, or only some have costs.
         """
         if not parts:
             raise DataError("there are no data sets to concatenate; pass at least one.")
         first = parts[0]
+        known = [parts_of(part.info.get(PARTS)) for part in parts]
         for number, part in enumerate(parts):
+            if other := difference(known[0], known[number]):
+                raise DataError(f"data sets 0 and {number} observe other parts: {other}.")
             for name, ours, theirs in (
                 ("observations", first.observation_size, part.observation_size),
                 ("actions", first.action_size, part.action_size),
@@ -221,6 +225,7 @@ class Trajectories:
             info={
                 "task": tasks.pop() if len(tasks) == 1 else None,
                 "parts": [dict(part.info) for part in parts],
+                **(named_parts(known[0]) if all(known) else {}),
             },
         )
 

@@ -112,6 +112,7 @@ def describe(env: Any, name: str) -> dict[str, Any]:
         "action_size": len(low),
         "action_low": tuple(low.tolist()),
         "action_high": tuple(high.tolist()),
+        "observation_parts": getattr(env, "observation_parts", ()),
     }
 
 

@@ -15,7 +15,7 @@ import math
 import operator
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError, DataError, TaskError
 from safetrax.files import explain_os_errors
 from safetrax.progress import Meter
+from safetrax.spaces import Part, flatten, parts_of_space
 
 PREFIX = "minari:"
 """What the name of a data set in Minari's local folder begins with, for `load`."""
@@ -68,7 +69,7 @@ def read_minari(folder: Path, *, next_observations: bool, meter: Meter) -> Found
     """Read a data set, episode by episode, straight into the final arrays.
 
     Raises:
-        DataError: Minari is not installed or cannot open it; its spaces are not made of boxes; only some episodes
+        DataError: Minari is not installed or cannot open it; its spaces are none that can be read; only some episodes
             have costs; a file of it would have HDF5 read other files.
     """
     minari = package("minari", extra="minari", purpose="reading a Minari data set")
@@ -153,9 +154,13 @@ def _read(dataset: Any, lengths: list[int], *, next_observations: bool, file_siz
     rows = int(offsets[-1])
     if not rows:
         raise DataError("the data set has no steps; record some episodes.")
-    spaces = {"observations": dataset.observation_space, "actions": dataset.action_space}
-    boxes = {name: _boxes(name, space) for name, space in spaces.items()}
-    sizes = {name: sum(math.prod(box.shape) for _, box in found) for name, found in boxes.items()}
+    with _as_data_error():
+        parts = parts_of_space(dataset.observation_space, "the observations")
+    boxes = _boxes("actions", dataset.action_space)
+    sizes = {
+        "observations": sum(part.size for part in parts),
+        "actions": sum(math.prod(box.shape) for _, box in boxes),
+    }
     check_unpacked(4 * rows * sum(sizes.values()), file_size)
     if next_observations:
         sizes["next_observations"] = sizes["observations"]
@@ -172,7 +177,7 @@ def _read(dataset: Any, lengths: list[int], *, next_observations: bool, file_siz
         with _minari():
             episode = next(episodes)
         with naming(f"episode {number}"), np.errstate(over="ignore"):
-            found = _episode(episode, boxes, steps)
+            found = _episode(episode, parts, boxes, steps)
             if steps:
                 infos = _infos(episode) if infos is None else infos
                 if other := set(infos).symmetric_difference(_infos(episode)).intersection(_INFOS):
@@ -188,7 +193,7 @@ def _read(dataset: Any, lengths: list[int], *, next_observations: bool, file_siz
                 columns[name][first : first + steps] = values
         meter.advance(total * steps // rows)
     box = {
-        f"action_{end}": np.concatenate([np.ravel(getattr(part, end)) for _, part in boxes["actions"]])
+        f"action_{end}": np.concatenate([np.ravel(getattr(part, end)) for _, part in boxes])
         for end in ("low", "high")
     }
     task = None
@@ -200,13 +205,17 @@ def _read(dataset: Any, lengths: list[int], *, next_observations: bool, file_siz
     labels = columns.pop("labels", None)
     marks = None if labels is None else labels_of_rows(labels.astype(np.int8), offsets)
     unused = set(infos or {}).difference(_INFOS)
-    return Found(columns=columns, offsets=offsets, labels=marks, unused=unused, box=box, task=task)
+    named = () if [part.name for part in parts] == [""] and not parts[0].choices else parts
+    return Found(columns=columns, offsets=offsets, parts=named, labels=marks, unused=unused, box=box, task=task)
 
 
-def _episode(episode: Any, boxes: Mapping[str, Any], steps: int) -> dict[str, np.ndarray]:
-    observations = _rows(boxes["observations"], episode.observations)
+def _episode(
+    episode: Any, parts: Sequence[Part], boxes: list[tuple[tuple[Any, ...], Any]], steps: int
+) -> dict[str, np.ndarray]:
+    with _as_data_error():
+        observations = np.atleast_2d(flatten(parts, episode.observations))
     columns = {
-        "actions": _rows(boxes["actions"], episode.actions),
+        "actions": _rows(boxes, episode.actions),
         "rewards": _numbers(episode.rewards).reshape(-1),
         "terminated": _numbers(episode.terminations).astype(np.bool_).reshape(-1),
         "truncated": _numbers(episode.truncations).astype(np.bool_).reshape(-1),
@@ -261,6 +270,15 @@ def _numbers(values: Any) -> np.ndarray:
         if array.dtype.kind not in "biuf":
             raise DataError(f"it holds entries of type {array.dtype}, which are no numbers; convert them to float32.")
     return array
+
+
+@contextlib.contextmanager
+def _as_data_error() -> Iterator[None]:
+    """What is said of a space is said of the data."""
+    try:
+        yield
+    except ConfigError as error:
+        raise DataError(str(error)) from error
 
 
 @contextlib.contextmanager
