@@ -58,7 +58,16 @@ class Moody(Valve):
 
 
 class Switch(Valve):
-    action_space = gymnasium.spaces.Discrete(2)
+    """Shut, half open or open."""
+
+    action_space = gymnasium.spaces.Discrete(3)
+
+    def step(self, action):
+        return super().step([5.0 * range(3)[action]])
+
+
+class Dials(Valve):
+    action_space = gymnasium.spaces.MultiDiscrete([2, 3])
 
 
 class Cockpit(Valve):
@@ -89,7 +98,7 @@ class Camera(Valve):
     observation_space = gymnasium.spaces.Box(0, 255, (4, 6, 3), np.uint8)
 
 
-for kind in (Valve, Free, Moody, Switch, Cockpit, Camera):
+for kind in (Valve, Free, Moody, Switch, Dials, Cockpit, Camera):
     gymnasium.register(f"{kind.__name__}-v0", kind, max_episode_steps=4)
 gymnasium.register("Unending-v0", Valve)
 '''

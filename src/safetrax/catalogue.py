@@ -70,6 +70,7 @@ class Task:
         density_settings: DSRL's grids by the share of the data that they are named after; none for some tasks.
         action_low: lower end of the action box, A numbers, of an environment of one's own that is made.
         action_high: upper end, alike.
+        action_choices: of how many choices, one-hot, an action is one in one's own environment; 0: it is continuous.
         observation_parts: what an observation of one's own environment is put together from; empty where it is a box.
     """
 
@@ -90,6 +91,7 @@ class Task:
     action_low: tuple[float, ...] = ()
     action_high: tuple[float, ...] = ()
     observation_parts: tuple[Part, ...] = ()
+    action_choices: int = 0
 
     @property
     def own(self) -> bool:

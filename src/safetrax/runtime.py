@@ -88,8 +88,10 @@ class Runtime:
         """The noise of one step, standard normal; empty where the policy draws none."""
         return [self._random.standard_normal(self._shape(name)).astype(np.float32) for name in self._noise]
 
-    def act(self, observations: Any, *, noise: list[np.ndarray] | None = None) -> np.ndarray:
+    def act(self, observations: Any, *, noise: list[np.ndarray] | None = None) -> Any:
         """Actions for one observation `(O,)` or for one of each episode `(n, O)`; same leading shape back.
+
+        An action is an array `(A,)`; where the log's were choices, the number of one, an int, or integers `(n,)`.
 
         Where the log had observations of several parts, a dictionary or tuple of them will do, as for `Policy.act`.
 
@@ -119,6 +121,9 @@ class Runtime:
             raise RunError("the policy gave an action that is not a finite number.")
         self._state = dict(zip(self._memory, memory, strict=True))
         self._answers[STARTED] = np.ones(self._n, np.float32)
+        if self.facts.get("action_choices"):
+            actions = actions.argmax(axis=1)
+            return int(actions[0]) if single else actions
         return np.asarray(actions[0] if single else actions)
 
     def observe(self, rewards: Any, costs: Any) -> None:

@@ -227,6 +227,15 @@ def test_choices_are_one_hot_and_the_parts_are_known() -> None:
     assert parts_of(data.info["observation_parts"]) == (Part("gear", (), (3,), (1,)), Part("on", (2,)))
 
 
+def test_actions_that_are_choices() -> None:
+    data = load(make(action_space=spaces.Discrete(3), actions=lambda n: np.arange(n) % 3))
+    assert data.action_choices == 3
+    assert data.actions[:3].tolist() == np.eye(3).tolist()
+    to_minari(data, "robot/y-v0")
+    back = load("minari:robot/y-v0")
+    assert (back.fingerprint(), back.action_choices) == (data.fingerprint(), 3)
+
+
 def test_wide_actions() -> None:
     space = spaces.Box(-1, 2, (2, 2))
     data = load(make(action_space=space, actions=lambda n: np.arange(4.0 * n).reshape(n, 2, 2) / 20))
@@ -253,8 +262,12 @@ def refusal(source: str | Path, **options: Any) -> str:
         ({"actions": lambda n: np.zeros((n + 1, 2))}, "actions has 4 entries, but there are 3 steps"),
         ({"terminations": lambda n: [True] + [False] * (n - 1)}, "terminated or truncated is set in row 0"),
         (
-            {"action_space": spaces.Discrete(3), "actions": lambda n: np.zeros(n, int)},
-            "actions come from the space Discrete(3), but only boxes",
+            {"action_space": spaces.Discrete(3, start=1), "actions": lambda n: np.ones(n, int)},
+            "actions come from the space Discrete(3, start=1); number the choices from 0",
+        ),
+        (
+            {"action_space": spaces.MultiBinary(3), "actions": lambda n: np.zeros((n, 3), np.int8)},
+            "actions come from the space MultiBinary(3), but only Discrete, boxes",
         ),
         (
             {

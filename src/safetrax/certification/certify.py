@@ -94,6 +94,8 @@ def require_alike(policy: Policy, data: Trajectories) -> None:
     task = data.info.get("task")
     if task and policy.id.task and get_task(task).name != policy.id.task:
         raise DataError(f"the log is of {task} and the policy {policy.id} of {policy.id.task}; give its own log.")
+    if policy.actor.chooses != (data.action_choices is not None):
+        raise DataError(f"the log's actions and those of {policy.id} are of two kinds, continuous and choices.")
     policy.require_size(data.observation_size)
     if both := difference(policy.observation_parts, parts_of(data.info.get(PARTS))):
         raise DataError(f"{policy.id} was trained on observations of other parts than the log's: {both}.")

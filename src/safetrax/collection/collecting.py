@@ -32,7 +32,7 @@ from safetrax.collection.drivers import Box
 from safetrax.collection.ppo import PPO
 from safetrax.collection.recorder import Episode, EpisodeMaker, Tally, episode_seed, join
 from safetrax.data.formats.hdf5 import write_hdf5
-from safetrax.data.trajectories import Trajectories
+from safetrax.data.trajectories import ACTION_CHOICES, Trajectories
 from safetrax.envs.pool import STEP_TIMEOUT, EnvPool
 from safetrax.envs.suites import load_suite
 from safetrax.errors import ConfigError, RunError, SafeTraXError, SafeTraXWarning, SimulatorError
@@ -154,6 +154,10 @@ def collect(
     )
     if stacked is not None:
         require_fit(stacked, task)
+    if task.action_choices and (chosen != "policies" or noise):
+        raise ConfigError(
+            f"{task.name} takes choices, which only policies collect, without noise; train some on a log."
+        )
     maker, buffer = make_episodes(plan, task, box, stacked), make_buffer(plan)
     signature = signature_of(plan, task, stacked)
     if not out.name.endswith((".hdf5", ".h5")):
@@ -303,6 +307,8 @@ class _Work:
         episodes = sorted(buffer.finish(), key=lambda episode: episode.number)
         low, high = self.box
         info = {"source": path.name, "task": task.name, **named_parts(task.observation_parts)}
+        if task.action_choices:
+            info[ACTION_CHOICES] = task.action_choices
         data = join(episodes, action_low=low, action_high=high, info=info)
         if not self.next_observations:
             data = replace(data, next_observations=None)

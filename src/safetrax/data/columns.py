@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from safetrax.errors import ConfigError, DataError
-from safetrax.spaces import require_no_picture
+from safetrax.spaces import Part, require_no_picture
 
 # Whatever numpy can turn into an array. Not `npt.ArrayLike`: a wrong value must end in a DataError.
 Values: TypeAlias = Any
@@ -124,6 +124,23 @@ def as_box(low: Values, high: Values, size: int) -> tuple[Float32[np.ndarray, " 
             raise DataError(f"{field} has shape {array.shape}, but there are {size} actions; pass shape ({size},).")
         ends.append(np.broadcast_to(_as_float32(array), (size,)).copy())
     return ends[0], ends[1]
+
+
+def as_choices(values: Values, choices: Values) -> Float32[np.ndarray, "N K"]:
+    """One-hot actions out of numbers of choices, (N,) or (N, 1), or of what is one-hot already, (N, `choices`)."""
+    told = np.asarray(choices)
+    if told.ndim or told.dtype.kind not in "iu" or told < 2:
+        raise DataError(f"action_choices is {choices!r:.40}; pass how many there are, 2 or more.")
+    array, count = _as_array("actions", values), int(told)
+    if array.ndim == 2 and array.shape[1] == count:
+        if not (np.isin(array, (0, 1)).all() and (array.sum(axis=1) == 1).all()):
+            raise DataError("actions has rows that are not one-hot; write a 1 for the choice and 0 for the others.")
+        return _as_float32(array)
+    check_vector_shape("actions", array.shape)
+    try:
+        return Part("actions", (), (count,)).flat(array.reshape(-1))
+    except ConfigError as error:
+        raise DataError(str(error)) from error
 
 
 def as_offsets(offsets: Values, rows: int) -> Int64[np.ndarray, " boundaries"]:

@@ -114,6 +114,13 @@ def require_fit(policies: Policies, task: Task) -> None:
         TaskError: the policies take other observations, in size or in parts, or give other actions than the task, or
             have seen shorter episodes only. That they use a part of the action box only is warned of.
     """
+    if policies.actor.chooses != bool(task.action_choices):
+        takes = f"one of {task.action_choices} choices" if task.action_choices else "continuous actions"
+        plays = "choices" if policies.actor.chooses else "continuous actions"
+        raise TaskError(
+            f"{task.name} takes {takes}, but the policy {policies.ids[0]} plays {plays}, as its log says; load a log "
+            "of choices with action_choices."
+        )
     _require_units(policies, task)
     _require_parts(policies, task)
     count, wanted = len(policies), (task.observation_size, task.action_size)

@@ -62,8 +62,10 @@ class Policy:
         self._memory = self.actor.reset(episodes)
         self._keys = jax.random.split(jax.random.key(seed), episodes)
 
-    def act(self, observations: Any) -> np.ndarray:
+    def act(self, observations: Any) -> Any:
         """Actions for one observation `(O,)` or for one of each episode `(n, O)`; same leading shape back.
+
+        An action is an array `(A,)`; where the log's were choices, the number of one, an int, or integers `(n,)`.
 
         Where the log had observations of several parts, a dictionary or tuple of them will do, of one episode or with
         n in front of every array.
@@ -107,6 +109,9 @@ class Policy:
         actions = np.asarray(given)
         if not np.isfinite(actions).all():
             raise RunError(f"the policy {self.id} gave an action that is not a finite number; its training diverged.")
+        if self.actor.chooses:
+            actions = actions.argmax(axis=1)
+            return int(actions[0]) if single else actions
         return np.asarray(actions[0] if single else actions)
 
     def require_size(self, size: int) -> None:

@@ -32,7 +32,7 @@ from safetrax.data.columns import (
     check_vector_shape,
 )
 from safetrax.data.formats.damage import check_unpacked, plain_text
-from safetrax.data.trajectories import Trajectories
+from safetrax.data.trajectories import ACTION_CHOICES, Trajectories
 from safetrax.errors import ConfigError, DataError
 from safetrax.progress import Meter
 from safetrax.spaces import PARTS, Part, entries_of, named_parts, parts_of
@@ -40,6 +40,8 @@ from safetrax.spaces import PARTS, Part, entries_of, named_parts, parts_of
 MATRICES = ("observations", "actions", "next_observations")
 FLAGS = ("terminated", "truncated")
 BOX = ("action_low", "action_high")
+SPACE = (*BOX, ACTION_CHOICES)
+"""What is told of actions."""
 NAMES = ("observation_names", "action_names")
 """Entries of `Trajectories.info` that name the features, where the log does."""
 
@@ -78,7 +80,7 @@ class Found:
     Attributes:
         columns: as `Trajectories.from_arrays` takes them, by field name; a flag that is left out was never met.
         offsets: first row of every episode and the end of the last; None: the flags tell.
-        box: entries of `BOX` that the source knows; None: not known.
+        box: entries of `BOX` and the number of choices that the source knows; None: not known.
         task: name of the environment or task, if the source knows it.
         names: entries of `NAMES` that the source knows.
         parts: what an observation is put together from, as far as the source tells.
@@ -144,7 +146,7 @@ def find_keys(present: Iterable[str], fields: Iterable[str]) -> dict[str, str]:
 
 def unused_keys(present: Iterable[str]) -> set[str]:
     """Those that no field is read of."""
-    used = set(present).difference(*_KEYS.values(), BOX, NAMES, (PARTS,))
+    used = set(present).difference(*_KEYS.values(), SPACE, NAMES, (PARTS,))
     return {key for key in used if key.partition("/")[0] not in (*_IN_PARTS, CHOICES)}
 
 
@@ -216,10 +218,11 @@ def _place(key: str, keys: Iterable[str]) -> tuple[Any, ...]:
     return tuple(place)
 
 
-def check_arrays(keys: Mapping[str, str], arrays: Mapping[str, Any], meter: Meter) -> None:
+def check_arrays(keys: Mapping[str, str], arrays: Mapping[str, Any], meter: Meter, *, choices: bool) -> None:
     """Find what is malformed before a byte is read, and tell the meter how much is to come.
 
-    Both are by field. Of an array only the dtype and the shape are looked at: it is not read yet.
+    Both are by field; with `choices`, actions may be numbers of choices. Of an array only the dtype and the shape are
+    looked at: it is not read yet.
 
     Raises:
         DataError: a dtype, a shape or a length is wrong.
@@ -228,7 +231,7 @@ def check_arrays(keys: Mapping[str, str], arrays: Mapping[str, Any], meter: Mete
         check_numeric(keys[field], array.dtype)
         if "/" in field:
             check_part_shape(field, array.shape, array.dtype)
-        elif field in MATRICES:
+        elif field in MATRICES and not (field == "actions" and choices and len(array.shape) == 1):
             check_matrix_shape(keys[field], array.shape, array.dtype)
         else:
             check_vector_shape(keys[field], array.shape)
@@ -244,7 +247,7 @@ def keyed_arrays(trajectories: Trajectories) -> dict[str, np.ndarray]:
 
 def empty_column(field: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An array to read a field into: float32, but flags keep their dtype, which is checked later."""
-    if field in MATRICES:
+    if field in MATRICES and len(shape) == 2:
         return empty_matrix(*shape)
     return np.empty(shape, dtype if field in FLAGS else np.float32)
 
@@ -257,11 +260,12 @@ def empty_matrix(rows: int, width: int) -> Float32[np.ndarray, "rows width"]:
     return raw[first : first + size].view(np.float32).reshape(rows, width)
 
 
-def parts_text(trajectories: Trajectories) -> dict[str, str]:
-    """The entry `PARTS` of a file, where the parts are known and still fit the data."""
+def spaces_told(trajectories: Trajectories) -> dict[str, str | int]:
+    """The entry `PARTS` of a file, where the parts are known and still fit the data, and the number of choices."""
     parts = parts_of(trajectories.info.get(PARTS))
     fits = sum(part.size for part in parts) == trajectories.observation_size
-    return {PARTS: json.dumps(entries_of(parts))} if fits else {}
+    told: dict[str, str | int] = {PARTS: json.dumps(entries_of(parts))} if fits else {}
+    return told if trajectories.action_choices is None else {**told, ACTION_CHOICES: trajectories.action_choices}
 
 
 def feature_names(trajectories: Trajectories) -> dict[str, list[str]]:

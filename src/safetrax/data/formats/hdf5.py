@@ -23,18 +23,19 @@ from safetrax.data.formats.arrays import (
     BOX,
     CHOICES,
     NAMES,
+    SPACE,
     Found,
     check_arrays,
     empty_column,
     feature_names,
     find_keys,
     keyed_arrays,
-    parts_text,
+    spaces_told,
     told_parts,
     unused_keys,
 )
 from safetrax.data.formats.damage import DamagedError, check_unpacked, naming, parsing, plain_text
-from safetrax.data.trajectories import Trajectories
+from safetrax.data.trajectories import ACTION_CHOICES, Trajectories
 from safetrax.errors import DataError
 from safetrax.files import atomic_path
 from safetrax.progress import Meter
@@ -62,17 +63,19 @@ def read_hdf5(path: Path, fields: Collection[str], *, meter: Meter) -> Found:
         present = _with_parts(file, present, groups)
         keys = find_keys(present, fields)
         datasets = {field: _dataset(file, key) for field, key in keys.items()}
-        check_arrays(keys, datasets, meter)
+        with parsing():
+            choices_told = ACTION_CHOICES in file.attrs
+        check_arrays(keys, datasets, meter, choices=choices_told)
         check_stored(path, datasets.values())
         columns = {field: _read(field, dataset, meter) for field, dataset in datasets.items()}
-        facts = {name: _attribute(file, name) for name in (*BOX, "task", *NAMES, PARTS)}
+        facts = {name: _attribute(file, name) for name in (*SPACE, "task", *NAMES, PARTS)}
         choices = {key.partition("/")[2]: _counts(file, key) for key in present if key.startswith(f"{CHOICES}/")}
         return Found(
             parts=told_parts(columns, choices, facts[PARTS], path.stat().st_size),
             labels=columns.pop("labels", None),
             columns=columns,
             unused=unused_keys(present),
-            box={name: facts[name] for name in BOX},
+            box={name: facts[name] for name in SPACE},
             task=None if facts["task"] is None else plain_text(facts["task"]),
             names={name: list(map(plain_text, np.ravel(facts[name]))) for name in NAMES if facts[name] is not None},
         )
@@ -104,7 +107,7 @@ def write_hdf5(
                 file.create_dataset(key, data=array, compression="gzip", compression_opts=compression, shuffle=True)
                 output.check()
             file.attrs.update({**(attributes or {}), **{name: getattr(trajectories, name) for name in BOX}})
-            file.attrs.update({**feature_names(trajectories), **parts_text(trajectories)})
+            file.attrs.update({**feature_names(trajectories), **spaces_told(trajectories)})
         output.check()
 
 

@@ -27,7 +27,7 @@ from safetrax.data.formats.arrays import FLAGS, Found, empty_column
 from safetrax.data.formats.damage import check_unpacked, naming, one_line, package, parsing
 from safetrax.data.formats.hdf5 import all_arrays, check_stored, open_hdf5
 from safetrax.data.labels import cell_labels, labels_of_rows
-from safetrax.data.trajectories import Trajectories
+from safetrax.data.trajectories import ACTION_CHOICES, Trajectories
 from safetrax.errors import ConfigError, DataError, TaskError
 from safetrax.files import explain_os_errors
 from safetrax.progress import Meter
@@ -127,7 +127,11 @@ def to_minari(trajectories: Trajectories, dataset_id: str, *, env_id: str | None
                 _buffers(trajectories),
                 env=env_id,
                 observation_space=box(-np.inf, np.inf, (size,), np.float32),
-                action_space=box(trajectories.action_low, trajectories.action_high, dtype=np.float32),
+                action_space=(
+                    box(trajectories.action_low, trajectories.action_high, dtype=np.float32)
+                    if trajectories.action_choices is None
+                    else gymnasium.spaces.Discrete(trajectories.action_choices)
+                ),
                 **metadata,
             )
     except BaseException:
@@ -156,10 +160,11 @@ def _read(dataset: Any, lengths: list[int], *, next_observations: bool, file_siz
         raise DataError("the data set has no steps; record some episodes.")
     with _as_data_error():
         parts = parts_of_space(dataset.observation_space, "the observations")
-    boxes = _boxes("actions", dataset.action_space)
+    choices = _choices(dataset.action_space)
+    boxes = _boxes("actions", dataset.action_space) if choices is None else [((), dataset.action_space)]
     sizes = {
         "observations": sum(part.size for part in parts),
-        "actions": sum(math.prod(box.shape) for _, box in boxes),
+        "actions": sum(math.prod(box.shape or ()) for _, box in boxes),
     }
     check_unpacked(4 * rows * sum(sizes.values()), file_size)
     if next_observations:
@@ -192,10 +197,14 @@ def _read(dataset: Any, lengths: list[int], *, next_observations: bool, file_siz
                     )
                 columns[name][first : first + steps] = values
         meter.advance(total * steps // rows)
-    box = {
-        f"action_{end}": np.concatenate([np.ravel(getattr(part, end)) for _, part in boxes])
-        for end in ("low", "high")
-    }
+    box = (
+        {ACTION_CHOICES: choices}
+        if choices is not None
+        else {
+            f"action_{end}": np.concatenate([np.ravel(getattr(part, end)) for _, part in boxes])
+            for end in ("low", "high")
+        }
+    )
     task = None
     with contextlib.suppress(TaskError, AttributeError):  # an environment of no benchmark, or none at all
         task = catalogued_task(dataset.env_spec.id).name
@@ -251,10 +260,19 @@ def _boxes(name: str, space: Any, at: tuple[Any, ...] = ()) -> list[tuple[tuple[
         return [box for key, part in parts for box in _boxes(name, part, (*at, key))]
     if type(space).__name__ != "Box":
         raise DataError(
-            f"{name} come from the space {space}, but only boxes, and dictionaries and tuples of boxes, can be read; "
-            "convert them to numbers with Trajectories.from_episodes."
+            f"{name} come from the space {space}, but only Discrete, boxes, and dictionaries and tuples of boxes can "
+            "be read; convert them to numbers with Trajectories.from_episodes."
         )
     return [(at, space)]
+
+
+def _choices(space: Any) -> int | None:
+    """How many there are; None where actions are none."""
+    if type(space).__name__ != "Discrete":
+        return None
+    if space.start != 0:
+        raise DataError(f"actions come from the space {space}; number the choices from 0.")
+    return int(space.n)
 
 
 def _rows(boxes: list[tuple[tuple[Any, ...], Any]], values: Any) -> np.ndarray:
@@ -340,7 +358,7 @@ def _buffers(trajectories: Trajectories) -> Iterator[Any]:
         yield EpisodeBuffer(
             id=number,
             observations=np.concatenate([episode["observations"], last[-1:]]),
-            actions=episode["actions"],
+            actions=episode["actions"] if trajectories.action_choices is None else episode["actions"].argmax(axis=1),
             rewards=episode["rewards"],
             terminations=episode["terminated"],
             truncations=episode["truncated"],

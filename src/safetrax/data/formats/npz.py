@@ -22,18 +22,19 @@ from safetrax.data.formats.arrays import (
     BOX,
     CHOICES,
     NAMES,
+    SPACE,
     Found,
     check_arrays,
     empty_column,
     feature_names,
     find_keys,
     keyed_arrays,
-    parts_text,
+    spaces_told,
     told_parts,
     unused_keys,
 )
 from safetrax.data.formats.damage import DamagedError, check_unpacked, first_bytes, naming, parsing, plain_text
-from safetrax.data.trajectories import Trajectories
+from safetrax.data.trajectories import ACTION_CHOICES, Trajectories
 from safetrax.errors import DataError
 from safetrax.files import atomic_path
 from safetrax.progress import Meter
@@ -70,11 +71,11 @@ def read_npz(path: Path, fields: Collection[str], *, meter: Meter) -> Found:
             raise DataError(f"this is an archive of {inside}; unpack it, and pass the file that comes out.")
         keys = find_keys(members, fields)
         headers = {field: _header(archive, key) for field, key in keys.items()}
-        check_arrays(keys, headers, meter)
+        check_arrays(keys, headers, meter, choices=ACTION_CHOICES in members)
         sizes = (max(header.nbytes, 4 * math.prod(header.shape)) for header in headers.values())
         check_unpacked(sum(sizes), path.stat().st_size)
         columns = {field: _column(archive, key, field, meter) for field, key in keys.items()}
-        facts = {name: _small(archive, name) for name in (*BOX, *NAMES, PARTS) if name in members}
+        facts = {name: _small(archive, name) for name in (*SPACE, *NAMES, PARTS) if name in members}
         choices = {key.partition("/")[2]: _small(archive, key) for key in members if key.startswith(f"{CHOICES}/")}
         with parsing():  # texts of impossible letters
             names = {name: list(map(plain_text, np.ravel(facts.pop(name)))) for name in NAMES if name in facts}
@@ -99,7 +100,7 @@ def write_npz(path: str | os.PathLike[str], trajectories: Trajectories, *, compr
     """
     arrays = keyed_arrays(trajectories)
     arrays |= {name: getattr(trajectories, name) for name in BOX}
-    names = {**feature_names(trajectories), **parts_text(trajectories)}
+    names = {**feature_names(trajectories), **spaces_told(trajectories)}
     arrays |= {name: np.array(entries) for name, entries in names.items()}
     with atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
         (np.savez_compressed if compress else np.savez)(file, **arrays)  # type: ignore[arg-type]
