@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import equinox as eqx
@@ -14,6 +15,7 @@ from safetrax.nets.mlp import MLP
 from safetrax.policies.actor import DeterministicActor
 from safetrax.policies.policy import Policy
 from safetrax.run_id import RunId
+from safetrax.spaces import Part, named_parts
 
 STEPS = 4
 MODULE = '''
@@ -56,10 +58,47 @@ class Moody(Valve):
 
 
 class Switch(Valve):
-    action_space = gymnasium.spaces.Discrete(2)
+    """Shut, half open or open."""
+
+    action_space = gymnasium.spaces.Discrete(3)
+
+    def step(self, action):
+        return super().step([5.0 * range(3)[action]])
 
 
-for kind in (Valve, Free, Moody, Switch):
+class Dials(Valve):
+    action_space = gymnasium.spaces.MultiDiscrete([2, 3])
+
+
+class Cockpit(Valve):
+    """Observes the step as a gear, and what was done."""
+
+    observation_space = gymnasium.spaces.Dict(
+        {
+            "speed": gymnasium.spaces.Box(-1.0, 1.0, (2,)),
+            "gear": gymnasium.spaces.Discrete(4, start=-1),
+            "lamps": gymnasium.spaces.Tuple((gymnasium.spaces.MultiBinary(2), gymnasium.spaces.Box(0.0, 9.0, ()))),
+        }
+    )
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.gear = -1
+        return self.seen(0.0), {}
+
+    def step(self, action):
+        self.gear = min(self.gear + 1, 2)
+        return (self.seen(action[0]), *super().step(action)[1:])
+
+    def seen(self, opening):
+        return {"speed": np.array([0.5, -0.5]), "lamps": (np.array([0, 1], np.int8), opening), "gear": self.gear}
+
+
+class Camera(Valve):
+    observation_space = gymnasium.spaces.Box(0, 255, (4, 6, 3), np.uint8)
+
+
+for kind in (Valve, Free, Moody, Switch, Dials, Cockpit, Camera):
     gymnasium.register(f"{kind.__name__}-v0", kind, max_episode_steps=4)
 gymnasium.register("Unending-v0", Valve)
 '''
@@ -83,15 +122,15 @@ def valve_policy(
     seed: int = 0,
     task: str | None = "valves:Valve-v0",
     box: tuple[float, float] = (0.0, 10.0),
+    parts: Sequence[Part] = (),
 ) -> Policy:
-    """Opens so far, whatever it sees."""
-    network = MLP.make(jax.random.key(0), (2, 2, 1), output="tanh")
+    """Opens so far, whatever it sees: two numbers, or what the parts hold."""
+    network = MLP.make(jax.random.key(0), (sum(part.size for part in parts) or 2, 2, 1), output="tanh")
     unit = np.clip(2 * (opening - box[0]) / (box[1] - box[0]) - 1, -1, 1)
     bias = jnp.array([math.copysign(20.0, unit) if abs(unit) == 1 else math.atanh(unit)])
     network = eqx.tree_at(
         lambda n: (n.weights, n.biases[-1]), network, (tuple(map(jnp.zeros_like, network.weights)), bias)
     )
     low, high = (jnp.array([end]) for end in box)
-    return Policy(
-        DeterministicActor(network, low, high), RunId(f"Open{opening:g}", task, limit, seed), {"updates": 1}
-    )
+    facts = {"updates": 1, "data": named_parts(parts)}
+    return Policy(DeterministicActor(network, low, high), RunId(f"Open{opening:g}", task, limit, seed), facts)

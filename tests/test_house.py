@@ -17,7 +17,7 @@ PACKAGE = Path(safetrax.__file__).parent
 # From the ground up. A room imports from itself and from rooms below, anywhere in its files.
 ROOMS = (
     ("_version", "errors"),
-    ("files", "settings", "progress", "packages", "hub"),
+    ("files", "settings", "progress", "packages", "hub", "spaces"),
     ("run_id", "catalogue", "charts"),
     ("data",),
     ("nets",),

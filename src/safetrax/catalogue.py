@@ -19,6 +19,7 @@ from importlib import resources
 from types import MappingProxyType
 
 from safetrax.errors import ConfigError, TaskError
+from safetrax.spaces import Part
 
 SUITES = ("bullet", "safety_gymnasium", "metadrive")
 OWN = "gymnasium"  # the suite of every environment that is not in the catalogue
@@ -69,6 +70,8 @@ class Task:
         density_settings: DSRL's grids by the share of the data that they are named after; none for some tasks.
         action_low: lower end of the action box, A numbers, of an environment of one's own that is made.
         action_high: upper end, alike.
+        action_choices: of how many choices, one-hot, an action is one in one's own environment; 0: it is continuous.
+        observation_parts: what an observation of one's own environment is put together from; empty where it is a box.
     """
 
     name: str
@@ -87,6 +90,8 @@ class Task:
     density_settings: Mapping[float, DensitySetting] = field(default_factory=dict, hash=False)
     action_low: tuple[float, ...] = ()
     action_high: tuple[float, ...] = ()
+    observation_parts: tuple[Part, ...] = ()
+    action_choices: int = 0
 
     @property
     def own(self) -> bool:

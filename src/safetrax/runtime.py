@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from safetrax.errors import ConfigError, DataError, RunError
+from safetrax.spaces import flatten, is_structured, trained_parts
 
 FORMAT = "safetrax-policy-onnx-1"
 OBSERVATIONS, ACTIONS, REWARDS, COSTS, STARTED = "observations", "actions", "rewards", "costs", "started"
@@ -32,6 +33,7 @@ class Runtime:
 
     Attributes:
         facts: what travels in the file: the policy's id, its limit, action bounds, training, certificate.
+        observation_parts: what an observation is put together from; empty where the log did not say.
     """
 
     def __init__(self, source: str | Path | bytes, *, threads: int = 1) -> None:
@@ -71,6 +73,7 @@ class Runtime:
         self._inputs = {one.name: one for one in self._session.get_inputs()}
         self._outputs = [one.name for one in self._session.get_outputs()]
         self.observation_size = int(self._inputs[OBSERVATIONS].shape[1])
+        self.observation_parts = trained_parts(self.facts.get("training") or {})
         self._noise = [name for name in self._inputs if name.startswith(f"{NOISE}.")]
         self._memory = [name for name in self._inputs if name.startswith(f"{MEMORY}.")]
         self._n = 0
@@ -85,13 +88,21 @@ class Runtime:
         """The noise of one step, standard normal; empty where the policy draws none."""
         return [self._random.standard_normal(self._shape(name)).astype(np.float32) for name in self._noise]
 
-    def act(self, observations: Any, *, noise: list[np.ndarray] | None = None) -> np.ndarray:
+    def act(self, observations: Any, *, noise: list[np.ndarray] | None = None) -> Any:
         """Actions for one observation `(O,)` or for one of each episode `(n, O)`; same leading shape back.
 
+        An action is an array `(A,)`; where the log's were choices, the number of one, an int, or integers `(n,)`.
+
+        Where the log had observations of several parts, a dictionary or tuple of them will do, as for `Policy.act`.
+
         Raises:
-            ConfigError: these are no finite numbers, or of another size.
+            ConfigError: these are no finite numbers, or of another size or other parts.
             RunError: the policy gives an action that is not finite.
         """
+        if is_structured(observations, self.observation_parts):
+            if not self.observation_parts:
+                raise ConfigError("the file does not say what observations are put together from, so pass a vector.")
+            observations = flatten(self.observation_parts, observations)
         rows = np.asarray(observations, np.float32)
         single, rows = rows.ndim == 1, np.atleast_2d(rows)
         if rows.ndim != 2 or rows.shape[1] != self.observation_size or not np.isfinite(rows).all():
@@ -110,6 +121,9 @@ class Runtime:
             raise RunError("the policy gave an action that is not a finite number.")
         self._state = dict(zip(self._memory, memory, strict=True))
         self._answers[STARTED] = np.ones(self._n, np.float32)
+        if self.facts.get("action_choices"):
+            actions = actions.argmax(axis=1)
+            return int(actions[0]) if single else actions
         return np.asarray(actions[0] if single else actions)
 
     def observe(self, rewards: Any, costs: Any) -> None:

@@ -330,10 +330,10 @@ def test_null_dataset(path: Path) -> None:
 
 
 def test_group_instead_of_array(path: Path) -> None:
-    write(path, **columns(observations=None))
+    write(path, **columns(actions=None))
     with h5py.File(path, "a") as file:
-        file["observations/position"] = file["observations/speed"] = np.zeros((N, 2))
-    words = "observations is a group, not an array; put what it holds (position, speed) side by side into one array"
+        file["actions/position"] = file["actions/speed"] = np.zeros((N, 2))
+    words = "actions is a group, not an array; put what it holds (position, speed) side by side into one array"
     assert words in refusal(path)
 
 

@@ -20,6 +20,7 @@ from minari.data_collector import EpisodeBuffer
 
 from safetrax.data import Trajectories, load, to_minari, validate
 from safetrax.errors import ConfigError, DataError, RunError
+from safetrax.spaces import Part, parts_of
 
 LENGTHS = (3, 1, 4)
 
@@ -212,6 +213,29 @@ def test_composite_spaces_are_flattened_as_gymnasium_does() -> None:
     np.testing.assert_array_equal(data.observations, np.float32(flat))
 
 
+def test_choices_are_one_hot_and_the_parts_are_known() -> None:
+    space = spaces.Dict({"on": spaces.MultiBinary(2), "gear": spaces.Discrete(3, start=1)})
+    gears = {n: 1 + np.arange(n + 1) % 3 for n in LENGTHS}
+    data = load(
+        make(
+            observation_space=space,
+            observations=lambda n: {"gear": gears[n], "on": np.tile(np.int8([0, 1]), (n + 1, 1))},
+        )
+    )
+    assert data.observations[:3].tolist() == [[1, 0, 0, 0, 1], [0, 1, 0, 0, 1], [0, 0, 1, 0, 1]]
+    assert data.info["observation_names"] == ["gear[0]", "gear[1]", "gear[2]", "on[0]", "on[1]"]
+    assert parts_of(data.info["observation_parts"]) == (Part("gear", (), (3,), (1,)), Part("on", (2,)))
+
+
+def test_actions_that_are_choices() -> None:
+    data = load(make(action_space=spaces.Discrete(3), actions=lambda n: np.arange(n) % 3))
+    assert data.action_choices == 3
+    assert data.actions[:3].tolist() == np.eye(3).tolist()
+    to_minari(data, "robot/y-v0")
+    back = load("minari:robot/y-v0")
+    assert (back.fingerprint(), back.action_choices) == (data.fingerprint(), 3)
+
+
 def test_wide_actions() -> None:
     space = spaces.Box(-1, 2, (2, 2))
     data = load(make(action_space=space, actions=lambda n: np.arange(4.0 * n).reshape(n, 2, 2) / 20))
@@ -238,15 +262,26 @@ def refusal(source: str | Path, **options: Any) -> str:
         ({"actions": lambda n: np.zeros((n + 1, 2))}, "actions has 4 entries, but there are 3 steps"),
         ({"terminations": lambda n: [True] + [False] * (n - 1)}, "terminated or truncated is set in row 0"),
         (
-            {"action_space": spaces.Discrete(3), "actions": lambda n: np.zeros(n, int)},
-            "actions come from the space Discrete(3), but only boxes",
+            {"action_space": spaces.Discrete(3, start=1), "actions": lambda n: np.ones(n, int)},
+            "actions come from the space Discrete(3, start=1); number the choices from 0",
+        ),
+        (
+            {"action_space": spaces.MultiBinary(3), "actions": lambda n: np.zeros((n, 3), np.int8)},
+            "actions come from the space MultiBinary(3), but only Discrete, boxes",
         ),
         (
             {
-                "observation_space": spaces.Dict({"x": spaces.MultiBinary(3)}),
-                "observations": lambda n: {"x": np.zeros((n + 1, 3), np.int8)},
+                "observation_space": spaces.Dict({"x": spaces.Text(3)}),
+                "observations": lambda n: {"x": ["no"] * (n + 1)},
             },
-            "observations come from the space MultiBinary(3), but only boxes",
+            "the observations, x, come from the space Text(",
+        ),
+        (
+            {
+                "observation_space": spaces.Box(0, 255, (4, 6, 3), np.uint8),
+                "observations": lambda n: np.zeros((n + 1, 4, 6, 3), np.uint8),
+            },
+            "the observations are pictures (4 x 6 x 3), and no network here sees pictures; encode each to a vector",
         ),
     ],
 )

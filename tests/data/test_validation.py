@@ -276,7 +276,7 @@ def test_ordinary_logs_have_no_such_findings() -> None:
 def test_actions_that_look_like_choices_are_a_warning(actions: np.ndarray, said: str) -> None:
     message = only(validate(logged(actions=actions)), "warning")
     assert f"actions {said}" in message
-    assert "every algorithm here learns continuous actions" in message
+    assert "if they are choices, say how many (action_choices)" in message
     assert validate(logged(actions=actions + 0.5)) == []
 
 

@@ -71,7 +71,14 @@ def test_actions_in_its_own_units_and_resets_by_their_seed():
         ),
         ("Pendulum-v1", r'Pendulum-v1 reports no info\["cost"\]: the info of its step is empty'),
         ("valves:Unending-v0", "has no time limit; pass a horizon"),
-        ("valves:Switch-v0", "the actions of valves:Switch-v0 are a Discrete; wrap them into a Box"),
+        (
+            "valves:Dials-v0",
+            "the actions of valves:Dials-v0 are a MultiDiscrete; wrap them into a Box, or a Discrete",
+        ),
+        (
+            "valves:Camera-v0",
+            "the observations of valves:Camera-v0 are pictures .4 x 6 x 3.* encode each to a vector",
+        ),
         ("valves:Valv-v0", "valves:Valv-v0 cannot be made .NameNotFound.*Valve"),
         ("no_such_package:Valve-v0", "cannot be made .ModuleNotFoundError: No module named 'no_such_package'"),
     ],

@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from safetrax.losses.likelihood import gaussian_log_prob, squashed_log_prob, unsquash
+from safetrax.losses.likelihood import categorical_log_prob, gaussian_log_prob, squashed_log_prob, unsquash
+
+
+def test_categorical():
+    """Odds of 1 to 3 are 1/4 and 3/4, whatever is added to the logits and whichever way the choice is one-hot."""
+    logits = jnp.log(jnp.array([[1.0, 3.0], [5.0, 15.0]]))
+    for choices in ([[0.0, 1.0], [1.0, 0.0]], [[-1.0, 1.0], [0.99, -0.99]]):
+        np.testing.assert_allclose(categorical_log_prob(logits, jnp.array(choices)), np.log([0.75, 0.25]), rtol=1e-5)
 
 
 def test_gaussian_by_hand():

@@ -18,6 +18,7 @@ from safetrax.nets.mlp import MLP
 from safetrax.policies.actor import DeterministicActor
 from safetrax.policies.policy import Policy
 from safetrax.run_id import RunId
+from safetrax.spaces import Part, named_parts
 
 
 def always(value: float, name: str) -> Policy:
@@ -93,6 +94,17 @@ def test_what_cannot_be_acted_on_is_never_acted_on(bad):
     recording.act([0.0])
     with pytest.raises(RunError, match="nobody can act on it"):
         recording.act(bad)
+
+
+def test_observations_of_parts_are_put_together_or_an_alarm():
+    def parted(value: float, name: str) -> Policy:
+        return Policy(always(value, name).actor, always(value, name).id, {"data": named_parts([Part("x")])})
+
+    guard = Guard(parted(0.5, "A"), monitor(), fallback=parted(-0.5, "B"))
+    guard.reset(2)
+    assert guard.act({"x": np.zeros(2)}).ravel().tolist() == [0.5, 0.5]
+    assert guard.act({"y": np.zeros(2)}).ravel().tolist() == [-0.5, -0.5]
+    assert {row.cause for row in guard.interventions} == {"input"}
 
 
 def test_a_policy_that_gives_no_action_is_replaced():

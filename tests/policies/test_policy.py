@@ -223,7 +223,7 @@ def test_what_is_no_observation_of_the_policy_is_refused(kind: str):
         (3.0, "takes one observation .* got the shape"),
         (np.zeros((1, 1, 3)), "takes one observation .* got the shape"),
         (np.zeros((0, 3)), "takes one observation .* got the shape"),
-        ({"position": np.zeros(3)}, "must be an array of numbers, got dict"),
+        ({"position": np.zeros(3)}, "seed-0 does not say what observations are put together from, so pass a vector"),
         (["1", "2", "3"], "must be an array of numbers, got list"),
         ([[1.0], [2.0, 3.0]], "must be an array of numbers, got list"),
         ([0.0, np.nan, 0.0], r"must be finite in float32, got nan at \(1,\)"),

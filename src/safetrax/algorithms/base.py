@@ -39,6 +39,7 @@ class Spec:
     num_transitions: int  # N
     action_low: tuple[float, ...]  # A numbers
     action_high: tuple[float, ...]
+    chooses: bool = False  # actions are one-hot choices
 
     @staticmethod
     def of(trajectories: Trajectories) -> Spec:
@@ -51,6 +52,7 @@ class Spec:
             num_transitions=trajectories.num_transitions,
             action_low=tuple(float(x) for x in trajectories.action_low),
             action_high=tuple(float(x) for x in trajectories.action_high),
+            chooses=trajectories.action_choices is not None,
         )
 
 
@@ -123,6 +125,8 @@ class Algorithm:
     fast: ClassVar[Mapping[str, Any]] = {}
     # What the reference code adds to the standard deviations that it divides observations by; None: it does not.
     reference_std: ClassVar[float | None] = None
+    # Whether it learns from actions that are choices; `Spec.chooses` and `policy_network` then say how.
+    takes_choices: ClassVar[bool] = False
 
     standardise: bool | None = field(default=None, kw_only=True)
     """Train on observations less their mean, divided by their standard deviation; the saved policy does the same

@@ -23,7 +23,8 @@ from safetrax.data.filters.selections import Boundary, Labelled, Risky, Safe
 from safetrax.data.store import Store, TransitionIndex
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError, DataError
-from safetrax.nets.mlp import MLP, kaiming_uniform
+from safetrax.losses.likelihood import categorical_log_prob
+from safetrax.nets.mlp import LOGITS, MLP, kaiming_uniform
 from safetrax.policies.actor import Actor
 from safetrax.policies.conditioned import ConditionedActor, with_cost
 from safetrax.settings import Count, Positive, Whole
@@ -65,9 +66,12 @@ class BC(FromLabels):
 
     Deviations: transitions after the last complete episode are dropped (OSRL counts them as safe).
 
-    Metrics: `loss`, the squared error averaged over batch and action dimensions.
+    Where actions are choices, the policy's are logits, and the loss is minus their log-likelihood.
+
+    Metrics: `loss`, the squared error averaged over batch and action dimensions, or minus the log-likelihood.
     """
 
+    takes_choices: ClassVar[bool] = True
     presets: ClassVar = {"metadrive": {"updates": 200_000}}  # OSRL's schedule
     fast: ClassVar = {"updates": 10_000}
 
@@ -212,7 +216,10 @@ class BC(FromLabels):
             observations = with_cost(observations, costs)
 
         def loss(network: MLP) -> tuple[jax.Array, None]:
-            return jnp.mean(jnp.square(network(observations) - actions)), None
+            outputs = network(observations)
+            if network.output == LOGITS:
+                return -jnp.mean(categorical_log_prob(outputs, actions)), None
+            return jnp.mean(jnp.square(outputs - actions)), None
 
         learner, fit = state.learner.step(optax.adam(self.learning_rate), loss)
         return BCState(learner, state.bounds, state.costs), {"loss": fit.loss}

@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array, Float, Key, UInt32
 
 from safetrax.algorithms.base import Spec
-from safetrax.nets.mlp import MLP, Initialiser
+from safetrax.nets.mlp import LOGITS, MLP, Initialiser
 from safetrax.policies.actor import DeterministicActor
 
 N = TypeVar("N")
@@ -89,16 +89,17 @@ class ActionBounds(eqx.Module):
         )
 
     def actor(self, network: Callable[[jax.Array], jax.Array]) -> DeterministicActor:
-        """The deployed form of a network with outputs in [-1, 1]."""
+        """The deployed form of a network with outputs in [-1, 1], or with logits."""
         return DeterministicActor(network, self.low, self.high)
 
 
 def policy_network(
     key: Key[Array, ""], spec: Spec, hidden: tuple[int, ...], *, dropout: float, initialiser: Initialiser
 ) -> MLP:
-    """A tanh network from observations to actions in [-1, 1]."""
+    """A tanh network from observations to actions in [-1, 1], or to logits of choices."""
     sizes = (spec.observation_size, *hidden, spec.action_size)
-    return MLP.make(key, sizes, output="tanh", dropout_rate=dropout, initialiser=initialiser)
+    output = LOGITS if spec.chooses else "tanh"
+    return MLP.make(key, sizes, output=output, dropout_rate=dropout, initialiser=initialiser)
 
 
 def warmed_up(rate: float, warmup: int, count: Array | int) -> jax.Array:

@@ -28,8 +28,8 @@ from safetrax.losses.classification import (
     score_metrics,
     trajectory_score,
 )
-from safetrax.losses.likelihood import fixed_variance_log_prob
-from safetrax.nets.mlp import MLP, orthogonal
+from safetrax.losses.likelihood import categorical_log_prob, fixed_variance_log_prob
+from safetrax.nets.mlp import LOGITS, MLP, orthogonal
 from safetrax.policies.actor import Actor
 from safetrax.settings import BelowOne, Count, Fraction, NonNegative, Positive, Whole
 
@@ -70,9 +70,12 @@ class TraC(FromLabels):
     From labels (`label_source`) all segments of an episode that is marked safe are desirable, those of one that is
     marked unsafe undesirable, with the weight 1: `top`, `bottom`, `weight_floor` and `value_range` mean nothing then.
 
+    Where actions are choices, pi is categorical: of logits, with the exact likelihood in place of the Gaussian's.
+
     Metrics: see docs/trac.md.
     """
 
+    takes_choices: ClassVar[bool] = True
     fast: ClassVar = {
         "segment_ratio": 0.5,
         "pretrain_updates": 1500,
@@ -302,5 +305,6 @@ class TraC(FromLabels):
         flat = rows.reshape(-1)
         margin = 1 - self.action_margin
         actions = jnp.clip(jnp.take(store.actions, flat, axis=0, mode="clip"), -margin, margin)
-        means = network(jnp.take(store.observations, flat, axis=0, mode="clip"), seed)
-        return fixed_variance_log_prob(means, actions).reshape(rows.shape)
+        outputs = network(jnp.take(store.observations, flat, axis=0, mode="clip"), seed)
+        log_prob = categorical_log_prob if network.output == LOGITS else fixed_variance_log_prob
+        return log_prob(outputs, actions).reshape(rows.shape)

@@ -60,6 +60,8 @@ def fit_monitor(
         ConfigError: the rate or the limit is impossible, or no costs are known.
     """
     check(data)
+    if data.action_choices is not None:
+        raise DataError("the log's actions are choices, and a monitor watches continuous ones only; do without one.")
     if not 0 < false_alarms < 1:
         raise ConfigError(f"false_alarms is {false_alarms:g}, but must lie between 0 and 1.")
     limit = cost_limit if cost_limit is not None or policy is None else policy.id.cost_limit

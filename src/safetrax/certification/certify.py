@@ -16,6 +16,7 @@ from safetrax.policies.actor import Standardised
 from safetrax.policies.policy import Policies, Policy
 from safetrax.progress import Display, Reporter
 from safetrax.run_id import RunId
+from safetrax.spaces import PARTS, difference, parts_of
 
 _FAR = 5.0  # standard deviations between what a policy and a log are used to
 
@@ -93,7 +94,11 @@ def require_alike(policy: Policy, data: Trajectories) -> None:
     task = data.info.get("task")
     if task and policy.id.task and get_task(task).name != policy.id.task:
         raise DataError(f"the log is of {task} and the policy {policy.id} of {policy.id.task}; give its own log.")
+    if policy.actor.chooses != (data.action_choices is not None):
+        raise DataError(f"the log's actions and those of {policy.id} are of two kinds, continuous and choices.")
     policy.require_size(data.observation_size)
+    if both := difference(policy.observation_parts, parts_of(data.info.get(PARTS))):
+        raise DataError(f"{policy.id} was trained on observations of other parts than the log's: {both}.")
     actor = policy.actor
     if isinstance(actor, Standardised):
         mean, std = data.observations.mean(axis=0), data.observations.std(axis=0)

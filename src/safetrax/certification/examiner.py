@@ -118,6 +118,11 @@ class Examiner:
         """
         self.options = options or Options()
         check(data)
+        if data.action_choices is not None:
+            raise DataError(
+                "the log's actions are choices, and only policies of continuous actions can be certified; judge "
+                "these in a simulator."
+            )
         _require_enough(data)
         rng = np.random.default_rng(self.options.seed)
         self._whole, self._numbers = data, _within(data, self.options.steps, rng)

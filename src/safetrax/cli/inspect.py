@@ -28,6 +28,7 @@ from safetrax.data.segments import Ratio, check_cost_limits, within_limit
 from safetrax.data.trajectories import NoCostsError
 from safetrax.errors import ConfigError
 from safetrax.files import exact
+from safetrax.spaces import PARTS, described, parts_of
 
 if TYPE_CHECKING:
     from safetrax.algorithms.base import Usage
@@ -205,10 +206,14 @@ def _per_episode(data: Trajectories) -> dict[str, np.ndarray]:
 
 def _counts(data: Trajectories) -> str:
     ended = int(np.count_nonzero(data.terminated))
+    parts, choices = described(parts_of(data.info.get(PARTS))), data.action_choices
+    actions = f"that are one of {choices} choices" if choices else f"of {data.action_size}"
     return (
         f"{data.num_episodes:,} episodes ({ended:,} terminated, {data.num_episodes - ended:,} truncated), "
-        f"{data.num_transitions:,} transitions, observations of {data.observation_size} numbers, "
-        f"actions of {data.action_size}{'' if data.costs is not None else ', no costs'}"
+        f"{data.num_transitions:,} transitions, observations of {data.observation_size} numbers"
+        f"{': ' * bool(parts)}{parts}, "
+        f"actions {actions}"
+        f"{'' if data.costs is not None else ', no costs'}"
         f"{'' if data.labels is None else f'; labels: {count_text(data.labels)}'}"
     )
 

@@ -189,7 +189,7 @@ def _kind(policy: Policy) -> object:
     """Equal for policies that can be stacked and belong into one table."""
     leaves, structure = jax.tree.flatten(policy.actor)
     shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
-    return policy.id.task, structure, shapes, policy.metadata.get("updates")
+    return policy.id.task, structure, shapes, policy.observation_parts, policy.metadata.get("updates")
 
 
 def _task(path: str, asked: str | None, trained: str | None) -> str:

@@ -32,13 +32,14 @@ from safetrax.collection.drivers import Box
 from safetrax.collection.ppo import PPO
 from safetrax.collection.recorder import Episode, EpisodeMaker, Tally, episode_seed, join
 from safetrax.data.formats.hdf5 import write_hdf5
-from safetrax.data.trajectories import Trajectories
+from safetrax.data.trajectories import ACTION_CHOICES, Trajectories
 from safetrax.envs.pool import STEP_TIMEOUT, EnvPool
 from safetrax.envs.suites import load_suite
 from safetrax.errors import ConfigError, RunError, SafeTraXError, SafeTraXWarning, SimulatorError
 from safetrax.files import locked, sweep
 from safetrax.policies.batched import require_fit
 from safetrax.policies.policy import Policies, Policy
+from safetrax.spaces import named_parts
 from safetrax.training.interrupt import catch_signals
 
 
@@ -153,6 +154,10 @@ def collect(
     )
     if stacked is not None:
         require_fit(stacked, task)
+    if task.action_choices and (chosen != "policies" or noise):
+        raise ConfigError(
+            f"{task.name} takes choices, which only policies collect, without noise; train some on a log."
+        )
     maker, buffer = make_episodes(plan, task, box, stacked), make_buffer(plan)
     signature = signature_of(plan, task, stacked)
     if not out.name.endswith((".hdf5", ".h5")):
@@ -301,7 +306,10 @@ class _Work:
             raise RunError(f"none of the {buffer.offered} episodes is within max_cost and min_return; loosen them.")
         episodes = sorted(buffer.finish(), key=lambda episode: episode.number)
         low, high = self.box
-        data = join(episodes, action_low=low, action_high=high, info={"source": path.name, "task": task.name})
+        info = {"source": path.name, "task": task.name, **named_parts(task.observation_parts)}
+        if task.action_choices:
+            info[ACTION_CHOICES] = task.action_choices
+        data = join(episodes, action_low=low, action_high=high, info=info)
         if not self.next_observations:
             data = replace(data, next_observations=None)
         attributes: dict[str, str | int | float] = {

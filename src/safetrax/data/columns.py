@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
-from safetrax.errors import DataError
+from safetrax.errors import ConfigError, DataError
+from safetrax.spaces import Part, require_no_picture
 
 # Whatever numpy can turn into an array. Not `npt.ArrayLike`: a wrong value must end in a DataError.
 Values: TypeAlias = Any
@@ -30,8 +31,10 @@ def check_numeric(field: str, dtype: np.dtype[Any]) -> None:
         raise DataError(f"{field} has dtype {dtype}; convert it to float32.")
 
 
-def check_matrix_shape(field: str, shape: tuple[int, ...]) -> None:
-    """Raise DataError unless `shape` is (N, K) with N and K at least one."""
+def check_matrix_shape(field: str, shape: tuple[int, ...], dtype: np.dtype[Any] | None = None) -> None:
+    """Raise DataError unless `shape` is (N, K) with N and K at least one; `dtype` tells pictures."""
+    if field.endswith("observations"):
+        check_no_picture(field, shape, dtype)
     if len(shape) != 2:
         raise DataError(
             f"{field} has shape {shape}, but (transitions, size) is needed; flatten each row to one vector "
@@ -39,6 +42,21 @@ def check_matrix_shape(field: str, shape: tuple[int, ...]) -> None:
         )
     if 0 in shape:
         raise DataError(f"{field} is empty (shape {shape}); pass at least one transition with at least one feature.")
+
+
+def check_no_picture(field: str, shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> None:
+    """Raise DataError if it is one picture per transition."""
+    try:
+        require_no_picture(field, shape[1:], dtype)
+    except ConfigError as error:
+        raise DataError(str(error)) from error
+
+
+def check_part_shape(field: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Raise DataError unless `shape` is (N, ...) with numbers, and no picture."""
+    check_no_picture(field, shape, dtype)
+    if not shape or 0 in shape:
+        raise DataError(f"{field} has shape {shape}, but (transitions, ...) is needed; pass one row per transition.")
 
 
 def check_vector_shape(field: str, shape: tuple[int, ...]) -> None:
@@ -71,7 +89,7 @@ def check_fit(columns: Mapping[str, np.ndarray]) -> None:
 def as_matrix(field: str, values: Values) -> Float32[np.ndarray, "N K"]:
     """One float32 vector per transition. No copy where `values` already has that form."""
     array = _as_array(field, values)
-    check_matrix_shape(field, array.shape)
+    check_matrix_shape(field, array.shape, array.dtype)
     return _as_float32(array)
 
 
@@ -106,6 +124,23 @@ def as_box(low: Values, high: Values, size: int) -> tuple[Float32[np.ndarray, " 
             raise DataError(f"{field} has shape {array.shape}, but there are {size} actions; pass shape ({size},).")
         ends.append(np.broadcast_to(_as_float32(array), (size,)).copy())
     return ends[0], ends[1]
+
+
+def as_choices(values: Values, choices: Values) -> Float32[np.ndarray, "N K"]:
+    """One-hot actions out of numbers of choices, (N,) or (N, 1), or of what is one-hot already, (N, `choices`)."""
+    told = np.asarray(choices)
+    if told.ndim or told.dtype.kind not in "iu" or told < 2:
+        raise DataError(f"action_choices is {choices!r:.40}; pass how many there are, 2 or more.")
+    array, count = _as_array("actions", values), int(told)
+    if array.ndim == 2 and array.shape[1] == count:
+        if not (np.isin(array, (0, 1)).all() and (array.sum(axis=1) == 1).all()):
+            raise DataError("actions has rows that are not one-hot; write a 1 for the choice and 0 for the others.")
+        return _as_float32(array)
+    check_vector_shape("actions", array.shape)
+    try:
+        return Part("actions", (), (count,)).flat(array.reshape(-1))
+    except ConfigError as error:
+        raise DataError(str(error)) from error
 
 
 def as_offsets(offsets: Values, rows: int) -> Int64[np.ndarray, " boundaries"]:

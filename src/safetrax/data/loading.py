@@ -48,6 +48,7 @@ def load(
     task: str | None = None,
     action_low: Values = None,
     action_high: Values = None,
+    action_choices: int | None = None,
     columns: Mapping[str, Any] | None = None,
     labels: Marks = None,
     progress: bool = False,
@@ -68,6 +69,8 @@ def load(
         task: the task that the data was recorded in; if omitted, it is guessed from the file's name.
         action_low: lower end of the action box, (A,) or one number; else what the file says, else -1.
         action_high: upper end, alike, else +1.
+        action_choices: how many there are where an action is one of them, logged as their numbers from 0; else what
+            the file says.
         columns: which columns of a log hold what, where they have other than the usual names: `observations` and
             `actions` (a list, or a pattern such as `"sensor_*"`), `reward`, `cost`, `episode` (or a list of several),
             `step`, `time`, `terminated`, `truncated`, `label`, `next_observations`. See `from_pandas`. A file
@@ -96,7 +99,7 @@ def load(
         with contextlib.suppress(TaskError):
             known = known or get_task(found.task or "")
         known = known or task_of_file(name)
-        given = {"action_low": action_low, "action_high": action_high}
+        given = {"action_low": action_low, "action_high": action_high, "action_choices": action_choices}
         box = {**found.box, **{end: value for end, value in given.items() if value is not None}}
         info = {"source": name, "sha256": digest, "task": known.name if known else None}
         with naming(path):

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float32, Float64, Int8, Int64
 from safetrax.data.columns import (
     Values,
     as_box,
+    as_choices,
     as_flags,
     as_matrix,
     as_offsets,
@@ -30,6 +31,7 @@ from safetrax.data.labels import SAFE, UNKNOWN, UNSAFE, Marks, as_labels, read_l
 from safetrax.data.times import as_seconds
 from safetrax.errors import DataError
 from safetrax.hub import push
+from safetrax.spaces import PARTS, difference, named_parts, parts_of
 
 if TYPE_CHECKING:  # what a notebook shows
     from altair import TopLevelMixin
@@ -37,6 +39,9 @@ if TYPE_CHECKING:  # what a notebook shows
 __all__ = ["SAFE", "UNKNOWN", "UNSAFE", "NoCostsError", "Trajectories"]
 
 HUB_FILE, HUB_PREFIX = "trajectories.hdf5", "hub:"
+ACTION_CHOICES = "action_choices"
+"""The entry of `Trajectories.info`, and of a file, that tells how many there are."""
+
 _REQUIRED = ("observations", "actions", "rewards")
 _FLAGS = ("terminated", "truncated")
 _OPTIONAL = ("costs", "next_observations", "hidden_costs", "times")
@@ -125,6 +130,7 @@ class Trajectories:
         next_observations: Values = None,
         action_low: Values = None,
         action_high: Values = None,
+        action_choices: Values = None,
         labels: Values = None,
         hidden_costs: Values = None,
         times: Values = None,
@@ -147,6 +153,8 @@ class Trajectories:
             next_observations: (N, O).
             action_low: (A,) or one number, -1 if omitted.
             action_high: (A,) or one number, +1 if omitted.
+            action_choices: where an action is one of so many choices, and actions are their numbers from 0, (N,) or
+                (N, 1), or one-hot; they are kept one-hot, and the box is [0, 1].
             labels: SAFE, UNSAFE or UNKNOWN for every complete episode, (E,).
             hidden_costs: as `costs`, for scores only.
             times: (N,) seconds, datetime64 or ISO texts.
@@ -155,6 +163,9 @@ class Trajectories:
         Raises:
             DataError: wrong shapes, lengths or dtypes, or no complete episode.
         """
+        if action_choices is not None:
+            actions, action_low, action_high = as_choices(actions, action_choices), 0.0, 1.0
+            info = {**(info or {}), ACTION_CHOICES: int(action_choices)}
         given = (observations, actions, rewards, costs, terminated, truncated, next_observations, hidden_costs, times)
         columns = _checked(dict(zip(_PER_ROW, given, strict=True)))
         if offsets is None:
@@ -176,16 +187,23 @@ class Trajectories:
         *,
         action_low: Values = None,
         action_high: Values = None,
+        action_choices: Values = None,
         info: Mapping[str, Any] | None = None,
     ) -> Trajectories:
         """Join episodes, each a mapping with observations, actions and rewards (one row per step).
 
         Optional keys: costs, next_observations, hidden_costs and times; terminated and truncated, either one boolean
-        for the last row or one flag per row. A last row without a flag is marked truncated.
+        for the last row or one flag per row. A last row without a flag is marked truncated. `action_choices`: as in
+        `from_arrays`.
 
         Raises:
             DataError: a key is missing or unknown, or the arrays of an episode do not fit together.
         """
+        if action_choices is not None:
+            episodes = (
+                {**each, "actions": as_choices(each["actions"], action_choices)} if "actions" in each else each
+                for each in episodes
+            )
         parts = [_episode_columns(number, episode) for number, episode in enumerate(episodes)]
         if not parts:
             raise DataError("there are no episodes; pass at least one.")
@@ -193,27 +211,33 @@ class Trajectories:
             _check_alike(number, part, parts[0])
         columns = {"costs": None, **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]}}
         offsets = np.cumsum([0, *(len(part["rewards"]) for part in parts)])
-        return cls.from_arrays(**columns, offsets=offsets, action_low=action_low, action_high=action_high, info=info)
+        box = {"action_low": action_low, "action_high": action_high, "action_choices": action_choices}
+        return cls.from_arrays(**columns, offsets=offsets, **box, info=info)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Trajectories]) -> Trajectories:
         """Several data sets, one after the other: a log and what was collected since, for instance.
 
         next_observations, hidden costs and times stay if all have them; where some have labels, the others' are
-        unknown. `info` keeps the task if all agree on it, and every source.
+        unknown. `info` keeps the task if all agree on it, the parts of observations if all know them, and every
+        source.
 
         Raises:
-            DataError: there are none, their sizes or action boxes differ, or only some have costs.
+            DataError: there are none, their sizes, parts or action boxes differ, or only some have costs.
         """
         if not parts:
             raise DataError("there are no data sets to concatenate; pass at least one.")
         first = parts[0]
+        known = [parts_of(part.info.get(PARTS)) for part in parts]
         for number, part in enumerate(parts):
+            if other := difference(known[0], known[number]):
+                raise DataError(f"data sets 0 and {number} observe other parts: {other}.")
             for name, ours, theirs in (
                 ("observations", first.observation_size, part.observation_size),
                 ("actions", first.action_size, part.action_size),
                 ("lower action bounds", first.action_low.tolist(), part.action_low.tolist()),
                 ("upper action bounds", first.action_high.tolist(), part.action_high.tolist()),
+                ("choices of actions", first.action_choices, part.action_choices),
                 ("costs", *("some" if each.costs is not None else "none" for each in (first, part))),
             ):
                 if ours != theirs:
@@ -232,6 +256,8 @@ class Trajectories:
             info={
                 "task": tasks.pop() if len(tasks) == 1 else None,
                 "parts": [dict(part.info) for part in parts],
+                **(named_parts(known[0]) if all(known) else {}),
+                **({ACTION_CHOICES: first.action_choices} if first.action_choices else {}),
             },
         )
 
@@ -343,6 +369,11 @@ class Trajectories:
     def action_size(self) -> int:
         """How many numbers an action has, A."""
         return int(self.actions.shape[1])
+
+    @property
+    def action_choices(self) -> int | None:
+        """Of how many choices an action is one, kept one-hot; None: it is continuous."""
+        return self.info.get(ACTION_CHOICES)
 
     @property
     def max_length(self) -> int:

@@ -440,6 +440,8 @@ def _sample(array: np.ndarray) -> np.ndarray:
 def _discrete_actions(trajectories: Trajectories) -> Iterator[str]:
     """Numbers of choices, or choices one-hot, in place of continuous actions."""
     actions = trajectories.actions
+    if trajectories.action_choices is not None:
+        return
     if _rows_where(actions, lambda chunk: chunk != np.round(chunk))[1]:
         return
     levels = [np.unique(actions[:, a]) for a in range(trajectories.action_size)]
@@ -454,6 +456,7 @@ def _discrete_actions(trajectories: Trajectories) -> Iterator[str]:
         what = f"holds integers only, {', '.join(f'{x:g}' for x in most[:4])}{', ...' if len(most) > 4 else ''}"
         remedy = "round what it plays"
     yield (
-        f"actions {what}, as if they were choices, but every algorithm here learns continuous actions and will play "
-        f"values in between; log the continuous command, or {remedy}."
+        f"actions {what}, as if they were choices, but are taken for continuous ones, so that a policy will play "
+        "values in between; if they are choices, say how many (action_choices), else log the continuous command, or "
+        f"{remedy}."
     )

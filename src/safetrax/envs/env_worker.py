@@ -31,6 +31,7 @@ from safetrax.envs.protocol import (
 )
 from safetrax.envs.suites import build_env, describe, load_suite
 from safetrax.errors import SafeTraXError, SimulatorError
+from safetrax.spaces import PARTS, entries_of
 
 _PR_SET_PDEATHSIG = 1
 _BUILD_TIMEOUT = 300.0  # seconds for an environment to be built
@@ -58,7 +59,8 @@ def _serve(channel: Channel) -> None:
         kind, group, payload = channel.receive()
         try:
             if kind == DESCRIBE:
-                answer = json.dumps(describe(Slot(setup).env, setup.env_id)).encode()
+                found = describe(Slot(setup).env, setup.env_id)
+                answer = json.dumps({**found, PARTS: entries_of(found[PARTS])}).encode()
             else:
                 answer = execute(groups[group], setup, *commands_from_bytes(payload, len(groups[group]))).to_bytes()
             kind = ANSWER

@@ -9,7 +9,8 @@ import gymnasium
 import numpy as np
 from typing_extensions import override
 
-from safetrax.errors import SimulatorError
+from safetrax.errors import ConfigError, SimulatorError
+from safetrax.spaces import flatten, parts_of_space
 
 _BEYOND = 1e-4  # of the width of the action box: more than rounding
 
@@ -26,14 +27,16 @@ class CostEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, Any, Any]):
         horizon: steps after which an episode is truncated.
         action_low: lower bounds of actions, float32 `(A,)`.
         action_high: upper bounds.
+        action_choices: of how many an action is one, one-hot or by its number; 0: it is continuous.
+        observation_parts: what an observation is put together from; empty where it is a box.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], name: str, horizon: int | None) -> None:
         """`name`: for messages. `horizon`: by default the registration's.
 
         Raises:
-            SimulatorError: its spaces are no boxes of finite size, it has no time limit and `horizon` is None, or a
-                shorter one than that.
+            SimulatorError: its observations are no numbers and choices, its actions no bounded box or choices, it has
+                no time limit and `horizon` is None, or a shorter one than that.
         """
         super().__init__(env)
         registered = env.spec.max_episode_steps if env.spec else None
@@ -45,20 +48,30 @@ class CostEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, Any, Any]):
         if limit is None:
             raise SimulatorError(f"{name} has no time limit; pass a horizon, the most steps of an episode.")
         self.horizon, self._name, self._steps = limit, name, 0
-        observations, actions = env.observation_space, env.action_space
-        for what, space in (("observations", observations), ("actions", actions)):
-            if not isinstance(space, gymnasium.spaces.Box):
-                raise SimulatorError(f"the {what} of {name} are a {type(space).__name__}; wrap them into a Box.")
-        assert isinstance(actions, gymnasium.spaces.Box)
-        self.action_low, self.action_high = (
-            bound.astype(np.float32).ravel() for bound in (actions.low, actions.high)
-        )
+        actions = env.action_space
+        try:
+            self._parts = parts_of_space(env.observation_space, f"the observations of {name}")
+        except ConfigError as error:
+            raise SimulatorError(str(error)) from error
+        self.observation_parts = () if isinstance(env.observation_space, gymnasium.spaces.Box) else self._parts
+        self.action_choices = 0
+        if isinstance(actions, gymnasium.spaces.Discrete) and actions.start == 0 and actions.n > 1:
+            self.action_choices = int(actions.n)
+            self.action_low, self.action_high = np.zeros(actions.n, np.float32), np.ones(actions.n, np.float32)
+        elif isinstance(actions, gymnasium.spaces.Box):
+            self.action_low, self.action_high = (
+                bound.astype(np.float32).ravel() for bound in (actions.low, actions.high)
+            )
+        else:
+            raise SimulatorError(
+                f"the actions of {name} are a {type(actions).__name__}; wrap them into a Box, or a Discrete of two "
+                "or more choices from 0."
+            )
         if not (np.isfinite(self.action_low).all() and np.isfinite(self.action_high).all()):
             raise SimulatorError(f"the actions of {name} are not bounded; wrap it so that they are.")
         self._action_shape = actions.shape
-        self.observation_space = gymnasium.spaces.Box(
-            -np.inf, np.inf, (int(np.prod(observations.shape or ())),), np.float32
-        )
+        size = sum(part.size for part in self._parts)
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self.action_space = gymnasium.spaces.Box(self.action_low, self.action_high, dtype=np.float32)
 
     @override
@@ -67,23 +80,40 @@ class CostEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, Any, Any]):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, options=options)
         self._steps = 0
-        return np.asarray(observation, np.float32).ravel(), {**info, "cost": 0.0}
+        return self._flat(observation), {**info, "cost": 0.0}
 
     @override
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """One step.
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """One step, of an array or the number of a choice.
 
         Raises:
-            SimulatorError: the action leaves the box, or the step reports no cost.
+            SimulatorError: the action leaves the box or is no choice, or the step reports no cost.
         """
         wanted = np.asarray(action, np.float32).ravel()
+        if self.action_choices:
+            return self._answer(self.env.step(self._choice(wanted)))
         own = np.clip(wanted, self.action_low, self.action_high)
         if not (np.abs(wanted - own) <= _BEYOND * (self.action_high - self.action_low)).all():
             box = f"{self.action_low.tolist()} to {self.action_high.tolist()}"
             raise SimulatorError(
                 f"the action {wanted.tolist()} leaves the box of {self._name}, {box}; was the log in other units?"
             )
-        observation, reward, terminated, truncated, info = self.env.step(own.reshape(self._action_shape))
+        return self._answer(self.env.step(own.reshape(self._action_shape)))
+
+    def _choice(self, wanted: np.ndarray) -> int:
+        """The number that is meant."""
+        number = float(wanted[0]) if wanted.size == 1 else int(np.argmax(wanted))
+        chosen = np.arange(self.action_choices) == number
+        if not chosen.any() or (wanted.size > 1 and not np.array_equal(wanted, chosen)):
+            raise SimulatorError(
+                f"the action {wanted.tolist()} is none of the {self.action_choices} choices of {self._name}."
+            )
+        return int(number)
+
+    def _answer(
+        self, answer: tuple[Any, Any, Any, Any, dict[str, Any]]
+    ) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = answer
         if "cost" not in info:
             there = f"has only {', '.join(map(repr, info))}" if info else "is empty"
             raise SimulatorError(
@@ -93,7 +123,14 @@ class CostEnv(gymnasium.Wrapper[np.ndarray, np.ndarray, Any, Any]):
         self._steps += 1
         truncated = bool(truncated or self._steps >= self.horizon)
         info = {**info, "cost": float(info["cost"])}
-        return np.asarray(observation, np.float32).ravel(), float(reward), bool(terminated), truncated, info
+        return self._flat(observation), float(reward), bool(terminated), truncated, info
+
+    def _flat(self, observation: Any) -> np.ndarray:
+        return (
+            flatten(self._parts, observation)
+            if self.observation_parts
+            else np.asarray(observation, np.float32).ravel()
+        )
 
     @override
     def render(self) -> Any:

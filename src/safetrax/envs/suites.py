@@ -90,11 +90,11 @@ def describe(env: Any, name: str) -> dict[str, Any]:
     Raises:
         SimulatorError: its first step fails, or reports no cost.
     """
-    low, high = env.action_space.low, env.action_space.high
+    low, high, choices = env.action_space.low, env.action_space.high, getattr(env, "action_choices", 0)
     try:
         with silenced():
             first, again = env.reset(seed=0)[0], env.reset(seed=0)[0]
-            env.step((low + high) / 2)
+            env.step(np.eye(choices)[0] if choices else (low + high) / 2)
     except SimulatorError:
         raise
     except Exception as error:
@@ -112,6 +112,8 @@ def describe(env: Any, name: str) -> dict[str, Any]:
         "action_size": len(low),
         "action_low": tuple(low.tolist()),
         "action_high": tuple(high.tolist()),
+        "action_choices": choices,
+        "observation_parts": getattr(env, "observation_parts", ()),
     }
 
 

@@ -32,6 +32,7 @@ from safetrax.envs.protocol import (
     commands_to_bytes,
 )
 from safetrax.errors import SimulatorError
+from safetrax.spaces import PARTS, parts_of
 
 _RESTING = np.iinfo(np.int64).max
 _TRIM = 1000  # requests kept beyond need before a log is shortened
@@ -225,7 +226,7 @@ def describe_elsewhere(task: Task, python: str, step_timeout: float = 60.0) -> T
         handle.stop()
     if task.own:
         ends = {name: tuple(found[name]) for name in ("action_low", "action_high")}
-        return replace(task, **{**found, **ends})
+        return replace(task, **{**found, **ends, PARTS: parts_of(found[PARTS])})
     for name in ("horizon", "observation_size", "action_size"):
         if found[name] != getattr(task, name):
             raise SimulatorError(

@@ -175,6 +175,7 @@ def _model(policy: Policy, data: Trajectories, deterministic: bool, facts: dict[
         "policy": policy.id._asdict(),
         "action_low": data.action_low.tolist(),
         "action_high": data.action_high.tolist(),
+        "action_choices": data.action_choices if policy.actor.chooses else None,
         "training": dict(policy.metadata),
         **feature_names(data),
         **facts,
@@ -208,7 +209,10 @@ def _compare(actor: Actor, runtime: Runtime, data: Trajectories) -> tuple[float,
         noise = jax.tree.unflatten(jax.tree.structure(nothing), map(jnp.asarray, values))
         with jax.default_matmul_precision("float32"):
             own, memory = act(memory, jnp.asarray(data.observations[rows]), noise)
-        gap = np.abs(np.asarray(own) - runtime.act(data.observations[rows], noise=drawn)) / half
+        there = runtime.act(data.observations[rows], noise=drawn)
+        if actor.chooses:
+            there = np.eye(len(half), dtype=np.float32)[there]
+        gap = np.abs(np.asarray(own) - there) / half
         worst, count = max(worst, float(np.nan_to_num(gap, nan=np.inf).max())), count + len(rows)
         memory = observe(memory, jnp.asarray(data.rewards[rows]), jnp.asarray(costs[rows]))
         runtime.observe(data.rewards[rows], costs[rows])

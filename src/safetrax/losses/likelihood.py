@@ -18,6 +18,12 @@ def fixed_variance_log_prob(means: Float[Array, "*b A"], actions: Float[Array, "
     return -jnp.sum(jnp.square(means - actions), axis=-1)
 
 
+def categorical_log_prob(logits: Float[Array, "*b A"], choices: Float[Array, "*b A"]) -> Float[Array, "*b"]:
+    """log pi(a|s) of one of A choices, the greatest number of its row, in nats."""
+    chosen = jax.nn.one_hot(jnp.argmax(choices, axis=-1), choices.shape[-1])
+    return jnp.sum(chosen * jax.nn.log_softmax(logits, axis=-1), axis=-1)
+
+
 def gaussian_log_prob(
     values: Float[Array, "*b A"], mean: Float[Array, "*#b A"], log_std: Float[Array, "*#b A"]
 ) -> Float[Array, "*b"]:

@@ -12,6 +12,7 @@ from safetrax.errors import ConfigError, RunError
 from safetrax.monitoring.interventions import Intervention, OnAlarm
 from safetrax.monitoring.monitor import Monitor
 from safetrax.run_id import RunId
+from safetrax.spaces import flatten, is_structured
 
 
 @runtime_checkable
@@ -136,12 +137,13 @@ class Guard:
     def act(self, observations: Any) -> np.ndarray:
         """Actions for one observation `(O,)` or for one of each episode `(n, O)`; same leading shape back.
 
-        An observation of a wrong size, or with a number that is not finite, is an alarm: the fallback acts on the
-        last good one.
+        Observations of several parts are taken as the policy takes them. One of a wrong size, of other parts, or
+        with a number that is not finite, is an alarm: the fallback acts on the last good one.
 
         Raises:
             RunError: an episode is stopped; or its observation cannot be acted on and nobody can step in.
         """
+        observations = self._vectors(observations)
         rows, good = self._readable(observations)
         single = np.ndim(observations) <= 1
         if not self._n:
@@ -190,6 +192,16 @@ class Guard:
             for place in np.flatnonzero(~self._sentry.latched):
                 self._sentry.raise_alarm(int(place), "output", math.inf, self._episode + int(place), self._step)
             return substitutes
+
+    def _vectors(self, observations: Any) -> Any:
+        """With parts put together; what cannot be is empty, and thereby not readable."""
+        parts = getattr(self._policy, "observation_parts", ())
+        if not is_structured(observations, parts):
+            return observations
+        try:
+            return flatten(parts, observations)
+        except ConfigError:
+            return np.zeros((self._n, 0) if self._n > 1 else 0)
 
     def _readable(self, observations: Any) -> tuple[np.ndarray, np.ndarray]:
         """As rows of the right size, zeros where they cannot be read, and which can be."""

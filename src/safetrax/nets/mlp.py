@@ -69,8 +69,12 @@ def _linear_backward(
 
 linear.defvjp(_linear_forward, _linear_backward)
 
+LOGITS = "logits"
+"""The output of a network that chooses: unnormalised log-probabilities of the choices."""
+
 _FUNCTIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "identity": lambda x: x,
+    LOGITS: lambda x: x,
     "tanh": jnp.tanh,
     "relu": jax.nn.relu,
 }
@@ -85,7 +89,7 @@ class MLP(eqx.Module):
 
     weights: tuple[Float[Array, "_ _"], ...]  # one `(in, out)` matrix per layer
     biases: tuple[Float[Array, " _"], ...]  # one `(out,)` vector per layer
-    output: str = eqx.field(static=True)  # "tanh" or "identity"
+    output: str = eqx.field(static=True)  # "tanh", "identity" or "logits"
     dropout_rate: float = eqx.field(static=True)  # share of hidden units dropped while training
     activation: str = eqx.field(static=True, default="relu")  # of the hidden layers, "relu" or "tanh"
 

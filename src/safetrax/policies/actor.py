@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from safetrax.errors import ConfigError
+from safetrax.nets.mlp import LOGITS, MLP
 from safetrax.nets.saving import saveable
 
 _A = TypeVar("_A", bound="Actor")
@@ -22,6 +24,12 @@ class Actor(eqx.Module):
     caller can restart single episodes by replacing rows. Most actors remember nothing and keep the defaults. All
     chance is in the noise, so that `act` can be exported, compared and monitored.
     """
+
+    @property
+    def chooses(self) -> bool:
+        """Whether an action is one of A choices, one-hot."""
+        network = getattr(self, "network", None)
+        return isinstance(network, MLP) and network.output == LOGITS
 
     @property
     def adjustable(self) -> Mapping[str, tuple[float, float]]:
@@ -64,6 +72,14 @@ class Actor(eqx.Module):
         )
         return adjusted
 
+    def played(
+        self, outputs: Float[Array, "n A"], low: Float[Array, " A"], high: Float[Array, " A"]
+    ) -> Float[Array, "n A"]:
+        """What is done about a network's outputs: stretched to the bounds; the most likely one, where it chooses."""
+        if self.chooses:
+            outputs = 2 * jax.nn.one_hot(jnp.argmax(outputs, axis=-1), outputs.shape[-1]) - 1
+        return from_unit_box(outputs, low, high)
+
     def reset(self, n: int) -> Any:
         """Memory at the start of `n` episodes."""
         return ()
@@ -83,7 +99,9 @@ class Actor(eqx.Module):
 
 @saveable
 class DeterministicActor(Actor):
-    """A network with outputs in [-1, 1], evaluated without dropout and stretched to the action bounds."""
+    """A network with outputs in [-1, 1], evaluated without dropout and stretched to the action bounds; or one of
+    logits, whose greatest is the choice.
+    """
 
     network: Callable[[Float[Array, "n O"]], Float[Array, "n A"]]
     action_low: Float[Array, " A"]
@@ -91,7 +109,7 @@ class DeterministicActor(Actor):
 
     def act(self, memory: Any, observations: Float[Array, "n O"], noise: Any) -> tuple[Float[Array, "n A"], Any]:
         """The network's output."""
-        return from_unit_box(self.network(observations), self.action_low, self.action_high), memory
+        return self.played(self.network(observations), self.action_low, self.action_high), memory
 
 
 @saveable
@@ -101,6 +119,11 @@ class Standardised(Actor):
     actor: Actor
     mean: Float[Array, " O"]
     std: Float[Array, " O"]
+
+    @property
+    def chooses(self) -> bool:
+        """The inner actor's."""
+        return self.actor.chooses
 
     @property
     def adjustable(self) -> Mapping[str, tuple[float, float]]:

@@ -15,6 +15,7 @@ from safetrax.catalogue import Task
 from safetrax.errors import RunError, SafeTraXWarning, TaskError
 from safetrax.policies.actor import Actor
 from safetrax.policies.policy import Policies
+from safetrax.spaces import described, difference, trained_parts
 
 _ROUNDING = 1e-4  # of the width of an action box
 
@@ -110,10 +111,18 @@ def require_fit(policies: Policies, task: Task) -> None:
     """Check sizes before any process is started.
 
     Raises:
-        TaskError: the policies take other observations or give other actions than the task, or have seen shorter
-            episodes only. That they use a part of the action box only is warned of.
+        TaskError: the policies take other observations, in size or in parts, or give other actions than the task, or
+            have seen shorter episodes only. That they use a part of the action box only is warned of.
     """
+    if policies.actor.chooses != bool(task.action_choices):
+        takes = f"one of {task.action_choices} choices" if task.action_choices else "continuous actions"
+        plays = "choices" if policies.actor.chooses else "continuous actions"
+        raise TaskError(
+            f"{task.name} takes {takes}, but the policy {policies.ids[0]} plays {plays}, as its log says; load a log "
+            "of choices with action_choices."
+        )
     _require_units(policies, task)
+    _require_parts(policies, task)
     count, wanted = len(policies), (task.observation_size, task.action_size)
     first, longest = policies.ids[0], policies.actor.longest_episode
     if longest is not None and task.horizon > longest:
@@ -133,6 +142,24 @@ def require_fit(policies: Policies, task: Task) -> None:
     if actions.shape[-1] != wanted[1]:
         raise TaskError(
             f"the policy {first} gives actions of {actions.shape[-1]} numbers, but {task.name} takes {wanted[1]}."
+        )
+
+
+def _require_parts(policies: Policies, task: Task) -> None:
+    """Compare what observations are put together from, in the log and in one's own environment."""
+    ours, theirs = trained_parts(policies.metadata), task.observation_parts
+    if both := difference(ours, theirs):
+        raise TaskError(
+            f"the observations of the log of {policies.ids[0]} and of {task.name} are put together from other parts: "
+            f"{both}; log them as the environment has them."
+        )
+    if bool(ours) != bool(theirs):
+        who = f"the log of {policies.ids[0]}" if theirs else task.name
+        warnings.warn(
+            f"{who} has observations of numbers alone, not of the parts {described(ours or theirs)}; check that they "
+            "come in this order.",
+            SafeTraXWarning,
+            stacklevel=3,
         )
 
 

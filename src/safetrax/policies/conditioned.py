@@ -32,7 +32,7 @@ class ConditionedActor(Actor):
     def act(self, memory: Any, observations: Float[Array, "n O"], noise: Any) -> tuple[Float[Array, "n A"], Any]:
         """The network's output."""
         inputs = with_cost(observations, jnp.broadcast_to(self.cost_limit, observations.shape[0]))
-        return from_unit_box(self.network(inputs), self.action_low, self.action_high), memory
+        return self.played(self.network(inputs), self.action_low, self.action_high), memory
 
 
 @saveable

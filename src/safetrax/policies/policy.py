@@ -7,7 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, overload
 
@@ -26,6 +26,7 @@ from safetrax.nets.saving import deserialise, serialise
 from safetrax.policies.actor import Actor, Standardised
 from safetrax.run_id import RunId, limit_text
 from safetrax.settings import require_ranges_of, require_whole
+from safetrax.spaces import Part, flatten, is_structured, trained_parts
 
 FORMAT = "safetrax-policy"
 FORMAT_VERSION = "1"
@@ -51,19 +52,35 @@ class Policy:
         self._keys: jax.Array | None = None
         self._step: _Step | None = None
 
+    @cached_property
+    def observation_parts(self) -> tuple[Part, ...]:
+        """What an observation is put together from; empty where the log did not say."""
+        return trained_parts(self.metadata)
+
     def reset(self, episodes: int = 1, *, seed: int = 0) -> None:
         """Begin `episodes` episodes side by side. `act` calls it by itself when it was not called."""
         self._memory = self.actor.reset(episodes)
         self._keys = jax.random.split(jax.random.key(seed), episodes)
 
-    def act(self, observations: Any) -> np.ndarray:
+    def act(self, observations: Any) -> Any:
         """Actions for one observation `(O,)` or for one of each episode `(n, O)`; same leading shape back.
 
+        An action is an array `(A,)`; where the log's were choices, the number of one, an int, or integers `(n,)`.
+
+        Where the log had observations of several parts, a dictionary or tuple of them will do, of one episode or with
+        n in front of every array.
+
         Raises:
-            ConfigError: these are no finite numbers, not as many as the policy takes, or their rows are not as many
-                as the episodes of `reset`.
+            ConfigError: these are no finite numbers, other parts, not as many as the policy takes, or their rows are
+                not as many as the episodes of `reset`.
             RunError: the policy gives an action that is not finite.
         """
+        if is_structured(observations, self.observation_parts):
+            if not self.observation_parts:
+                raise ConfigError(
+                    f"the log of {self.id} does not say what observations are put together from, so pass a vector."
+                )
+            observations = flatten(self.observation_parts, observations)
         rows = _numbers(observations, "an observation")
         single = rows.ndim == 1
         if rows.ndim not in (1, 2) or not rows.size:
@@ -92,6 +109,9 @@ class Policy:
         actions = np.asarray(given)
         if not np.isfinite(actions).all():
             raise RunError(f"the policy {self.id} gave an action that is not a finite number; its training diverged.")
+        if self.actor.chooses:
+            actions = actions.argmax(axis=1)
+            return int(actions[0]) if single else actions
         return np.asarray(actions[0] if single else actions)
 
     def require_size(self, size: int) -> None:
@@ -232,9 +252,18 @@ class Policy:
                 raise ValueError("its metadata are no table")
             if metadata.get("updates") is not None:
                 require_whole("updates", metadata["updates"])
+            trained_parts(metadata)
         except DataError as error:  # what the structure lacks is told without the file
             raise error if str(path) in str(error) else DataError(f"{path}: {error}") from error
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+        except (
+            SafetensorError,
+            OSError,
+            LookupError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise DataError(f"{path} is damaged or not a policy file ({error}).") from error
         if not isinstance(actor, Actor):
             raise DataError(f"{path} holds a {type(actor).__name__}, not a policy.")
@@ -373,10 +402,16 @@ class Policies(Sequence[Policy]):
         """Stack single policies of one structure and size.
 
         Raises:
-            ConfigError: there is none, or their structures differ.
+            ConfigError: there is none, or their structures or what they observe differ.
         """
         if not policies:
             raise ConfigError("there is no policy to stack.")
+        for other in policies:
+            if other.observation_parts != policies[0].observation_parts:
+                raise ConfigError(
+                    f"the observations of {policies[0].id} and {other.id} are put together from other parts, so that "
+                    "they cannot be evaluated together."
+                )
         try:
             actor = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(p.actor for p in policies))
         except ValueError as error:

@@ -69,6 +69,8 @@ class Plan:
             "data": data.fingerprint(),
             "precision": precision,
         }
+        if data.action_choices is not None:
+            signature["action_choices"] = data.action_choices
         added = algorithm.added_std(_in_catalogue(name))
         if added != algorithm.reference_std:  # checkpoints of versions that knew only the reference's way stay valid
             signature["standardised"] = added is not None
@@ -128,11 +130,16 @@ _statistics = jax.jit(Standardiser.of, static_argnums=1)
 
 
 def check_needs(algorithm: Algorithm, data: Trajectories) -> None:
-    """Check that the log has the costs and labels that the algorithm learns from.
+    """Check that the log has the kind of actions, the costs and the labels that the algorithm learns from.
 
     Raises:
         DataError: it has not. Labels that it does not look at are only warned of.
     """
+    if data.action_choices is not None and not algorithm.takes_choices:
+        raise DataError(
+            f"{algorithm.name} learns continuous actions, and those of the log are one of {data.action_choices} "
+            "choices; choose trac or one of bc-all, bc-safe, bc-risky, bc-boundary, bc-frontier and bc-conditioned."
+        )
     if algorithm.needs_costs and data.costs is None:
         raise DataError(
             f"{algorithm.name} learns from costs, and {data.without_costs}, or mark episodes (--labels) for an "

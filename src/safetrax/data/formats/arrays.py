@@ -6,11 +6,15 @@ One row per transition, episodes one after the other: `observations`, `next_obse
 Gymnasium's names, are read too. One of the two flags may be missing, and costs may. `labels` holds one number for
 every complete episode, 1 (safe), -1 (unsafe) or 0 (nobody says), `hidden_costs` what no algorithm is given, `times`
 (or `timestamps`) seconds, datetime64 or ISO texts. Other keys are ignored.
+
+Observations of several parts (a group of HDF5, `observations/KEY` in NPZ) are put side by side in the order of
+`safetrax.spaces`; what `choices/KEY` says the number of choices of is made one-hot.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,15 +23,25 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from safetrax.data.columns import Values, check_equal_rows, check_matrix_shape, check_numeric, check_vector_shape
-from safetrax.data.formats.damage import plain_text
-from safetrax.data.trajectories import Trajectories
-from safetrax.errors import DataError
+from safetrax.data.columns import (
+    Values,
+    check_equal_rows,
+    check_matrix_shape,
+    check_numeric,
+    check_part_shape,
+    check_vector_shape,
+)
+from safetrax.data.formats.damage import check_unpacked, plain_text
+from safetrax.data.trajectories import ACTION_CHOICES, Trajectories
+from safetrax.errors import ConfigError, DataError
 from safetrax.progress import Meter
+from safetrax.spaces import PARTS, Part, entries_of, named_parts, parts_of
 
 MATRICES = ("observations", "actions", "next_observations")
 FLAGS = ("terminated", "truncated")
 BOX = ("action_low", "action_high")
+SPACE = (*BOX, ACTION_CHOICES)
+"""What is told of actions."""
 NAMES = ("observation_names", "action_names")
 """Entries of `Trajectories.info` that name the features, where the log does."""
 
@@ -43,6 +57,10 @@ _KEYS = {  # field of Trajectories: its keys in a file; the first is what is wri
     "labels": ("labels",),
     "times": ("times", "timestamps"),
 }
+_IN_PARTS = ("observations", "next_observations")
+CHOICES = "choices"
+"""The group, or what the keys begin with, that tells the number of choices of parts."""
+
 _OPTIONAL = (*FLAGS, "costs", "next_observations", "hidden_costs", "labels", "times")
 _OTHERS = {  # what other collections call them
     "observations": ("observation", "obs", "states", "state"),
@@ -63,9 +81,10 @@ class Found:
     Attributes:
         columns: as `Trajectories.from_arrays` takes them, by field name; a flag that is left out was never met.
         offsets: first row of every episode and the end of the last; None: the flags tell.
-        box: entries of `BOX` that the source knows; None: not known.
+        box: entries of `BOX` and the number of choices that the source knows; None: not known.
         task: name of the environment or task, if the source knows it.
         names: entries of `NAMES` that the source knows.
+        parts: what an observation is put together from, as far as the source tells.
         labels: of every complete episode.
         episodes: what the source calls its episodes, in their order; None: by numbers from 0.
         unused: keys or columns that hold nothing that is read.
@@ -76,6 +95,7 @@ class Found:
     box: Mapping[str, Values] = dataclasses.field(default_factory=dict)
     task: str | None = None
     names: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    parts: Sequence[Part] = ()
     labels: np.ndarray | None = None
     episodes: Sequence[str] | None = None
     unused: Collection[str] = ()
@@ -87,7 +107,7 @@ class Found:
             DataError: the arrays do not fit together, or there is no complete episode.
         """
         flags = dict.fromkeys(FLAGS, np.zeros(len(self.columns["rewards"]), np.bool_))
-        info = {**(info or {}), **self.names}
+        info = {**(info or {}), **named_parts(self.parts), **self.names}
         columns: dict[str, Any] = {"costs": None, **flags, **self.columns}
         if columns["costs"] is None and self.unused:
             info["unused_columns"] = [plain_text(name) for name in sorted(self.unused)[:_SHOWN]]
@@ -100,7 +120,7 @@ def wanted_fields(*, next_observations: bool) -> tuple[str, ...]:
 
 
 def find_keys(present: Iterable[str], fields: Iterable[str]) -> dict[str, str]:
-    """The key of every field that is to be read and that the file has.
+    """The key of every field that is to be read and that the file has; of each part, `observations/KEY`, itself.
 
     What is optional may be missing, and one of the two flags: such ends were not met, then.
 
@@ -108,8 +128,13 @@ def find_keys(present: Iterable[str], fields: Iterable[str]) -> dict[str, str]:
         DataError: another one is missing; the sentence says what to do.
     """
     there = set(present)
-    found = {}
+    found: dict[str, str] = {}
     for field in fields:
+        if field in _IN_PARTS and (parts := sorted(name for name in there if name.startswith(f"{field}/"))):
+            if field in there:
+                raise DataError(f"there are both {field} and {parts[0]}; keep either the array or its parts.")
+            found |= {part: part for part in parts}
+            continue
         key = next((key for key in _KEYS[field] if key in there), None)
         if key is not None:
             found[field] = key
@@ -122,13 +147,83 @@ def find_keys(present: Iterable[str], fields: Iterable[str]) -> dict[str, str]:
 
 def unused_keys(present: Iterable[str]) -> set[str]:
     """Those that no field is read of."""
-    return set(present).difference(*_KEYS.values(), BOX, NAMES)
+    used = set(present).difference(*_KEYS.values(), SPACE, NAMES, (PARTS,))
+    return {key for key in used if key.partition("/")[0] not in (*_IN_PARTS, CHOICES)}
 
 
-def check_arrays(keys: Mapping[str, str], arrays: Mapping[str, Any], meter: Meter) -> None:
+def told_parts(
+    columns: dict[str, np.ndarray], choices: Mapping[str, Any], told: Any, file_size: int
+) -> tuple[Part, ...]:
+    """Put the parts among the columns together, in place, and say what they are.
+
+    Args:
+        columns: by field; parts as `observations/KEY`.
+        choices: how many each part has, by its key: a number, or one for each of its columns.
+        told: of a file whose observations are put together already, the text of its entry `PARTS`; None without.
+        file_size: bytes that all came from.
+
+    Raises:
+        DataError: the parts contradict each other, or what is told of them.
+    """
+    found: dict[str, tuple[Part, ...]] = {}
+    try:
+        for field in _IN_PARTS:
+            arrays = {key: columns.pop(key) for key in list(columns) if key.startswith(f"{field}/")}
+            if not arrays:
+                continue
+            parts = {key: _part(key.partition("/")[2], array, choices) for key, array in arrays.items()}
+            order = sorted(arrays, key=lambda key: _place(key, arrays))
+            found[field] = tuple(parts[key] for key in order)
+            rows, width, first = len(arrays[order[0]]), sum(part.size for part in found[field]), 0
+            check_unpacked(4 * rows * width, file_size)
+            out = empty_matrix(rows, width)
+            for key in order:
+                size = parts[key].size
+                out[:, first : first + size] = parts[key].flat(arrays.pop(key))
+                first += size
+            columns[field] = out
+        observed = found.get("observations", ())
+        if unknown := sorted(set(choices) - {part.name for part in observed}):
+            raise DataError(f"{CHOICES}/{unknown[0]} belongs to no part of the observations; rename or remove it.")
+        if found.get("next_observations", observed) != observed:
+            raise DataError("next_observations and observations have other parts; log the same in both.")
+        if observed or told is None:
+            return observed
+        return parts_of(json.loads(plain_text(told)), columns["observations"].shape[1])
+    except DataError:
+        raise
+    except ConfigError as error:
+        raise DataError(str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{PARTS} is no JSON; remove it, or write the file again.") from error
+
+
+def _part(name: str, array: np.ndarray, choices: Mapping[str, Any]) -> Part:
+    if name not in choices:
+        return Part(name, array.shape[1:])
+    counts = np.asarray(choices[name])
+    if counts.dtype.kind not in "iu" or counts.size not in (1, math.prod(array.shape[1:])) or (counts < 1).any():
+        raise DataError(
+            f"{CHOICES}/{name} must hold a whole number of choices, or one for each column of {name}, from 1 on."
+        )
+    return Part(name, array.shape[1:], tuple(np.broadcast_to(counts.ravel(), math.prod(array.shape[1:])).tolist()))
+
+
+def _place(key: str, keys: Iterable[str]) -> tuple[Any, ...]:
+    """Where it comes: keys by the alphabet, but in order of number where a level's are 0, 1, ... as a tuple's are."""
+    place: list[Any] = []
+    names = key.split("/")
+    for depth, name in enumerate(names):
+        level = {k.split("/")[depth] for k in keys if k.split("/")[:depth] == names[:depth] and k.count("/") >= depth}
+        place.append(int(name) if level == {str(number) for number in range(len(level))} else name)
+    return tuple(place)
+
+
+def check_arrays(keys: Mapping[str, str], arrays: Mapping[str, Any], meter: Meter, *, choices: bool) -> None:
     """Find what is malformed before a byte is read, and tell the meter how much is to come.
 
-    Both are by field. Of an array only the dtype and the shape are looked at: it is not read yet.
+    Both are by field; with `choices`, actions may be numbers of choices. Of an array only the dtype and the shape are
+    looked at: it is not read yet.
 
     Raises:
         DataError: a dtype, a shape or a length is wrong.
@@ -140,7 +235,12 @@ def check_arrays(keys: Mapping[str, str], arrays: Mapping[str, Any], meter: Mete
             raise DataError(
                 f"{keys[field]} has dtype {array.dtype}; write seconds, or ISO texts of fixed length (numpy's S)."
             )
-        (check_matrix_shape if field in MATRICES else check_vector_shape)(keys[field], array.shape)
+        if "/" in field:
+            check_part_shape(field, array.shape, array.dtype)
+        elif field in MATRICES and not (field == "actions" and choices and len(array.shape) == 1):
+            check_matrix_shape(keys[field], array.shape, array.dtype)
+        else:
+            check_vector_shape(keys[field], array.shape)
     check_equal_rows({keys[field]: array.shape[0] for field, array in arrays.items() if field != "labels"})
     meter.expect(sum(4 * math.prod(array.shape) for array in arrays.values()))
 
@@ -153,7 +253,7 @@ def keyed_arrays(trajectories: Trajectories) -> dict[str, np.ndarray]:
 
 def empty_column(field: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An array to read a field into: float32, but flags and times keep their dtype, which is checked later."""
-    if field in MATRICES:
+    if field in MATRICES and len(shape) == 2:
         return empty_matrix(*shape)
     return np.empty(shape, dtype if field in (*FLAGS, "times") else np.float32)
 
@@ -164,6 +264,14 @@ def empty_matrix(rows: int, width: int) -> Float32[np.ndarray, "rows width"]:
     raw = np.empty(size + _ALIGNMENT, dtype=np.uint8)
     first = -raw.ctypes.data % _ALIGNMENT
     return raw[first : first + size].view(np.float32).reshape(rows, width)
+
+
+def spaces_told(trajectories: Trajectories) -> dict[str, str | int]:
+    """The entry `PARTS` of a file, where the parts are known and still fit the data, and the number of choices."""
+    parts = parts_of(trajectories.info.get(PARTS))
+    fits = sum(part.size for part in parts) == trajectories.observation_size
+    told: dict[str, str | int] = {PARTS: json.dumps(entries_of(parts))} if fits else {}
+    return told if trajectories.action_choices is None else {**told, ACTION_CHOICES: trajectories.action_choices}
 
 
 def feature_names(trajectories: Trajectories) -> dict[str, list[str]]:

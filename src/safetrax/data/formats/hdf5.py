@@ -21,26 +21,32 @@ import numpy as np
 
 from safetrax.data.formats.arrays import (
     BOX,
+    CHOICES,
     NAMES,
+    SPACE,
     Found,
     check_arrays,
     empty_column,
     feature_names,
     find_keys,
     keyed_arrays,
+    spaces_told,
+    told_parts,
     unused_keys,
 )
 from safetrax.data.formats.damage import DamagedError, check_unpacked, naming, parsing, plain_text
-from safetrax.data.trajectories import Trajectories
+from safetrax.data.trajectories import ACTION_CHOICES, Trajectories
 from safetrax.errors import DataError
 from safetrax.files import atomic_path
 from safetrax.progress import Meter
+from safetrax.spaces import PARTS
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
 
 _BLOCK_BYTES = 16 * 2**20  # of the file's dtype; much smaller blocks cost time, much larger ones memory
 _ATTRIBUTE_BYTES = 1 << 20
+_MOST_COUNTS = 1 << 16
 
 
 def read_hdf5(path: Path, fields: Collection[str], *, meter: Meter) -> Found:
@@ -54,17 +60,22 @@ def read_hdf5(path: Path, fields: Collection[str], *, meter: Meter) -> Found:
             present = list(file)
             groups = [key for key in present if isinstance(file.get(key), h5py.Group)]
         _check_flat(path, file, groups)
+        present = _with_parts(file, present, groups)
         keys = find_keys(present, fields)
         datasets = {field: _dataset(file, key) for field, key in keys.items()}
-        check_arrays(keys, datasets, meter)
+        with parsing():
+            choices_told = ACTION_CHOICES in file.attrs
+        check_arrays(keys, datasets, meter, choices=choices_told)
         check_stored(path, datasets.values())
         columns = {field: _read(field, dataset, meter) for field, dataset in datasets.items()}
-        facts = {name: _attribute(file, name) for name in (*BOX, "task", *NAMES)}
+        facts = {name: _attribute(file, name) for name in (*SPACE, "task", *NAMES, PARTS)}
+        choices = {key.partition("/")[2]: _counts(file, key) for key in present if key.startswith(f"{CHOICES}/")}
         return Found(
+            parts=told_parts(columns, choices, facts[PARTS], path.stat().st_size),
             labels=columns.pop("labels", None),
             columns=columns,
             unused=unused_keys(present),
-            box={name: facts[name] for name in BOX},
+            box={name: facts[name] for name in SPACE},
             task=None if facts["task"] is None else plain_text(facts["task"]),
             names={name: list(map(plain_text, np.ravel(facts[name]))) for name in NAMES if facts[name] is not None},
         )
@@ -96,7 +107,7 @@ def write_hdf5(
                 file.create_dataset(key, data=array, compression="gzip", compression_opts=compression, shuffle=True)
                 output.check()
             file.attrs.update({**(attributes or {}), **{name: getattr(trajectories, name) for name in BOX}})
-            file.attrs.update(feature_names(trajectories))
+            file.attrs.update({**feature_names(trajectories), **spaces_told(trajectories)})
         output.check()
 
 
@@ -247,6 +258,27 @@ def _check_flat(path: Path, file: h5py.File, groups: Collection[str]) -> None:
         )
 
 
+def _with_parts(file: h5py.File, present: list[str], groups: Collection[str]) -> list[str]:
+    """The keys, with the paths of the arrays in place of a group of parts."""
+    opened = {key: _paths(file, key) for key in groups if key in ("observations", "next_observations", CHOICES)}
+    return [path for key in present for path in opened.get(key) or (key,)]
+
+
+def _paths(file: h5py.File, path: str) -> list[str]:
+    """Of all that is no group, below one."""
+    with parsing():  # a group may hold itself
+        node = file.get(path)
+        return [p for key in node for p in _paths(file, f"{path}/{key}")] if isinstance(node, h5py.Group) else [path]
+
+
+def _counts(file: h5py.File, key: str) -> np.ndarray:
+    dataset = _dataset(file, key)
+    if dataset.size > _MOST_COUNTS:
+        raise DataError(f"{key} has {dataset.size} entries; write one per column.")
+    with parsing():
+        return np.asarray(dataset[()])
+
+
 def _name(dataset: h5py.Dataset) -> str:
     return plain_text(dataset.name or "an array").lstrip("/")
 
@@ -301,10 +333,15 @@ def _read(field: str, dataset: h5py.Dataset, meter: Meter) -> np.ndarray:
 
 
 def _blocks(shape: tuple[int, ...], chunks: tuple[int, ...] | None, itemsize: int) -> Iterator[tuple[slice, ...]]:
-    """Cut an array of one or two dimensions into blocks of whole chunks, so that no chunk is decompressed twice.
+    """Cut an array of one or two dimensions into blocks of whole chunks, so that no chunk is decompressed twice; one
+    of more into rows.
 
     Blocks span all columns, unless the chunks are so tall that this would be too much at once.
     """
+    if len(shape) > 2:
+        step = max(1, _BLOCK_BYTES // itemsize // math.prod(shape[1:]))
+        yield from ((slice(row, min(row + step, shape[0])),) for row in range(0, shape[0], step))
+        return
     rows, width = shape[0], shape[1] if len(shape) == 2 else 1
     tall, wide = (chunks or (1,))[0], chunks[1] if chunks and len(chunks) == 2 else width
     most = max(1, _BLOCK_BYTES // itemsize)

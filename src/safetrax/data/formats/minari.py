@@ -16,7 +16,7 @@ import math
 import operator
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,11 @@ from safetrax.data.formats.damage import check_unpacked, naming, one_line, packa
 from safetrax.data.formats.hdf5 import all_arrays, check_stored, open_hdf5
 from safetrax.data.labels import cell_labels, labels_of_rows
 from safetrax.data.times import as_seconds
-from safetrax.data.trajectories import Trajectories
+from safetrax.data.trajectories import ACTION_CHOICES, Trajectories
 from safetrax.errors import ConfigError, DataError, TaskError
 from safetrax.files import explain_os_errors
 from safetrax.progress import Meter
+from safetrax.spaces import Part, flatten, parts_of_space
 
 PREFIX = "minari:"
 """What the name of a data set in Minari's local folder begins with, for `load`."""
@@ -71,7 +72,7 @@ def read_minari(folder: Path, *, next_observations: bool, meter: Meter) -> Found
     """Read a data set, episode by episode, straight into the final arrays.
 
     Raises:
-        DataError: Minari is not installed or cannot open it; its spaces are not made of boxes; only some episodes
+        DataError: Minari is not installed or cannot open it; its spaces are none that can be read; only some episodes
             have costs; a file of it would have HDF5 read other files.
     """
     minari = package("minari", extra="minari", purpose="reading a Minari data set")
@@ -129,7 +130,11 @@ def to_minari(trajectories: Trajectories, dataset_id: str, *, env_id: str | None
                 _buffers(trajectories),
                 env=env_id,
                 observation_space=box(-np.inf, np.inf, (size,), np.float32),
-                action_space=box(trajectories.action_low, trajectories.action_high, dtype=np.float32),
+                action_space=(
+                    box(trajectories.action_low, trajectories.action_high, dtype=np.float32)
+                    if trajectories.action_choices is None
+                    else gymnasium.spaces.Discrete(trajectories.action_choices)
+                ),
                 **metadata,
             )
     except BaseException:
@@ -156,9 +161,14 @@ def _read(dataset: Any, lengths: list[int], *, next_observations: bool, file_siz
     rows = int(offsets[-1])
     if not rows:
         raise DataError("the data set has no steps; record some episodes.")
-    spaces = {"observations": dataset.observation_space, "actions": dataset.action_space}
-    boxes = {name: _boxes(name, space) for name, space in spaces.items()}
-    sizes = {name: sum(math.prod(box.shape) for _, box in found) for name, found in boxes.items()}
+    with _as_data_error():
+        parts = parts_of_space(dataset.observation_space, "the observations")
+    choices = _choices(dataset.action_space)
+    boxes = _boxes("actions", dataset.action_space) if choices is None else [((), dataset.action_space)]
+    sizes = {
+        "observations": sum(part.size for part in parts),
+        "actions": sum(math.prod(box.shape or ()) for _, box in boxes),
+    }
     check_unpacked(4 * rows * sum(sizes.values()), file_size)
     if next_observations:
         sizes["next_observations"] = sizes["observations"]
@@ -178,7 +188,7 @@ def _read(dataset: Any, lengths: list[int], *, next_observations: bool, file_siz
         with _minari():
             episode = next(episodes)
         with naming(f"episode {number}"), np.errstate(over="ignore"):
-            found = _episode(episode, boxes, steps)
+            found = _episode(episode, parts, boxes, steps)
             if steps:
                 infos = _infos(episode) if infos is None else infos
                 if other := set(infos).symmetric_difference(_infos(episode)).intersection(_INFOS):
@@ -193,10 +203,14 @@ def _read(dataset: Any, lengths: list[int], *, next_observations: bool, file_siz
                     )
                 columns[name][first : first + steps] = values
         meter.advance(total * steps // rows)
-    box = {
-        f"action_{end}": np.concatenate([np.ravel(getattr(part, end)) for _, part in boxes["actions"]])
-        for end in ("low", "high")
-    }
+    box = (
+        {ACTION_CHOICES: choices}
+        if choices is not None
+        else {
+            f"action_{end}": np.concatenate([np.ravel(getattr(part, end)) for _, part in boxes])
+            for end in ("low", "high")
+        }
+    )
     task = None
     with contextlib.suppress(TaskError, AttributeError):  # an environment of no benchmark, or none at all
         task = catalogued_task(dataset.env_spec.id).name
@@ -206,13 +220,17 @@ def _read(dataset: Any, lengths: list[int], *, next_observations: bool, file_siz
     labels = columns.pop("labels", None)
     marks = None if labels is None else labels_of_rows(labels.astype(np.int8), offsets)
     unused = set(infos or {}).difference(_INFOS)
-    return Found(columns=columns, offsets=offsets, labels=marks, unused=unused, box=box, task=task)
+    named = () if [part.name for part in parts] == [""] and not parts[0].choices else parts
+    return Found(columns=columns, offsets=offsets, parts=named, labels=marks, unused=unused, box=box, task=task)
 
 
-def _episode(episode: Any, boxes: Mapping[str, Any], steps: int) -> dict[str, np.ndarray]:
-    observations = _rows(boxes["observations"], episode.observations)
+def _episode(
+    episode: Any, parts: Sequence[Part], boxes: list[tuple[tuple[Any, ...], Any]], steps: int
+) -> dict[str, np.ndarray]:
+    with _as_data_error():
+        observations = np.atleast_2d(flatten(parts, episode.observations))
     columns = {
-        "actions": _rows(boxes["actions"], episode.actions),
+        "actions": _rows(boxes, episode.actions),
         "rewards": _numbers(episode.rewards).reshape(-1),
         "terminated": _numbers(episode.terminations).astype(np.bool_).reshape(-1),
         "truncated": _numbers(episode.truncations).astype(np.bool_).reshape(-1),
@@ -250,10 +268,19 @@ def _boxes(name: str, space: Any, at: tuple[Any, ...] = ()) -> list[tuple[tuple[
         return [box for key, part in parts for box in _boxes(name, part, (*at, key))]
     if type(space).__name__ != "Box":
         raise DataError(
-            f"{name} come from the space {space}, but only boxes, and dictionaries and tuples of boxes, can be read; "
-            "convert them to numbers with Trajectories.from_episodes."
+            f"{name} come from the space {space}, but only Discrete, boxes, and dictionaries and tuples of boxes can "
+            "be read; convert them to numbers with Trajectories.from_episodes."
         )
     return [(at, space)]
+
+
+def _choices(space: Any) -> int | None:
+    """How many there are; None where actions are none."""
+    if type(space).__name__ != "Discrete":
+        return None
+    if space.start != 0:
+        raise DataError(f"actions come from the space {space}; number the choices from 0.")
+    return int(space.n)
 
 
 def _rows(boxes: list[tuple[tuple[Any, ...], Any]], values: Any) -> np.ndarray:
@@ -269,6 +296,15 @@ def _numbers(values: Any) -> np.ndarray:
         if array.dtype.kind not in "biuf":
             raise DataError(f"it holds entries of type {array.dtype}, which are no numbers; convert them to float32.")
     return array
+
+
+@contextlib.contextmanager
+def _as_data_error() -> Iterator[None]:
+    """What is said of a space is said of the data."""
+    try:
+        yield
+    except ConfigError as error:
+        raise DataError(str(error)) from error
 
 
 @contextlib.contextmanager
@@ -332,7 +368,7 @@ def _buffers(trajectories: Trajectories) -> Iterator[Any]:
         yield EpisodeBuffer(
             id=number,
             observations=np.concatenate([episode["observations"], last[-1:]]),
-            actions=episode["actions"],
+            actions=episode["actions"] if trajectories.action_choices is None else episode["actions"].argmax(axis=1),
             rewards=episode["rewards"],
             terminations=episode["terminated"],
             truncations=episode["truncated"],

@@ -20,20 +20,25 @@ from numpy.lib import format as npy
 
 from safetrax.data.formats.arrays import (
     BOX,
+    CHOICES,
     NAMES,
+    SPACE,
     Found,
     check_arrays,
     empty_column,
     feature_names,
     find_keys,
     keyed_arrays,
+    spaces_told,
+    told_parts,
     unused_keys,
 )
 from safetrax.data.formats.damage import DamagedError, check_unpacked, first_bytes, naming, parsing, plain_text
-from safetrax.data.trajectories import Trajectories
+from safetrax.data.trajectories import ACTION_CHOICES, Trajectories
 from safetrax.errors import DataError
 from safetrax.files import atomic_path
 from safetrax.progress import Meter
+from safetrax.spaces import PARTS
 
 _BLOCK_BYTES = 4 * 2**20
 _PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -66,15 +71,17 @@ def read_npz(path: Path, fields: Collection[str], *, meter: Meter) -> Found:
             raise DataError(f"this is an archive of {inside}; unpack it, and pass the file that comes out.")
         keys = find_keys(members, fields)
         headers = {field: _header(archive, key) for field, key in keys.items()}
-        check_arrays(keys, headers, meter)
+        check_arrays(keys, headers, meter, choices=ACTION_CHOICES in members)
         sizes = (max(header.nbytes, 4 * math.prod(header.shape)) for header in headers.values())
         check_unpacked(sum(sizes), path.stat().st_size)
         columns = {field: _column(archive, key, field, meter) for field, key in keys.items()}
-        facts = {name: _small(archive, name) for name in (*BOX, *NAMES) if name in members}
+        facts = {name: _small(archive, name) for name in (*SPACE, *NAMES, PARTS) if name in members}
+        choices = {key.partition("/")[2]: _small(archive, key) for key in members if key.startswith(f"{CHOICES}/")}
         with parsing():  # texts of impossible letters
             names = {name: list(map(plain_text, np.ravel(facts.pop(name)))) for name in NAMES if name in facts}
-        labels = columns.pop("labels", None)
-        return Found(columns=columns, labels=labels, unused=unused_keys(members), box=facts, names=names)
+        labels, text = columns.pop("labels", None), facts.pop(PARTS, None)
+        parts = told_parts(columns, choices, None if text is None else text[()], path.stat().st_size)
+        return Found(columns=columns, parts=parts, labels=labels, unused=unused_keys(members), box=facts, names=names)
 
 
 def write_npz(path: str | os.PathLike[str], trajectories: Trajectories, *, compress: bool = True) -> None:
@@ -93,7 +100,8 @@ def write_npz(path: str | os.PathLike[str], trajectories: Trajectories, *, compr
     """
     arrays = keyed_arrays(trajectories)
     arrays |= {name: getattr(trajectories, name) for name in BOX}
-    arrays |= {name: np.array(entries) for name, entries in feature_names(trajectories).items()}
+    names = {**feature_names(trajectories), **spaces_told(trajectories)}
+    arrays |= {name: np.array(entries) for name, entries in names.items()}
     with atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
         (np.savez_compressed if compress else np.savez)(file, **arrays)  # type: ignore[arg-type]
 

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from safetrax.data.columns import Values
-from safetrax.data.formats.arrays import BOX, Found, feature_names
+from safetrax.data.formats.arrays import BOX, SPACE, Found, feature_names
 from safetrax.data.formats.damage import check_unpacked, first_bytes, naming, one_line, package, parsing, what_is_it
 from safetrax.data.formats.table_columns import METADATA, find_layout, numbered
 from safetrax.data.formats.table_rows import PLACE, Rows
 from safetrax.data.labels import SAFE, UNKNOWN, UNSAFE, WORDS
-from safetrax.data.trajectories import Trajectories
+from safetrax.data.trajectories import ACTION_CHOICES, Trajectories
 from safetrax.errors import DataError
 from safetrax.files import atomic_path
 from safetrax.progress import Meter
@@ -165,8 +165,10 @@ def write_parquet(
     arrow = package("pyarrow", extra="pandas", purpose="writing Parquet files")
     parquet = package("pyarrow.parquet", extra="pandas", purpose="writing Parquet files")
     names = _column_names(trajectories, observation=observation_names, action=action_names)
-    box = json.dumps({name: [float(bound) for bound in getattr(trajectories, name)] for name in BOX})
-    schema = arrow.table(_block(trajectories, names, 0, 1)).schema.with_metadata({METADATA: box.encode()})
+    box: dict[str, Any] = {name: [float(bound) for bound in getattr(trajectories, name)] for name in BOX}
+    if trajectories.action_choices is not None:
+        box[ACTION_CHOICES] = trajectories.action_choices
+    schema = arrow.table(_block(trajectories, names, 0, 1)).schema.with_metadata({METADATA: json.dumps(box).encode()})
     with (
         atomic_path(Path(path)) as temporary,
         parquet.ParquetWriter(temporary, schema, use_dictionary=["episode"], compression="zstd") as writer,
@@ -238,7 +240,7 @@ def read_tables(path: Path, given: Mapping[str, Any], *, next_observations: bool
     assert rows is not None  # there is a file
     own = sources[files[0]].box
     with _reading(path):
-        return rows.found({name: own.get(name) if box.get(name) is None else box[name] for name in BOX})
+        return rows.found({name: own.get(name) if box.get(name) is None else box[name] for name in SPACE})
 
 
 def sidecar_path(path: Path) -> Path:
@@ -258,7 +260,7 @@ def _read_sidecar(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise DataError(f"{place} cannot be read as JSON ({error}); write one object, such as {_EXAMPLE}.") from error
     if not isinstance(entries, dict):
         raise DataError(f"{place} is no JSON object; write one, such as {_EXAMPLE}.")
-    box = {name: entries.pop(name) for name in BOX if name in entries}
+    box = {name: entries.pop(name) for name in SPACE if name in entries}
     return entries, box
 
 
