@@ -183,6 +183,6 @@ def _say_where(run: Run, folder: RunFolder, evaluated: bool) -> None:
     following = f"safetrax evaluate {shlex.quote(str(folder.path))}{more}"
     if not run.ids[0].task:
         log = folder.config().get("record", {}).get("data_path") or "LOG"
-        verb = "export" if run.ids[0].cost_limit is None else "certify"
+        verb = "export" if run.ids[0].cost_limit is None or run.policies.actor.chooses else "certify"
         following = f"safetrax {verb} {shlex.quote(str(folder.path))} --data {shlex.quote(log)}"
     say(f"next      {following}")
