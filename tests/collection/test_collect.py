@@ -268,7 +268,7 @@ def test_environments_that_do_not_fit(toys: None, tmp_path: Path):
         collect("toy_envs:Throttle-v0", out)
     with pytest.raises(SimulatorError, match="no time limit"):
         collect("toy_envs:Endless-v0", out, cost_limits=(0, 1))
-    with pytest.raises(SimulatorError, match="actions of toy_envs:Buttons-v0 are a Discrete"):
+    with pytest.raises(SimulatorError, match="actions of toy_envs:Buttons-v0 are a MultiBinary"):
         collect("toy_envs:Buttons-v0", out, cost_limits=(0, 1))
     with pytest.raises(SimulatorError, match='no info\\["cost"\\]'):
         collect("toy_envs:NoCost-v0", out, cost_limits=(0, 1), settings=SMALL)

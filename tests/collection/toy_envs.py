@@ -97,7 +97,7 @@ FAULTS = {
 
 
 class Buttons(Throttle):
-    action_space = gymnasium.spaces.Discrete(2)
+    action_space = gymnasium.spaces.MultiBinary(2)
 
 
 for name, cls, steps in (("Throttle", Throttle, 10), ("NoCost", NoCost, 10), ("Buttons", Buttons, 10)):

@@ -10,7 +10,9 @@ import pytest
 
 from conftest import toy_episodes
 from safetrax.algorithms import BC, IQL
+from safetrax.data.trajectories import Trajectories
 from safetrax.errors import RunError
+from safetrax.spaces import Part, named_parts
 from safetrax.training.train import train
 
 SMALL = BC(hidden=(16,), batch_size=16, updates=3)
@@ -63,6 +65,19 @@ def test_what_does_not_fit_is_refused(finished, algorithm, seeds, observations, 
     data = toy_episodes([10] * 30, observation_size=observations)
     with pytest.raises(RunError, match=said):
         train(algorithm, data, cost_limits=(5,), seeds=seeds, start_from=finished[0])
+
+
+def test_the_same_sizes_of_another_kind_are_refused(tmp_path, toy):
+    """Networks whose arrays would fit: of the same parts in another order, and of choices."""
+    parts = [named_parts([Part("a"), Part("b", (2,))]), named_parts([Part("b", (2,)), Part("a")])]
+    folder, settings = tmp_path / "first", {"cost_limits": (5,), "seeds": (0,)}
+    train(SMALL, replace(toy, info=parts[0]), out=folder, **settings)
+    with pytest.raises(RunError, match=r"observations of other parts than the log's: a \(1\), b \(2\) and b"):
+        train(SMALL, replace(toy, info=parts[1]), start_from=folder, **settings)
+    chosen = (toy.episode(number) for number in range(len(toy)))
+    rows = [{**each, "actions": (each["actions"][:, 0] > 0).astype(int)} for each in chosen]
+    with pytest.raises(RunError, match="are of two kinds, continuous and choices"):
+        train(SMALL, Trajectories.from_episodes(rows, action_choices=2), start_from=folder, **settings)
 
 
 def test_a_folder_without_a_run_or_a_checkpoint_is_refused(finished, toy, tmp_path):

@@ -177,7 +177,7 @@ def _say_where(run: Run, folder: RunFolder, evaluated: bool) -> None:
     if not run.ids[0].task:
         record = folder.config().get("record", {})
         log, filters = record.get("data_path") or "LOG", record.get("options", {}).get("filters")
-        verb = "export" if run.ids[0].cost_limit is None else "certify"
+        verb = "export" if run.ids[0].cost_limit is None or run.policies.actor.chooses else "certify"
         following = f"safetrax {verb} {shlex.quote(str(folder.path))} --data {shlex.quote(log)}"
         following += f" --filters {shlex.join(filters)}" if filters else ""
     say(f"next      {following}")

@@ -101,8 +101,9 @@ def collect(
     The same arguments give the same file, byte for byte, for any number of workers, also after an interruption.
 
     Args:
-        environment: a task of the benchmark, or a registered environment, as `gymnasium.make` takes it, with boxes of
-            observations and actions and a cost in `info["cost"]`.
+        environment: a task of the benchmark, or a registered environment, as `gymnasium.make` takes it, with
+            observations of numbers and choices, a box of actions (choices for policies only) and a cost in
+            `info["cost"]`.
         out: the HDF5 file to write; until it is whole, `<out>.unfinished` holds what there is.
         method: by default policies if they are given, else MetaDrive's driver in MetaDrive, else agents.
         policies: to act; all of one structure.

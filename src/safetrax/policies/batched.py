@@ -117,9 +117,9 @@ def require_fit(policies: Policies, task: Task) -> None:
     if policies.actor.chooses != bool(task.action_choices):
         takes = f"one of {task.action_choices} choices" if task.action_choices else "continuous actions"
         plays = "choices" if policies.actor.chooses else "continuous actions"
+        remedy = "load a log of choices with action_choices" if task.action_choices else "choose one that takes them"
         raise TaskError(
-            f"{task.name} takes {takes}, but the policy {policies.ids[0]} plays {plays}, as its log says; load a log "
-            "of choices with action_choices."
+            f"{task.name} takes {takes}, but the policy {policies.ids[0]} plays {plays}, as its log says; {remedy}."
         )
     _require_units(policies, task)
     _require_parts(policies, task)

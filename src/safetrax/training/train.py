@@ -200,7 +200,7 @@ def train(
     check_counts(log_every=log_every, evaluate_every=evaluate_every, evaluation_episodes=evaluation_episodes)
     algorithm = algorithm.resolved(data)
     plan = Plan.make(algorithm, data, cost_limits, seeds, task, precision)
-    warm = None if start_from is None else WarmStart.of(start_from, plan.signature, data.observation_size)
+    warm = None if start_from is None else WarmStart.of(start_from, plan.signature, data)
     if warm is not None:
         plan = replace(plan, signature={**plan.signature, "start_from": warm.digest})
     way = algorithm.added_std(plan.in_catalogue) if warm is None else warm.standardiser

@@ -13,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from safetrax.algorithms.standardisation import Standardiser
+from safetrax.data.trajectories import Trajectories
 from safetrax.errors import RunError
 from safetrax.policies.actor import Standardised
+from safetrax.spaces import PARTS, difference, parts_of
 from safetrax.training.checkpoint import named_leaves, read_checkpoint
 from safetrax.training.run_folder import RunFolder
 
@@ -30,12 +32,12 @@ class WarmStart:
     standardiser: Standardiser | None  # through which the networks have seen observations; None: as they are
 
     @staticmethod
-    def of(folder: str | Path, signature: Mapping[str, Any], observation_size: int) -> WarmStart:
-        """The networks in the run folder of a training that has ended; signature and size are of the one that begins.
+    def of(folder: str | Path, signature: Mapping[str, Any], data: Trajectories) -> WarmStart:
+        """The networks in the run folder of a training that has ended; signature and log are of the one that begins.
 
         Raises:
             RunError: it is no run folder, has not ended, or trained another algorithm, other limits or seeds, or on
-                other observations.
+                other observations or another kind of actions.
         """
         earlier = RunFolder.open(folder)
         saved = earlier.config().get("signature", {})
@@ -48,7 +50,15 @@ class WarmStart:
                 "with the same limits and seeds."
             )
         read_checkpoint(earlier.checkpoint_file)
-        actor = earlier.load_policies()[0].actor
+        policy = earlier.load_policies()[0]
+        actor, observation_size = policy.actor, data.observation_size
+        if both := difference(policy.observation_parts, parts_of(data.info.get(PARTS))):
+            raise RunError(f"{earlier.path} trained on observations of other parts than the log's: {both}.")
+        if actor.chooses != (data.action_choices is not None):
+            raise RunError(
+                f"the actions of {earlier.path} and of the log are of two kinds, continuous and choices; start with "
+                "data of the same kind."
+            )
         standardiser = Standardiser(actor.mean, actor.std) if isinstance(actor, Standardised) else None
         size = observation_size if standardiser is None else standardiser.mean.size
         if size != observation_size:
