@@ -143,7 +143,9 @@ def test_faults_raise_alarms(fault):
 
 def certificate(bound: float | None) -> Certificate:
     run = RunId("BC", None, 5.0, 0)
-    return Certificate(run, 5.0, 0.95, 1.0, bound, 30.0, 29.0, "world model", 0.9, 20.0, 0.0, 0.1, 19, 20, 30, 30, "hash")
+    return Certificate(
+        run, 5.0, 0.95, 1.0, bound, 30.0, 29.0, "world model", 0.9, 20.0, 0.0, 0.1, 19, 20, 30, 30, "hash"
+    )
 
 
 def test_a_certified_cost_to_come_counts_only_if_it_raises_few_false_alarms():
