@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import altair
+import numpy as np
 import pytest
 
 import safetrax as st
@@ -66,6 +67,16 @@ def test_an_evaluation_is_a_table_and_a_frame(tmp_path):
     result.save(tmp_path / "episodes.csv")
     read = pandas.read_csv(tmp_path / "episodes.csv")
     pandas.testing.assert_frame_equal(result.to_pandas(), read, check_dtype=False)
+
+
+def test_metrics_are_a_frame_with_the_columns_of_their_file(toy, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    run = st.train(BC, toy, cost_limits=(10.0,), seeds=(3,), out=tmp_path / "run")
+    read = pandas.read_csv(tmp_path / "run" / "metrics.csv")
+    found = run.to_pandas()
+    assert len(found) > 0
+    assert list(found) == list(read)
+    np.testing.assert_allclose(found.value, read.value, rtol=1e-6)
 
 
 def test_policies_are_a_table_and_nothing_is_printed_unasked(toy, tmp_path, capfd):

@@ -18,6 +18,7 @@ import numpy as np
 
 from safetrax.algorithms.base import Algorithm, Spec
 from safetrax.algorithms.standardisation import Standardiser
+from safetrax.data.formats.damage import package
 from safetrax.data.store import Store
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import ConfigError, RunError, SafeTraXError, SafeTraXWarning, TaskError
@@ -38,6 +39,7 @@ from safetrax.training.warm_start import WarmStart
 from safetrax.training.watch import Watch
 
 if TYPE_CHECKING:  # what a notebook shows
+    import pandas as pd
     from altair import TopLevelMixin
 
 _LARGE = 1e4  # a value that may overflow somewhere once it is summed over time, squared or exponentiated
@@ -84,6 +86,15 @@ class Run:
     def ids(self) -> tuple[RunId, ...]:
         """Which run each policy is."""
         return self.policies.ids
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A data frame with one row per metric, run and interval, and the columns of `metrics.csv`.
+
+        Raises:
+            DataError: pandas is not installed.
+        """
+        frames = package("pandas", extra="pandas", purpose="a data frame")
+        return frames.DataFrame(list(self.metrics), columns=list(MetricRow._fields))
 
     def plot(self) -> TopLevelMixin:
         """Learning curves: the losses of every stage, and reward and cost where they were evaluated on the way.
