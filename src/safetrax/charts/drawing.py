@@ -90,14 +90,15 @@ def beside(panels: Sequence[Chart], columns: int = 4, *, own_legends: bool = Fal
     rows = -(-len(panels) // columns)
     apart = dict.fromkeys(("x", "y", "color", "shape") if own_legends else ("x", "y"), "independent")
     resolve = {"scale": apart, "legend": {name: apart[name] for name in apart.keys() - {"x", "y"}}}
-    nameless = [
-        {
-            **panel,
-            "layer": [{key: value for key, value in layer.items() if key != "name"} for layer in panel["layer"]],
-        }
-        for panel in panels
-    ]
-    return {"concat": nameless, "columns": -(-len(panels) // rows), "resolve": resolve}
+    return {"concat": list(map(_nameless, panels)), "columns": -(-len(panels) // rows), "resolve": resolve}
+
+
+def _nameless(chart: Chart) -> Chart:
+    """Panels that are beside one another already are a chart as well."""
+    if "concat" in chart:
+        return {**chart, "concat": list(map(_nameless, chart["concat"]))}
+    layers = [{key: value for key, value in layer.items() if key != "name"} for layer in chart["layer"]]
+    return {**chart, "layer": layers}
 
 
 def altair_chart(chart: Chart) -> altair.TopLevelMixin:
