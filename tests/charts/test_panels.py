@@ -170,7 +170,7 @@ def test_panels_that_are_beside_one_another_stand_beside_a_third(tmp_path):
     panel = episodes(np.arange(5.0), np.arange(5.0), [2.0], "A title")
     chart = beside([beside([panel, panel]), panel])
     assert [len(entry.get("concat", ())) for entry in chart["concat"]] == [2, 0]
-    assert save(chart, tmp_path / "three.svg").read_text(encoding="utf-8").count("A title") == 3
+    assert save(chart, tmp_path / "three.svg").read_text(encoding="utf-8").count(">A title<") == 3
 
 
 def test_panels_beside_one_another_each_have_their_own_marks(tmp_path):
