@@ -65,10 +65,11 @@ def measure(name: str, algorithm: st.TraC, data: st.Trajectories, asked: argpars
     run = st.train(algorithm, data, cost_limits=limits, seeds=asked.seeds, evaluate_every=asked.every)
     seconds = (time.process_time() - began) / len(run.ids)
     by_update = defaultdict(list)
-    for row in [*run.episodes, *run.evaluate().rows]:
+    last = () if algorithm.total_updates % asked.every == 0 else run.evaluate().rows
+    for row in (*run.episodes, *last):
         if row.step is not None and row.step >= algorithm.pretrain_updates:
             by_update[row.step].append(replace(row, step=None))
-    found = {update: summarise(set(rows)) for update, rows in sorted(by_update.items())}
+    found = {update: summarise(rows) for update, rows in sorted(by_update.items())}
     wanted = long_reward(asked.long, task.name, limits)
     goal = reward(found[max(found)]) if wanted is None else wanted
     good = [cost(each) <= 1 and reward(each) >= goal - NEAR for each in found.values()]

@@ -214,11 +214,16 @@ def read_sources(paths: Iterable[str | Path]) -> Sources:
 
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """Which settings differ, for a sentence: `eta 1.0 instead of 0.25`; "auto" is whatever the log decides."""
-    names = [name for name in {**before, **after} if before.get(name) not in (after.get(name), "auto")]
+    """Which settings differ, for a sentence: `eta 1.0 instead of 0.25`."""
+    names = differing(before, after)
     shown = [f"{name} {after.get(name)} instead of {before.get(name)}" for name in names[:_MOST_NAMED]]
     more = len(names) - len(shown)
     return ", ".join(shown) + (f", and {more} more" if more else "")
+
+
+def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Names of settings that differ; what was "auto" is whatever the log decides."""
+    return [name for name in {**before, **after} if before.get(name) not in (after.get(name), "auto")]
 
 
 def read_place(path: str | Path, *, certified: bool = False) -> tuple[list[Training], list[Caution]]:

@@ -16,7 +16,7 @@ from safetrax.policies.actor import Standardised
 from safetrax.policies.policy import Policies, Policy
 from safetrax.progress import Display, Reporter
 from safetrax.run_id import RunId
-from safetrax.spaces import PARTS, difference, parts_of
+from safetrax.spaces import difference
 
 _FAR = 5.0  # standard deviations between what a policy and a log are used to
 
@@ -97,7 +97,7 @@ def require_alike(policy: Policy, data: Trajectories) -> None:
     if policy.actor.chooses != (data.action_choices is not None):
         raise DataError(f"the log's actions and those of {policy.id} are of two kinds, continuous and choices.")
     policy.require_size(data.observation_size)
-    if both := difference(policy.observation_parts, parts_of(data.info.get(PARTS))):
+    if both := difference(policy.observation_parts, data.observation_parts):
         raise DataError(f"{policy.id} was trained on observations of other parts than the log's: {both}.")
     actor = policy.actor
     if isinstance(actor, Standardised):

@@ -28,7 +28,7 @@ from safetrax.data.segments import Ratio, check_cost_limits, within_limit
 from safetrax.data.trajectories import NoCostsError
 from safetrax.errors import ConfigError
 from safetrax.files import exact
-from safetrax.spaces import PARTS, described, parts_of
+from safetrax.spaces import described
 
 if TYPE_CHECKING:
     from safetrax.algorithms.base import Usage
@@ -206,7 +206,7 @@ def _per_episode(data: Trajectories) -> dict[str, np.ndarray]:
 
 def _counts(data: Trajectories) -> str:
     ended = int(np.count_nonzero(data.terminated))
-    parts, choices = described(parts_of(data.info.get(PARTS))), data.action_choices
+    parts, choices = described(data.observation_parts), data.action_choices
     actions = f"that are one of {choices} choices" if choices else f"of {data.action_size}"
     return (
         f"{data.num_episodes:,} episodes ({ended:,} terminated, {data.num_episodes - ended:,} truncated), "

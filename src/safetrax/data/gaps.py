@@ -69,7 +69,7 @@ def cells_of_column(data: Trajectories, name: str, marks: Bool[np.ndarray, " N"]
     rows = np.flatnonzero(marks)
     if not len(rows):
         return None
-    episodes = np.searchsorted(data.offsets, rows, side="right") - 1
+    episodes = data.episodes_of(rows)
     return Cells(name, len(rows), len(np.unique(episodes)), int(rows[0]), int(episodes[0]))
 
 

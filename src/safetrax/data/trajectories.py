@@ -31,7 +31,7 @@ from safetrax.data.labels import SAFE, UNKNOWN, UNSAFE, Marks, as_labels, read_l
 from safetrax.data.times import as_seconds
 from safetrax.errors import DataError
 from safetrax.hub import push
-from safetrax.spaces import PARTS, difference, named_parts, parts_of
+from safetrax.spaces import PARTS, Part, difference, named_parts, parts_of
 
 if TYPE_CHECKING:  # what a notebook shows
     from altair import TopLevelMixin
@@ -228,7 +228,7 @@ class Trajectories:
         if not parts:
             raise DataError("there are no data sets to concatenate; pass at least one.")
         first = parts[0]
-        known = [parts_of(part.info.get(PARTS)) for part in parts]
+        known = [part.observation_parts for part in parts]
         for number, part in enumerate(parts):
             if other := difference(known[0], known[number]):
                 raise DataError(f"data sets 0 and {number} observe other parts: {other}.")
@@ -376,6 +376,15 @@ class Trajectories:
         return self.info.get(ACTION_CHOICES)
 
     @property
+    def observation_parts(self) -> tuple[Part, ...]:
+        """What an observation is put together from; empty where the log does not say."""
+        return parts_of(self.info.get(PARTS))
+
+    def episodes_of(self, rows: Int64[np.ndarray, "*n"] | int) -> Int64[np.ndarray, "*n"]:
+        """The numbers of the episodes that rows lie in."""
+        return np.asarray(np.searchsorted(self.offsets, rows, side="right") - 1)
+
+    @property
     def max_length(self) -> int:
         """Rows of the longest episode."""
         return int(self.lengths.max())
@@ -415,7 +424,7 @@ class Trajectories:
 
         A piece that ends before its episode did is truncated. A part of an episode labelled unsafe is unknown.
         """
-        episodes = np.searchsorted(self.offsets, first, side="right") - 1
+        episodes = self.episodes_of(first)
         lengths = last - first + 1
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         rows = np.repeat(first - offsets[:-1], lengths) + np.arange(offsets[-1])

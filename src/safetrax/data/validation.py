@@ -145,7 +145,7 @@ def _rows_where(array: np.ndarray, is_bad: _IsBad) -> tuple[int, int]:
 
 def _where(trajectories: Trajectories, row: int, count: int, what: str = "") -> str:
     """Where it is first, what more there is to say of that place, and in how many rows it is so."""
-    episode = int(np.searchsorted(trajectories.offsets, row, side="right")) - 1
+    episode = int(trajectories.episodes_of(row))
     return f"in row {row} (episode {episode}){what}, {_rows(count)} in all"
 
 

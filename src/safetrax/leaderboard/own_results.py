@@ -17,7 +17,7 @@ from safetrax.evaluation.scores import is_safe
 from safetrax.evaluation.statistics import Summary, benchmark_table
 from safetrax.files import exact
 from safetrax.run_id import RunId
-from safetrax.runs import Training, read_place
+from safetrax.runs import Training, differing, read_place
 
 SEEDS = 3  # of DSRL's protocol
 EPISODES = 20
@@ -181,16 +181,14 @@ def _training_differences(training: Training, task: Task, rows: Sequence[Episode
 
 def _changed_settings(preset: Any, settings: Mapping[str, Any]) -> list[str]:
     """What differs from the preset, but for settings that name the algorithm or tell the number of updates."""
-    changed = []
-    for name, published in preset.config().items():
-        ours = settings.get(name, published)
-        if published in (ours, "auto"):  # which is what the log decides
-            continue
+    changed, published = [], preset.config()
+    for name in differing(published, {key: settings.get(key, value) for key, value in published.items()}):
+        ours = settings[name]
         with contextlib.suppress(SafeTraXError, TypeError, ValueError):  # on its own it may contradict the others
             other = replace(preset, **{name: tuple(ours) if isinstance(ours, list) else ours})
             if other.name != preset.name or other.total_updates != preset.total_updates:
                 continue
-        changed.append(f"{name} {ours} instead of {published}")
+        changed.append(f"{name} {ours} instead of {published[name]}")
     return changed
 
 

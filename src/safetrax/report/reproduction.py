@@ -15,7 +15,7 @@ from safetrax.grid.experiments import Experiment
 from safetrax.grid.grid import Job
 from safetrax.leaderboard.own_results import own_results
 from safetrax.leaderboard.rendering import figure
-from safetrax.report.verdicts import ALIKE, SEEDS, Judgement, judge_all, verdict_chart
+from safetrax.report.verdicts import ALIKE, SEEDS, Ruling, judge_all, verdict_chart
 from safetrax.runs import job_states, read_job, require_undamaged
 
 _RULE = (
@@ -27,7 +27,7 @@ _RULE = (
 
 def write_reproduction(
     folder: BenchmarkFolder, name: str, experiment: Experiment, jobs: Sequence[Job]
-) -> tuple[Judgement, tuple[Path, ...]]:
+) -> tuple[Ruling, tuple[Path, ...]]:
     """Judge the jobs that are done, and write NAME.md, NAME.png and NAME.svg into the folder.
 
     Args:

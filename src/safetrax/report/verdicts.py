@@ -41,7 +41,7 @@ _Cell = tuple[str, float]
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Ruling:
     """What became of a claim, or of all of an experiment.
 
     Attributes:
@@ -53,7 +53,7 @@ class Judgement:
     sentence: str
 
 
-def judge(claim: Claim, scores: Iterable[RunScore]) -> Judgement:
+def judge(claim: Claim, scores: Iterable[RunScore]) -> Ruling:
     """Whether scores bear a claim out, by the rule above.
 
     Args:
@@ -68,16 +68,16 @@ def judge(claim: Claim, scores: Iterable[RunScore]) -> Judgement:
     if not cells:
         where = f" on {_listed(claim.tasks)}" if claim.tasks else ""
         lacking = next((name for name, side in zip(names, sides, strict=True) if not side), "the two together")
-        return Judgement("not decidable", f"{said}: not decidable, for there are no results of {lacking}{where}")
+        return Ruling("not decidable", f"{said}: not decidable, for there are no results of {lacking}{where}")
     found = [_found(claim.kind, sides, part) for part in _parts(claim, cells)]
     answer, measured = min(found, key=lambda entry: ("disagree", "not decidable", "agree").index(entry[0]))
     on = _listed(sorted({task for task, _ in cells}))
-    return Judgement(answer, f"{said}: {answer} ({measured}; on {on})")
+    return Ruling(answer, f"{said}: {answer} ({measured}; on {on})")
 
 
 def judge_all(
     experiment: Experiment, scores: Sequence[RunScore], lacking: int = 0
-) -> tuple[Judgement, tuple[Judgement, ...]]:
+) -> tuple[Ruling, tuple[Ruling, ...]]:
     """The experiment's judgement, and one for each of its claims.
 
     Args:
@@ -92,18 +92,18 @@ def judge_all(
     counts = {answer: sum(one.answer == answer for one in each) for answer in ("agree", "disagree", "not decidable")}
     text = ", ".join(f"{count} of {len(each)} claims {name}" for name, count in counts.items() if count)
     if lacking:
-        return Judgement("not decidable", f"not decidable, for jobs are not done ({lacking})"), each
+        return Ruling("not decidable", f"not decidable, for jobs are not done ({lacking})"), each
     if not each:
-        return Judgement("not decidable", f"not decidable: {experiment.beyond.rstrip('.')}"), each
+        return Ruling("not decidable", f"not decidable: {experiment.beyond.rstrip('.')}"), each
     if not whole:
         were = f"{len(paper & there)} of the paper's {len(paper)} tasks were run"
-        return Judgement("not decidable", f"not decidable, for {were}; on what was run {text}"), each
+        return Ruling("not decidable", f"not decidable, for {were}; on what was run {text}"), each
     answer: Answer = "not decidable"
     if counts["disagree"]:
         answer = "disagree"
     elif counts["agree"] == len(each):
         answer = "agree"
-    return Judgement(answer, f"{answer} ({text})"), each
+    return Ruling(answer, f"{answer} ({text})"), each
 
 
 def named_as_claimed(experiment: Experiment, scores: Sequence[RunScore]) -> list[RunScore]:

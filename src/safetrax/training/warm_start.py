@@ -16,7 +16,7 @@ from safetrax.algorithms.standardisation import Standardiser
 from safetrax.data.trajectories import Trajectories
 from safetrax.errors import RunError
 from safetrax.policies.actor import Standardised
-from safetrax.spaces import PARTS, difference, parts_of
+from safetrax.spaces import difference
 from safetrax.training.checkpoint import named_leaves, read_checkpoint
 from safetrax.training.run_folder import RunFolder
 
@@ -52,7 +52,7 @@ class WarmStart:
         read_checkpoint(earlier.checkpoint_file)
         policy = earlier.load_policies()[0]
         actor, observation_size = policy.actor, data.observation_size
-        if both := difference(policy.observation_parts, parts_of(data.info.get(PARTS))):
+        if both := difference(policy.observation_parts, data.observation_parts):
             raise RunError(f"{earlier.path} trained on observations of other parts than the log's: {both}.")
         if actor.chooses != (data.action_choices is not None):
             raise RunError(

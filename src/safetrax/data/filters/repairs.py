@@ -152,7 +152,7 @@ class Split(Filter):
                 f"the filter {self} leaves no piece of the {data.num_episodes} episodes: none has {self.steps} steps "
                 f"without a gap ({listed_cells(missing(data)) or 'in time'}); lower its steps, or {_FIRST}."
             )
-        outliers = state.outliers[np.searchsorted(data.offsets, first, side="right") - 1]
+        outliers = state.outliers[data.episodes_of(first)]
         return with_cells(FilterState(data.pieces(first, last), outliers), missing(data))
 
 

@@ -133,4 +133,4 @@ def inner_rows(data: Trajectories) -> Int64[np.ndarray, " rows"]:
 
 def at_row(data: Trajectories, row: int) -> str:
     """A row, for a sentence."""
-    return f"row {row} (episode {int(np.searchsorted(data.offsets, row, side='right')) - 1})"
+    return f"row {row} (episode {data.episodes_of(row)})"

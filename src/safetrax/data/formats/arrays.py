@@ -268,7 +268,7 @@ def empty_matrix(rows: int, width: int) -> Float32[np.ndarray, "rows width"]:
 
 def spaces_told(trajectories: Trajectories) -> dict[str, str | int]:
     """The entry `PARTS` of a file, where the parts are known and still fit the data, and the number of choices."""
-    parts = parts_of(trajectories.info.get(PARTS))
+    parts = trajectories.observation_parts
     fits = sum(part.size for part in parts) == trajectories.observation_size
     told: dict[str, str | int] = {PARTS: json.dumps(entries_of(parts))} if fits else {}
     return told if trajectories.action_choices is None else {**told, ACTION_CHOICES: trajectories.action_choices}

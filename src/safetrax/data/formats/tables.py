@@ -310,7 +310,7 @@ def _block(data: Trajectories, names: Mapping[str, list[str]], first: int, last:
     """Rows first to last - 1, by column."""
     rows = slice(first, last)
     numbers = np.arange(first, min(last, data.num_transitions))
-    episode = np.searchsorted(data.offsets, numbers, side="right") - 1
+    episode = data.episodes_of(numbers)
     columns = {"episode": episode, "step": numbers - data.offsets[episode]}
     columns |= zip(names["observation"], data.observations[rows].T.copy(), strict=True)
     columns |= zip(names["action"], data.actions[rows].T.copy(), strict=True)
