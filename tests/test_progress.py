@@ -44,6 +44,7 @@ def test_lines_of_a_training(clock: list[float]) -> None:
     assert stream.getvalue().splitlines() == [
         "trac: episodes of one step are left out",
         "[trac] 400 updates of each of 6 runs",
+        "[trac] 10/400 policy",
         "[trac] 210/400 policy, 60 updates/s, 19 s left",
         "[trac] normalised return 0.8",
         "[trac] 400/400 policy, 60 updates/s",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,8 @@ class Display(Reporter):
             transient=transient,
         )
         self._title, self._unit, self._seconds = title, unit, seconds
-        self._printed = time.monotonic()
+        # the first of updates is worth a line: until then it compiled
+        self._printed = -math.inf if unit == "updates" else time.monotonic()
         self._runs, self._stage, self._last = 1, "", ""
 
     @property

@@ -8,13 +8,17 @@ import pytest
 
 from safetrax.cli.program_cache import keep_compiled_programs
 
-WHERE, SIZE = "JAX_COMPILATION_CACHE_DIR", "JAX_COMPILATION_CACHE_MAX_SIZE"
+WHERE, *MORE = (
+    "JAX_COMPILATION_CACHE_DIR",
+    "JAX_COMPILATION_CACHE_MAX_SIZE",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
+)
 
 
 @pytest.fixture
 def unset(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for name in (WHERE, SIZE):
+    for name in (WHERE, *MORE):
         monkeypatch.setenv(name, "")  # so that what the function sets goes again
         monkeypatch.delenv(name)
     return tmp_path / "safetrax"

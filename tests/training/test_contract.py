@@ -5,6 +5,7 @@ Those are in tests/algorithms/test_every_algorithm.py.
 
 import contextlib
 import functools
+from typing import ClassVar
 
 import jax
 import numpy as np
@@ -17,6 +18,7 @@ from safetrax.data.trajectories import Trajectories
 from safetrax.evaluation.episodes import read_episodes
 from safetrax.evaluation.rollout import evaluate
 from safetrax.policies.policy import Policy
+from safetrax.progress import Reporter
 from safetrax.training import train as module
 from safetrax.training.program import Program
 from safetrax.training.train import train
@@ -118,6 +120,19 @@ def test_vmapped_runs_equal_mapped_ones_up_to_rounding(algorithm, ball_run):
     vmapped = train(algorithm, ball_run, **settings, batching="vmap")
     for a, b in zip(leaves(mapped), leaves(vmapped), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-4)
+
+
+def test_progress_tells_the_first_loss_since_the_last_row_of_metrics(ball_run):
+    class Heard(Reporter):
+        words: ClassVar[dict[int, str]] = {}
+
+        def advance(self, stage, done):
+            self.words[done] = stage
+
+    run = train(BC(updates=4), ball_run, seeds=(0, 1), log_every=2, progress=Heard())
+    for update in (2, 4):
+        losses = [row.value for row in run.metrics if row.update == update and row.metric == "loss"]
+        assert Heard.words[update] == f"{run.metrics[0].stage}, loss {np.mean(losses):.3g}"
 
 
 @pytest.mark.parametrize("precision", ["float32", "tensorfloat32", "bfloat16"])

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 _MOST = 2**30  # bytes, of which those that were used longest ago go
+_SECONDS = 0.2  # what takes less to compile is not kept
 
 
 def keep_compiled_programs() -> None:
@@ -31,3 +32,4 @@ def keep_compiled_programs() -> None:
     if os.access(folder, os.W_OK):
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
         os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(_MOST))
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", str(_SECONDS))

@@ -96,13 +96,11 @@ class _Beats(Reporter):
 
     folder: RunFolder
     details: JobState
-    stage: str = ""
     written: float = 0.0
 
     def advance(self, stage: str, done: int) -> None:
         self.details = replace(self.details, updates=done)
-        if stage != self.stage or time.monotonic() - self.written >= _BEAT_SECONDS:
-            self.stage = stage
+        if time.monotonic() - self.written >= _BEAT_SECONDS:
             self.write()
 
     def evaluated(self, text: str) -> None:

@@ -380,7 +380,7 @@ class _Loop:
     def _after_chunk(self, stage: int, update: int, carry: Any) -> Any:
         length = self.program.stages[stage].updates
         total = self._before[stage] + update
-        self.reporter.advance(self.program.stages[stage].name, total)
+        self.reporter.advance(self._words(stage, update, carry[1]), total)
         if update % self.log_every == 0 or update == length:
             carry = self._log(stage, update, carry)
         if self.evaluator.every and total % self.evaluator.every == 0:
@@ -393,6 +393,12 @@ class _Loop:
         if update == length or time.monotonic() - self._saved_at > self.checkpoint_seconds:
             self._save(stage, update, carry)
         return carry
+
+    def _words(self, stage: int, update: int, sums: Mapping[str, jax.Array]) -> str:
+        """The stage, and the mean over runs of its first loss since the last row of metrics."""
+        name, updates = self.program.stages[stage].name, max(1, update - self._logged)
+        losses = [loss for loss in self.program.algorithm.losses if loss in sums]
+        return f"{name}, {losses[0]} {float(sums[losses[0]].mean()) / updates:.3g}" if losses else name
 
     def _log(self, stage: int, update: int, carry: Any) -> Any:
         states, sums = carry
