@@ -13,6 +13,7 @@ from own_env import valve_policy, write_module
 from safetrax.algorithms import BC
 from safetrax.cli.main import main
 from safetrax.data import Trajectories, load, write_hdf5
+from safetrax.errors import DataError
 from safetrax.evaluation.episodes import read_episodes
 from safetrax.report.payload import payload
 from safetrax.report.summary import gather
@@ -45,6 +46,13 @@ def write_log(path: Path) -> None:
     write_hdf5(path, Trajectories.from_episodes(episodes, **box), attributes={"task": NAME})
 
 
+def each_episode(data: Trajectories) -> list[dict[str, np.ndarray]]:
+    """Its columns."""
+    names = ("actions", "rewards", "costs")
+    bounds = zip(data.offsets[:-1], data.offsets[1:], strict=True)
+    return [{name: getattr(data, name)[a:b] for name in names} for a, b in bounds]
+
+
 def test_a_log_that_names_its_environment_needs_nothing_more(place: Path, capsys: pytest.CaptureFixture[str]):
     write_log(place / "log.hdf5")
     data = load("log.hdf5")
@@ -62,6 +70,27 @@ def test_a_log_that_names_its_environment_needs_nothing_more(place: Path, capsys
     assert row["return"] is not None
     assert main(["leaderboard", "run"]) == 2
     assert "has no reference returns, so that nothing can be compared" in capsys.readouterr().err
+
+
+def test_a_log_of_another_environment_is_refused_before_training(place: Path, capsys: pytest.CaptureFixture[str]):
+    write_log(place / "log.hdf5")
+    data = load("log.hdf5")
+    wide = Trajectories.from_episodes(
+        [{**episode, "observations": np.arange(12.0).reshape(4, 3)} for episode in each_episode(data)],
+        action_low=data.action_low,
+        action_high=data.action_high,
+        info={"task": NAME},
+    )
+    write_hdf5("wide.hdf5", wide, attributes={"task": NAME})
+    sentence = f"observations has 3 columns but {NAME} has 2"
+    words = ["train", "bc-all", "--data", "wide.hdf5", "--cost-limits", "2", "--updates", "2", "--out", "run"]
+    assert main(words) == 2
+    assert sentence in capsys.readouterr().err
+    assert not Path("run").exists()
+    with pytest.raises(DataError, match=sentence):
+        train(BC(updates=2), wide, cost_limits=(2,), evaluate_every=1, out="run")
+    assert not Path("run").exists()
+    assert main([*words, "--no-evaluate"]) == 0
 
 
 def test_evaluate_with_pictures_references_and_another_python(place: Path, capsys: pytest.CaptureFixture[str]):

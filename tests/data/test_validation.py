@@ -90,6 +90,11 @@ def test_sizes_must_fit_the_task() -> None:
     assert "actions has 2 columns but DroneRun has 4" in only(validate(data, get_task("DroneRun")), "error")
 
 
+def test_choices_are_no_continuous_actions() -> None:
+    findings = validate(healthy(actions=np.array([0, 1, 1, 0, 0, 1]), action_choices=2), "BallRun")
+    assert "actions are one of 2 choices but those of BallRun are continuous" in findings[0].message
+
+
 @pytest.mark.parametrize("size", [259, 261])
 def test_metadrive_has_two_observation_sizes(size: int) -> None:
     assert validate(healthy(size=size), "easymean") == []

@@ -15,17 +15,18 @@ from safetrax.cli.console import complain, say
 from safetrax.cli.open_log import open_log
 from safetrax.cli.results_table import NOTE, results_table
 from safetrax.data.loading import absolute_labels, absolute_source
-from safetrax.envs.make import require_simulator
 from safetrax.errors import ConfigError, SafeTraXError, SimulatorError
 from safetrax.evaluation.episodes import EpisodeRow
 from safetrax.evaluation.statistics import require_limits
 from safetrax.files import place_of_this_process
 from safetrax.run_id import RunId
+from safetrax.training.evaluator import require_playable
 from safetrax.training.run_folder import JobState, RunFolder
 from safetrax.training.train import Run, TrainingInterruptedError, train
 
 if TYPE_CHECKING:
     from safetrax.cli.train import TrainOptions
+    from safetrax.data.trajectories import Trajectories
 
 # Flags that are settings of `train`; the run folder keeps them, so that `--resume` needs no other flag.
 _LOOP = (
@@ -68,7 +69,7 @@ class Session:
             labels=options.labels,
             next_observations="next_observations" in self.algorithm.fields,
         )
-        obstacle = self._obstacle(options.task or data.info.get("task"))
+        obstacle = self._obstacle(options.task or data.info.get("task"), data)
         if obstacle and options.evaluate_every:
             raise SimulatorError(f"{obstacle} Without evaluate-every, training needs no simulator.")
         if obstacle and options.evaluate:
@@ -103,15 +104,17 @@ class Session:
         _say_where(run, run.folder, evaluated)
         return 0
 
-    def _obstacle(self, task: str | None) -> str | None:
-        """Why the policies cannot be evaluated; None: they can."""
+    def _obstacle(self, task: str | None, data: Trajectories) -> str | None:
+        """Why the policies cannot be evaluated; None: they can, or nobody wants it."""
+        if not (self.options.evaluate or self.options.evaluate_every):
+            return None
         if task is None:
             return "the data set names no task; pass --task if it comes from one."
         try:
             if not self.algorithm.needs_cost_limits:
                 alone = RunId(self.algorithm.name, task, None, 0)
                 require_limits([alone], get_task(task), self.options.cost_limits)
-            require_simulator(task)
+            require_playable(task, data)
         except (ConfigError, SimulatorError) as error:
             return str(error)
         return None

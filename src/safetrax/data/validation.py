@@ -71,14 +71,15 @@ def validate(trajectories: Trajectories, task: str | Task | None = None) -> list
 
     Args:
         trajectories: the data.
-        task: what the data should fit; if omitted, the one named in `trajectories.info["task"]`, if any.
+        task: what the data should fit; if omitted, the one named in `trajectories.info["task"]`, if any. Of an
+            environment of one's own by its name nothing is known; `safetrax.envs.make.require_task` makes it.
 
     Raises:
         TaskError: there is no such task.
     """
     named = task or trajectories.info.get("task") or None
-    known = get_task(named) if isinstance(named, str) else named
-    known = None if known is None or known.own else known  # of one's own environment nothing is known
+    entry = get_task(named) if isinstance(named, str) else named
+    known = None if entry is None or entry.own else entry  # of one's own environment little is known
     every = [_Array(name, array) for name in VALUES if (array := getattr(trajectories, name)) is not None]
     errors = [
         *_missing(trajectories, every),
@@ -101,9 +102,9 @@ def validate(trajectories: Trajectories, task: str | Task | None = None) -> list
         *_one_kind(trajectories),
         *_dropped_tail(trajectories),
     ]
-    if known is not None:
-        errors += _wrong_sizes(trajectories, known)
-        warnings += _too_long(trajectories, known)
+    if entry is not None and entry.observation_size:  # else nobody has made it yet
+        errors += _wrong_sizes(trajectories, entry)
+        warnings += _too_long(trajectories, entry)
     source = trajectories.info.get("source")
     prefix = f"{source}: " if source else ""
     return [Finding("error", prefix + message) for message in errors] + [
@@ -262,6 +263,13 @@ def _wrong_sizes(trajectories: Trajectories, task: Task) -> Iterator[str]:
                 f"{name} has {found} columns but {task.name} has {' or '.join(map(str, sizes))}; "
                 "choose the task that the data was recorded in."
             )
+            return
+    if (choices := trajectories.action_choices or 0) != task.action_choices:
+        kinds = [f"one of {count} choices" if count else "continuous" for count in (choices, task.action_choices)]
+        yield (
+            f"actions are {kinds[0]} but those of {task.name} are {kinds[1]}; choose the task that the data was "
+            "recorded in, or say action_choices where it is read."
+        )
 
 
 def _too_long(trajectories: Trajectories, task: Task) -> Iterator[str]:

@@ -62,6 +62,7 @@ def perform(
 def _perform(job: Job, folder: BenchmarkFolder, workers: int, data: Trajectories | None) -> JobState:
     """What is to be said of it in the end."""
     from safetrax.data import load
+    from safetrax.training.evaluator import require_playable
     from safetrax.training.train import train
 
     algorithm, out = algorithm_of(job), folder.run_folder(job)
@@ -70,6 +71,7 @@ def _perform(job: Job, folder: BenchmarkFolder, workers: int, data: Trajectories
     if data is None:
         data = load(job.data, task=job.task, next_observations="next_observations" in algorithm.fields)
     data = apply_filters(data, parse_filters(job.filters, job.cost_limits)) if job.filters else data
+    require_playable(job.task, data)
     began = time.monotonic()
     run = train(
         algorithm,

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from safetrax.catalogue import get_task
-from safetrax.envs.make import require_simulator
+from safetrax.data.trajectories import Trajectories
+from safetrax.data.validation import check
+from safetrax.envs.make import require_simulator, require_task
 from safetrax.envs.pool import EnvPool
 from safetrax.errors import ConfigError, RunError, SimulatorError, TaskError
 from safetrax.evaluation.episodes import EpisodeRow, append_episodes, read_episodes, write_episodes
@@ -16,6 +18,17 @@ from safetrax.evaluation.statistics import require_limits
 from safetrax.files import drop_cut_line
 from safetrax.policies.policy import Policies
 from safetrax.run_id import RunId
+
+
+def require_playable(task: str, data: Trajectories) -> None:
+    """Check that what is trained on a log can be evaluated in a task.
+
+    Raises:
+        SimulatorError: its simulator is not installed, or one's own environment cannot be made.
+        DataError: the log's observations or actions are not the task's.
+    """
+    require_simulator(task)
+    check(data, require_task(task))
 
 
 class Evaluator:
@@ -32,8 +45,9 @@ class Evaluator:
         path: Path | None,
         runs: Sequence[RunId],
         cost_limits: Sequence[float],
+        data: Trajectories,
     ) -> None:
-        """`runs`: the policies' ids. `cost_limits`: where those that ignore the limit are scored."""
+        """`runs`: the policies' ids. `cost_limits`: where those that ignore the limit are scored. `data`: the log."""
         if every and task is None:
             raise ConfigError("evaluating while training needs a task; pass task, or set evaluate_every to 0.")
         self.every = every
@@ -42,7 +56,7 @@ class Evaluator:
         self._pool: EnvPool | None = None
         if every and task is not None:
             require_limits(runs, get_task(task), cost_limits)
-            require_simulator(task)
+            require_playable(task, data)
 
     def evaluate(self, policies: Policies, update: int) -> str:
         """Roll the policies out and return one line on how they did."""

@@ -238,7 +238,13 @@ def train(
     require_sinks(log_to, has_folder=out is not None)
     episodes_file = None if out is None else RunFolder(out).episodes_file
     evaluator = Evaluator(
-        plan.task, evaluate_every, evaluation_episodes, episodes_file, plan.policy_ids(algorithm), plan.cost_limits
+        plan.task,
+        evaluate_every,
+        evaluation_episodes,
+        episodes_file,
+        plan.policy_ids(algorithm),
+        plan.cost_limits,
+        data,
     )
     store = Store.make(data, algorithm.fields)
     standardiser = plan.standardiser(algorithm, store) if warm is None else warm.standardiser
