@@ -39,8 +39,8 @@ REFERENCE = {
     ),
     "training": (
         "Training and policies",
-        "train Run RunId Policy Policies policies:Actor training.generated:generated "
-        "training.generated:safety_signal",
+        "train Run RunId Reporter training.logs:MetricRow Policy Policies policies:Actor "
+        "training.generated:generated training.generated:safety_signal",
     ),
     "evaluation": (
         "Environments and evaluation",

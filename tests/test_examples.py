@@ -42,6 +42,18 @@ def test_demo(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("tuner", ["optuna", "ray"])
+def test_tuning(tuner, capsys):
+    pytest.importorskip({"optuna": "optuna", "ray": "ray.tune"}[tuner])
+    small = ("--trials", "2", "--updates", "30", "--model-updates", "100", "--cost-limit", "40")
+    runpy.run_path(str(EXAMPLES / "tuning.py"))["main"](["--tuner", tuner, *small])
+    out = capsys.readouterr().out
+    assert ("chosen: learning_rate" in out and "on the half that did not choose: TraC_limit-40" in out) or (
+        "no trial's cost is bounded by 40" in out
+    )
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(notebook, tmp_path):
     pytest.importorskip("ipykernel")

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from safetrax.exporting.export import export
     from safetrax.monitoring import Guard, Monitor
     from safetrax.policies import Policies, Policy
+    from safetrax.progress import Reporter
     from safetrax.run_id import RunId
     from safetrax.training.train import Run, train
 
@@ -60,6 +61,7 @@ _HOMES = {
     "Policies": "policies",
     "Policy": "policies",
     "ReachAvoid": "envs.reach_avoid.world",
+    "Reporter": "progress",
     "Run": "training.train",
     "RunId": "run_id",
     "SafeTraXError": "errors",
@@ -108,6 +110,7 @@ __all__ = [
     "train",
     "Run",
     "RunId",
+    "Reporter",
     "Policy",
     "Policies",
     "make_env",

@@ -93,6 +93,10 @@ class Task:
     observation_parts: tuple[Part, ...] = ()
     action_choices: int = 0
 
+    def __eq__(self, other: object) -> bool:
+        """Field by field; a reference return of `math.nan` equals itself, which from Python 3.13 on it would not."""
+        return isinstance(other, Task) and tuple(vars(self).values()) == tuple(vars(other).values())
+
     @property
     def own(self) -> bool:
         """Whether it is an environment of one's own: no published settings, limits, returns or data."""

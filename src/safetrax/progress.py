@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from safetrax.errors import printable
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class Reporter:
-    """What long work tells while it runs. This one keeps it to itself."""
+    """What long work tells while it runs. This one keeps it to itself; a subclass of yours listens.
+
+    What a method raises ends the work, as an error of the work itself would.
+    """
 
     def note(self, text: str) -> None:
         """Something to know."""
@@ -24,6 +28,9 @@ class Reporter:
 
     def advance(self, stage: str, done: int) -> None:
         """`done` units of each run are made by now; `stage` says what they are."""
+
+    def logged(self, rows: Sequence[Any]) -> None:
+        """The metrics of all runs over one interval of a training, rows of `safetrax.training.logs.MetricRow`."""
 
     def evaluated(self, text: str) -> None:
         """An evaluation ended; `text` sums it up."""

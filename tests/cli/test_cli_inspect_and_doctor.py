@@ -12,6 +12,7 @@ from conftest import toy_episodes
 from safetrax.cli import doctor
 from safetrax.cli.main import main
 from safetrax.data import write_hdf5
+from safetrax.envs.suites import SUITES
 
 
 def test_inspect_the_demo_data(tmp_path, capsys):
@@ -124,7 +125,7 @@ def test_doctor_reports_a_broken_core_instead_of_breaking(monkeypatch, capsys):
     assert main(["doctor"]) == 1
     out = " ".join(capsys.readouterr().out.split())
     assert "jax broken ModuleNotFoundError: No module named 'no_such_module'; pip install" in out
-    assert 'bullet missing the bullet simulator crashed with signal 6; pip install "safetrax[bullet]"' in out
+    assert f"bullet missing the bullet simulator crashed with signal 6; {SUITES['bullet'].remedy}" in out
     assert "The core is broken" in out
 
 

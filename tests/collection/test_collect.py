@@ -134,6 +134,35 @@ def test_trained_policies_act_as_in_an_evaluation(tmp_path: Path):
     assert np.abs(noisy.trajectories.actions).max() <= 1.0
 
 
+class Opening:
+    """With the method of Stable-Baselines3's models, and a memory: a unit more at every step of an episode."""
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        assert deterministic
+        assert observation.shape == (len(episode_start), 2)
+        steps = np.where(episode_start, 0, 0 if state is None else state)
+        return np.float32(steps)[:, None], steps + 1
+
+
+class Flat(Opening):
+    def predict(self, *args: Any, **more: Any):
+        actions, state = super().predict(*args, **more)
+        return actions[:, 0], state
+
+
+def test_a_policy_of_another_library_acts_in_the_environments_units(toys: None, tmp_path: Path):
+    made = collect("toy_envs:Throttle-v0", tmp_path / "other.hdf5", policies=Opening(), episodes=5)
+    data = made.trajectories
+    assert data.num_episodes == 5
+    assert data.actions.reshape(5, 10) == pytest.approx(np.tile(np.arange(10.0), (5, 1)), abs=1e-5)
+    assert data.returns == pytest.approx(np.full(5, 4.5))
+    assert data.cost_returns == pytest.approx(np.full(5, 1.0))
+    noisy = collect("toy_envs:Throttle-v0", tmp_path / "noisy.hdf5", policies=Opening(), episodes=5, noise=0.1)
+    assert 0.1 < np.std(noisy.trajectories.actions - data.actions) < 0.6  # cut at the box; half its width is 5
+    with pytest.raises(RunError, match=r"predict of Flat gave an array of shape \(\d+,\).*one row for each"):
+        collect("toy_envs:Throttle-v0", tmp_path / "flat.hdf5", policies=Flat(), episodes=5)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -7,12 +7,14 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -107,6 +109,31 @@ def test_round_trip_is_bitwise(given: dict[str, Any], suffix: str, tmp_path: Pat
     back = load(path, next_observations=True, **box)  # None where the log has none
     assert back.fingerprint() == data.fingerprint()  # of the bytes: -0.0 is not 0.0
     assert back.info.get("observation_names") == data.info.get("observation_names")
+
+
+@pytest.mark.parametrize("real", [False, True], ids=["a stand-in", "itself"])
+def test_the_documented_lines_give_d3rlpy_its_arrays(real: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    if real:
+        pytest.importorskip("d3rlpy")
+    else:
+        monkeypatch.setitem(
+            sys.modules, "d3rlpy", SimpleNamespace(dataset=SimpleNamespace(MDPDataset=lambda *columns: columns))
+        )
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"```python\n(import d3rlpy.*?)```", page, re.DOTALL)
+    data, names = data_set(), dict[str, Any]()
+    write_hdf5(tmp_path / "log.hdf5", data)
+    monkeypatch.chdir(tmp_path)
+    exec(lines, names)
+    dataset = names["dataset"]
+    if real:
+        columns = ("observations", "actions", "rewards")
+        dataset = [np.concatenate([getattr(episode, name) for episode in dataset.episodes]) for name in columns]
+    for found, expected in zip(dataset, (data.observations, data.actions, data.rewards), strict=False):
+        assert np.array_equal(found.reshape(expected.shape), expected)
+    if not real:
+        assert np.array_equal(dataset[3], data.terminated)
+        assert np.array_equal(dataset[4], data.truncated)
 
 
 @every_format

@@ -99,6 +99,12 @@ def test_round_trip_is_bitwise(data_format: str, root: Path) -> None:
     assert minari.load_dataset("robot/x-v0").storage.metadata["author"] == {"me"}
 
 
+def test_there_and_back_without_a_warning() -> None:
+    warnings.simplefilter("error")
+    to_minari(data_set(), "robot/x-v0")
+    assert load("minari:robot/x-v0").num_episodes == len(LENGTHS)
+
+
 @pytest.mark.parametrize("costs", [True, False])
 def test_labels_and_costs_for_scores_only_are_kept_and_costs_may_be_absent(costs: bool) -> None:
     data = replace(data_set(), labels=np.resize(np.int8([1, -1, 0]), len(LENGTHS)))

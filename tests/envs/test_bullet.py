@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import gymnasium
 import numpy as np
 import pytest
@@ -9,6 +11,9 @@ import pytest
 from safetrax.catalogue import get_task, tasks
 from safetrax.envs import make_env
 from safetrax.errors import SimulatorError, TaskError
+
+if find_spec("bullet_safety_gym") is None:
+    pytest.skip("bullet-safety-gym is not installed", allow_module_level=True)
 
 NAMES = [task.name for task in tasks("bullet")]
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import gymnasium
 import numpy as np
@@ -15,6 +16,9 @@ from safetrax.catalogue import get_task, tasks
 from safetrax.envs import make_env
 from safetrax.envs.suites import build_env, load_suite
 from safetrax.errors import SimulatorError
+
+if find_spec("safety_gymnasium") is None:
+    pytest.skip("safety-gymnasium is not installed", allow_module_level=True)
 
 NAMES = [task.name for task in tasks("safety_gymnasium")]
 KINDS = ("PointButton1", "CarGoal1", "CarPush1", "CarCircle1")

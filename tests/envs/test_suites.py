@@ -6,6 +6,7 @@ import ctypes
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -34,11 +35,29 @@ def test_a_missing_simulator_is_one_sentence():
     )
     answer = run_python(code).stdout.strip()
     assert answer.startswith("SimulatorError")
-    assert answer.endswith('pip install "safetrax[bullet]".')
+    assert answer.endswith(f"; {suites.SUITES['bullet'].remedy}.")
     assert "\n" not in answer
 
 
+@pytest.mark.parametrize(
+    ("python", "said"),
+    [
+        ((3, 11, 9), 'pip install "safetrax[bullet]"'),
+        (
+            (3, 13, 0),
+            'it has no builds for Python 3.13, so install it in a Python 3.11 (pip install "safetrax[bullet]"), and '
+            "evaluate with --simulator-python PATH, that Python's",
+        ),
+    ],
+)
+def test_the_remedy_is_one_for_this_python(python, said, monkeypatch):
+    monkeypatch.setattr(suites, "sys", SimpleNamespace(version_info=python))
+    assert suites.SUITES["bullet"].remedy == said
+    assert suites.SUITES["metadrive"].remedy.startswith("pip install")
+
+
 def test_making_an_environment_prints_nothing():
+    pytest.importorskip("bullet_safety_gym")
     done = run_python("from safetrax.envs import make_env; make_env('BallRun').reset(seed=0)")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -50,6 +69,7 @@ def test_unsupported_suite(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_one_broken_suite_hides_no_other(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("bullet_safety_gym")
     broken = suites.Suite("safetrax.no_such_module", "pip install something")
     monkeypatch.setattr(suites, "SUITES", {"broken": broken, **suites.SUITES})
     status = {suite: (usable, detail) for suite, usable, detail in suite_status()}

@@ -4,8 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from safetrax import Reporter
+from safetrax.algorithms import BC
 from safetrax.errors import ConfigError, RunError
 from safetrax.training.logs import CsvSink, MetricRow, TensorBoardSink, WandbSink, read_metrics
+from safetrax.training.train import train
 
 ROWS = [
     MetricRow("clone", 10, "BC-All", None, 0, "loss", 0.5),
@@ -108,3 +111,27 @@ def test_a_missing_package_is_named_with_its_remedy(tmp_path, monkeypatch, sink)
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ConfigError, match=r'pip install "safetrax\['):
         sink(tmp_path)
+
+
+class Heard(Reporter):
+    def __init__(self, enough=10):
+        self.rows, self.enough, self.stopped = [], enough, False
+
+    def logged(self, rows):
+        self.rows += rows
+        if len(self.rows) >= self.enough:
+            raise LookupError("enough")
+
+    def stop(self):
+        self.stopped = True
+
+
+def test_a_reporter_hears_the_metrics_and_may_end_the_training(toy):
+    settings = {"cost_limits": (3.0,), "seeds": (0, 1), "log_every": 10}
+    clone, heard = BC(updates=20, batch_size=4, hidden=(8,)), Heard()
+    assert train(clone, toy, progress=heard, **settings).metrics == tuple(heard.rows)
+    assert [(row.update, row.seed) for row in heard.rows] == [(10, 0), (10, 1), (20, 0), (20, 1)]
+    heard = Heard(enough=2)
+    with pytest.raises(LookupError, match="enough"):
+        train(clone, toy, progress=heard, **settings)
+    assert (len(heard.rows), heard.stopped) == (2, True)

@@ -28,7 +28,7 @@ from safetrax.collection.collection_plan import (
     slots_of,
     stack,
 )
-from safetrax.collection.drivers import Box
+from safetrax.collection.drivers import Box, Predictor
 from safetrax.collection.ppo import PPO
 from safetrax.collection.recorder import Episode, EpisodeMaker, Tally, episode_seed, join
 from safetrax.data.formats.hdf5 import write_hdf5
@@ -71,7 +71,7 @@ def collect(
     out: str | Path,
     *,
     method: Method | None = None,
-    policies: Policies | Policy | Sequence[Policy] | None = None,
+    policies: Policies | Policy | Sequence[Policy] | Predictor | None = None,
     episodes: int = 1000,
     steps: int = 2_000_000,
     agents: int = 2,
@@ -96,7 +96,7 @@ def collect(
       again as wanted, they are thinned to a near-uniform density over cost and return (Liu et al., 2024,
       arXiv:2306.09303).
     * `method="driver"`: the simulator's rule-based driver, with each of its parameter sets in turn (MetaDrive).
-    * `method="policies"`: trained policies, each for its share of the episodes.
+    * `method="policies"`: trained policies, each for its share of the episodes; or one of another library.
 
     The same arguments give the same file, byte for byte, for any number of workers, also after an interruption.
 
@@ -106,7 +106,8 @@ def collect(
             `info["cost"]`.
         out: the HDF5 file to write; until it is whole, `<out>.unfinished` holds what there is.
         method: by default policies if they are given, else MetaDrive's driver in MetaDrive, else agents.
-        policies: to act; all of one structure.
+        policies: to act; all of one structure. Or one object with the `predict` of Stable-Baselines3's models, which
+            is asked for its deterministic actions.
         episodes: how many to keep; drivers and policies run just so many.
         steps: environment steps of all agents together, in whole episodes; where these end early, up to one of each
             agent and group of environments more.
@@ -153,7 +154,7 @@ def collect(
         horizon=task.horizon,
         settings=settings or PPO(),
     )
-    if stacked is not None:
+    if isinstance(stacked, Policies):
         require_fit(stacked, task)
     if task.action_choices and (chosen != "policies" or noise):
         raise ConfigError(

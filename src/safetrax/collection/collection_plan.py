@@ -12,7 +12,7 @@ import numpy as np
 from safetrax.catalogue import Task
 from safetrax.collection.agents import SweepingAgents, default_sweeps
 from safetrax.collection.buffer import Buffer
-from safetrax.collection.drivers import Box, Drivers, Trained
+from safetrax.collection.drivers import Box, Drivers, Predicted, Predictor, Trained
 from safetrax.collection.ppo import PPO
 from safetrax.collection.recorder import MOST_SEEDS, EpisodeMaker
 from safetrax.envs.make import require_task
@@ -81,14 +81,14 @@ def describe(environment: str, horizon: int | None) -> tuple[Task, Box]:
     return task, (-ones, ones)
 
 
-def stack(policies: Policies | Policy | Sequence[Policy] | None) -> Policies | None:
+def stack(policies: Policies | Policy | Sequence[Policy] | Predictor | None) -> Policies | Predictor | None:
     """One, several or none."""
-    if policies is None or isinstance(policies, Policies):
+    if policies is None or isinstance(policies, (Policies, Predictor)):
         return policies
     return Policies.stack([policies] if isinstance(policies, Policy) else list(policies))
 
 
-def choose_method(method: Method | None, task: Task, policies: Policies | None) -> Method:
+def choose_method(method: Method | None, task: Task, policies: Policies | Predictor | None) -> Method:
     """The method that was asked for, or the one that fits.
 
     Raises:
@@ -131,8 +131,10 @@ def make_buffer(plan: CollectionPlan) -> Buffer:
     return Buffer(plan.episodes, plan.seed, upper, lower)
 
 
-def make_episodes(plan: CollectionPlan, task: Task, box: Box, policies: Policies | None) -> EpisodeMaker:
+def make_episodes(plan: CollectionPlan, task: Task, box: Box, policies: Policies | Predictor | None) -> EpisodeMaker:
     """Whoever acts."""
+    if isinstance(policies, Predictor):
+        return Predicted(policies, plan.episodes, plan.noise, plan.seed, box, task.action_choices)
     if policies is not None:
         return Trained(policies, plan.episodes, plan.noise, plan.seed, box)
     if plan.method == "driver":
@@ -154,9 +156,15 @@ def slots_of(plan: CollectionPlan, task: Task, workers: int | None) -> int:
     return plan.agents * min(max(each, _EPISODES_PER_ITERATION // GROUPS), _MOST_SLOTS)
 
 
-def signature_of(plan: CollectionPlan, task: Task, policies: Policies | None) -> dict[str, Any]:
-    """What a resumed collection must share with the one that was stopped, JSON-ready."""
+def signature_of(plan: CollectionPlan, task: Task, policies: Policies | Predictor | None) -> dict[str, Any]:
+    """What a resumed collection must share with the one that was stopped, JSON-ready.
+
+    Of another library's policy only its kind is known; its one iteration is made as a whole, and never gone on with.
+    """
     signature: dict[str, Any] = json.loads(json.dumps(asdict(plan)))
     signature["simulator"] = load_suite(task.suite).versions()
-    signature["policies"] = None if policies is None else [policy.fingerprint() for policy in policies]
+    if isinstance(policies, Predictor):
+        signature["policies"] = [type(policies).__name__]
+    else:
+        signature["policies"] = None if policies is None else [policy.fingerprint() for policy in policies]
     return signature

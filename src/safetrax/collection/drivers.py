@@ -1,10 +1,11 @@
-"""Drivers and trained policies: they act as they do, and learn nothing from it."""
+"""Drivers, trained policies and those of other libraries: they act as they do, and learn nothing from it."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from typing_extensions import override
@@ -12,6 +13,7 @@ from typing_extensions import override
 from safetrax.collection.recorder import Act, Episode, EpisodeMaker, Keep, Tally, episode_seed, record
 from safetrax.envs.lockstep import Start
 from safetrax.envs.pool import GROUPS, EnvPool
+from safetrax.errors import RunError
 from safetrax.policies.batched import BatchedActors, Feed, require_finite
 from safetrax.policies.policy import Policies
 
@@ -105,16 +107,70 @@ class Trained(Performers):
     @override
     def acting(self, pool: EnvPool, iteration: int) -> Act:
         policy = self._policies[iteration : iteration + 1]
-        low, high = self._box
+        add_noise = noise_adder(self._noise, self._box, (self._seed, iteration))
         actors = [BatchedActors(policy.actor, pool.slots, self._seed) for _ in range(GROUPS)]
-        draws = [np.random.default_rng((self._seed, iteration, group)) for group in range(GROUPS)]
 
         def act(group: int, feed: Feed) -> np.ndarray:
             actions = actors[group].act(feed)
             require_finite(actions, np.ones(actions.shape[:2], bool), policy)
-            if (low != -1).any() or (high != 1).any():
-                actions = 2.0 * (actions - low) / (high - low) - 1.0
-            noise = draws[group].standard_normal(actions.shape, np.float32)
-            return np.asarray(actions + self._noise * noise, np.float32)
+            return add_noise(group, actions)
 
         return act
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """A policy of another library, with the method that Stable-Baselines3's models have."""
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[Any, Any]:
+        """For observations (n, O): actions in the environment's own units (n, A), or choices (n,); and its memory."""
+
+
+class Predicted(Performers):
+    """A policy of another library, by its most likely actions, with Gaussian noise if wanted."""
+
+    def __init__(self, policy: Predictor, episodes: int, noise: float, seed: int, box: Box, choices: int) -> None:
+        """`noise`: see `Trained`. `choices`: number of actions to choose from, 0 where the box is what counts."""
+        super().__init__(episodes, episodes, seed)
+        self._policy, self._noise, self._box, self._choices = policy, noise, box, choices
+
+    @override
+    def owner(self, number: int) -> int:
+        return 0
+
+    @override
+    def acting(self, pool: EnvPool, iteration: int) -> Act:
+        add_noise = noise_adder(self._noise, self._box, (self._seed, iteration))
+        memories: list[Any] = [None] * GROUPS
+
+        def act(group: int, feed: Feed) -> np.ndarray:
+            numbers, counts = np.asarray(feed.numbers), np.asarray(feed.counts)
+            actions, memories[group] = self._policy.predict(
+                numbers[0, :, :-2], state=memories[group], episode_start=counts[0, :, 1] == 0, deterministic=True
+            )
+            if self._choices:
+                actions = np.eye(self._choices)[np.asarray(actions, int)]
+            actions, shape = np.asarray(actions, np.float32), (pool.slots, pool.task.action_size)
+            if actions.shape != shape or not np.isfinite(actions).all():
+                raise RunError(
+                    f"predict of {type(self._policy).__name__} gave an array of shape {actions.shape}, or numbers "
+                    f"that are not finite; it must give finite actions {shape}, one row for each observation."
+                )
+            return add_noise(group, actions[None])
+
+        return act
+
+
+def noise_adder(noise: float, box: Box, seed: tuple[int, ...]) -> Callable[[int, np.ndarray], np.ndarray]:
+    """What scales actions from their box to [-1, 1] and adds noise there, drawn for each group by itself."""
+    low, high = box
+    draws = [np.random.default_rng((*seed, group)) for group in range(GROUPS)]
+
+    def add(group: int, actions: np.ndarray) -> np.ndarray:
+        if (low != -1).any() or (high != 1).any():
+            actions = 2.0 * (actions - low) / (high - low) - 1.0
+        return np.asarray(actions + noise * draws[group].standard_normal(actions.shape, np.float32), np.float32)
+
+    return add

@@ -7,6 +7,7 @@ A suite's module has two functions: `build(env_id, horizon, *, render) -> gymnas
 from __future__ import annotations
 
 import importlib
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,8 @@ class Suite:
 
     Attributes:
         module: where its code is.
-        remedy: how its simulator is installed.
+        install: how its simulator is installed.
+        newest: last Python that the simulator has builds for; None: any.
         fast: environments that are built in 50 ms and step about 10,000 times a second, so that more of them side by
             side pay; of the others, a few keep the workers busy.
         one_per_process: a second environment in the same process would break the first.
@@ -38,20 +40,39 @@ class Suite:
     """
 
     module: str
-    remedy: str
+    install: str
+    newest: tuple[int, int] | None = None
     fast: tuple[str, ...] = ()
     one_per_process: bool = False
     compiled: str | None = None
 
+    @property
+    def remedy(self) -> str:
+        """What to do where the simulator is missing, in this Python."""
+        here = sys.version_info[:2]
+        if self.newest is None or here <= self.newest:
+            return self.install
+        newest, this = (".".join(map(str, version)) for version in (self.newest, here))
+        return (
+            f"it has no builds for Python {this}, so install it in a Python {newest} ({self.install}), and evaluate "
+            "with --simulator-python PATH, that Python's"
+        )
+
 
 SUITES = {
     "bullet": Suite(
-        "safetrax.envs.bullet", 'pip install "safetrax[bullet]"', ("SafetyBallRun-v0", "SafetyBallCircle-v0")
+        "safetrax.envs.bullet",
+        'pip install "safetrax[bullet]"',
+        (3, 11),
+        fast=("SafetyBallRun-v0", "SafetyBallCircle-v0"),
     ),
     "safety_gymnasium": Suite(
         "safetrax.envs.safety_gymnasium",
         'pip install "safetrax[safety-gymnasium]" && pip install --no-deps safety-gymnasium==0.4.1',
-        tuple(f"Offline{robot}VelocityGymnasium-v1" for robot in ("HalfCheetah", "Hopper", "Swimmer", "Walker2d")),
+        (3, 11),
+        fast=tuple(
+            f"Offline{robot}VelocityGymnasium-v1" for robot in ("HalfCheetah", "Hopper", "Swimmer", "Walker2d")
+        ),
     ),
     "metadrive": Suite(
         "safetrax.envs.metadrive",
@@ -65,7 +86,7 @@ _OTHER = {
     "reach_avoid": Suite(
         "safetrax.envs.reach_avoid",
         _GYMNASIUM,
-        ("ReachAvoid-v0", "ReachAvoid-FISOR-v0", "ReachAvoid-Hazard-v0"),
+        fast=("ReachAvoid-v0", "ReachAvoid-FISOR-v0", "ReachAvoid-Hazard-v0"),
         compiled="safetrax.envs.reach_avoid.play",
     ),
     OWN: Suite("safetrax.envs.gymnasium_env", _GYMNASIUM),

@@ -191,7 +191,7 @@ def train(
         evaluation_episodes: per policy and evaluation.
         checkpoint_seconds: time between checkpoints; one is also written at the end of each stage.
         log_to: further places for metrics: "tensorboard", "wandb" (see `safetrax.training.logs.WandbSink`).
-        progress: show progress on standard error, or tell it to this reporter.
+        progress: show progress on standard error, or tell it, metrics included, to this `safetrax.Reporter`.
         batching: how runs share the device, see `safetrax.training.program.over_runs`.
         precision: of matrix products. "tensorfloat32" is faster and coarser on a GPU, "bfloat16" also on a CPU that
             has such products (AVX512-BF16, AMX): linear layers round their operands to it; sums, parameters and
@@ -418,6 +418,7 @@ class _Loop:
         self.rows += rows
         for sink in self.sinks:
             sink.write(rows)
+        self.reporter.logged(rows)
         self.watch.see(rows)
         if self.watch.all_diverged:
             policies = self.policies(states)

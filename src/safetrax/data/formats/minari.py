@@ -16,6 +16,7 @@ import math
 import operator
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,9 @@ def to_minari(trajectories: Trajectories, dataset_id: str, *, env_id: str | None
         )
     size, box = trajectories.observation_size, gymnasium.spaces.Box
     try:
-        with explain_os_errors(folder):
+        with explain_os_errors(folder), warnings.catch_warnings():
+            # it asks for an author and so on, which this function's docstring names
+            warnings.filterwarnings("ignore", "`?[a-z_]+`? is (set to )?None", UserWarning)
             minari.create_dataset_from_buffers(
                 dataset_id,
                 _buffers(trajectories),
