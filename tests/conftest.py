@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import atexit
+import importlib.util
+import mmap
 import os
 import re
 import shutil
 import tempfile
+from pathlib import Path
 
 from jaxtyping import install_import_hook
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Compiling takes most of the time, a third of that for what makes long runs fast: make test-all has it.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+_EMITTERS = "xla_cpu_use_fusion_emitters"  # what they emit takes two fifths of the time to compile
+if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1" and _EMITTERS not in os.environ.get("XLA_FLAGS", ""):
+    _JAXLIB = importlib.util.find_spec("jaxlib")
+    _LIBRARY = Path(str(_JAXLIB and _JAXLIB.origin)).with_name("libjax_common.so")
+    if _LIBRARY.is_file():  # a flag that it does not know would end the process
+        with _LIBRARY.open("rb") as _file, mmap.mmap(_file.fileno(), 0, access=mmap.ACCESS_READ) as _code:
+            if _code.find(_EMITTERS.encode()) >= 0:
+                os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --{_EMITTERS}=false".strip()
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # many tests compile the same program: half of the suite's time
     _COMPILED = tempfile.mkdtemp(prefix="safetrax-tests-")
     atexit.register(shutil.rmtree, _COMPILED, ignore_errors=True)
@@ -20,8 +31,6 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # many tests compile the same
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 install_import_hook("safetrax", "typecheck.checked").__enter__()
-
-from pathlib import Path  # noqa: E402
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)?", re.DOTALL)
 
@@ -55,6 +58,17 @@ def printable(text: str) -> str:
     if kept.isprintable():
         return kept
     return "".join(c if c.isprintable() or c == "\n" else "?" if "\ud800" <= c <= "\udfff" else " " for c in kept)
+
+
+def look_up(name: str, entries: Mapping[str, T], what: str) -> T:
+    """The entry of that name. `what`: each of them is, for the message.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in entries:
+        raise ConfigError(f"there is no {what} {name!r}; {nearest(name, entries)}")
+    return entries[name]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

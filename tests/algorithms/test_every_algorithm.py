@@ -372,7 +372,7 @@ def test_every_algorithm_plays_in_the_simulator():
 
     with EnvPool("BallRun") as pool, quick():
         for name in classes():
-            policies = trained(name).run.policies
+            policies = trained(name).run.policies[::3]  # of either limit and seed
             result = evaluate(policies, "BallRun", episodes=1, pool=pool)
             played = [(row.algorithm, row.cost_limit, row.seed) for row in result.rows]
             assert played == [(run.algorithm, run.cost_limit, run.seed) for run in policies.ids]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from jaxtyping import Array, Float
 
+from safetrax.certification import world_model
 from safetrax.certification.parts import Parts
 from safetrax.certification.world_model import WorldModel
 from safetrax.data import Trajectories
@@ -55,6 +57,15 @@ class Turning(Actor):
 
     def observe(self, memory: Any, rewards: Float[Array, " n"], costs: Float[Array, " n"]) -> Any:
         return memory + 1
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_network() -> Iterator[None]:
+    """States as simple as these are foretold by a smaller network, and errors are looked up among fewer."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world_model, "_MOVES", (64, 64))
+        patch.setattr(world_model, "_NEAR", 64)
+        yield
 
 
 @pytest.fixture(scope="module")

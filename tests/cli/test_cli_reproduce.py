@@ -113,7 +113,7 @@ def test_a_failed_job_leaves_it_undecided(data, tmp_path, capsys):
     [
         (["reproduce"], "takes one name, not 0; safetrax reproduce --list shows all"),
         (["reproduce", "trac-eta", "trac-top"], "takes one name, not 2"),
-        (["reproduce", "bars-anker"], "no table or figure is called 'bars-anker'; did you mean bars-anchor?"),
+        (["reproduce", "bars-anker"], "there is no table or figure 'bars-anker'; did you mean bars-anchor?"),
         (["reproduce", "trac-eta", "--data", "no/such"], "there is no folder no/such of data sets"),
         (["reproduce", "trac-eta", "--data", "DATA"], "has no data set of AntCircle"),
         (["reproduce", "trac-eta", "--data", "demo"], "is of BallRun, not of AntCircle"),

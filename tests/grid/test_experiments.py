@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from safetrax.catalogue import get_task
-from safetrax.errors import ConfigError
+from safetrax.errors import ConfigError, look_up
 from safetrax.files import exact
 from safetrax.grid.expected import expected
-from safetrax.grid.experiments import EXPERIMENTS, Experiment, get_experiment
+from safetrax.grid.experiments import EXPERIMENTS, Experiment
 from safetrax.grid.grid import Grid, Job, algorithm_of
 from safetrax.runs import labelled
 
@@ -66,8 +66,8 @@ def test_every_experiment_can_be_run_and_gives_what_its_claims_name(name, data):
 
 
 def test_an_unknown_name_says_the_nearest():
-    with pytest.raises(ConfigError, match=r"no table or figure is called 'trac-etta'; did you mean trac-eta\?"):
-        get_experiment("trac-etta")
+    with pytest.raises(ConfigError, match=r"there is no table or figure 'trac-etta'; did you mean trac-eta\?"):
+        look_up("trac-etta", EXPERIMENTS, "table or figure")
 
 
 def test_the_expected_time_grows_with_runs_and_updates_and_is_shared_by_lanes(tmp_path):

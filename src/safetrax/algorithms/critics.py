@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any, Generic, NamedTuple, TypeVar
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from annotated_types import MinLen
 from jaxtyping import Array, Float, Key
 
-from safetrax.algorithms.base import Metrics, Spec
+from safetrax.algorithms.base import Algorithm, Metrics, Spec
 from safetrax.algorithms.diagnosis import History, diverges
 from safetrax.algorithms.learners import ActionBounds, Fit, Learner, N, Tracked
-from safetrax.data.store import TransitionIndex, Transitions
+from safetrax.data.store import TRANSITION_FIELDS, Store, TransitionIndex, Transitions
 from safetrax.data.trajectories import Trajectories
 from safetrax.losses.expectile import expectile_loss
 from safetrax.losses.lagrange import PIDState, pid_multiplier
 from safetrax.losses.latent import cvae_loss, kl_to_standard_normal, weighted_cvae_loss
-from safetrax.losses.td import discounted_limit, squared_error, summed_errors
+from safetrax.losses.td import bellman_target, discounted_limit, squared_error, summed_errors
 from safetrax.nets.cvae import CVAE
 from safetrax.nets.ensemble import Ensemble
 from safetrax.nets.mlp import MLP, Initialiser, kaiming_uniform
+from safetrax.settings import Count, Fraction, NonNegative, Positive, Whole
 
 S = TypeVar("S", bound="LagrangianState[Any]")
 
@@ -255,6 +257,101 @@ def followed(state: S, rate: float) -> S:
         reward_critic=state.reward_critic.follow(rate),
         cost_critic=state.cost_critic.follow(rate),
     )
+
+
+@dataclass(frozen=True)
+class LagrangianAlgorithm(Algorithm):
+    """What BCQ-Lag and BEAR-Lag share: settings, those of OSRL (Liu et al., 2024), and the order of an update."""
+
+    fast: ClassVar = {"updates": 2000, "batch_size": 64, "target_rate": 0.05}
+
+    fields = TRANSITION_FIELDS
+    losses = ("policy_loss", "reward_critic_loss", "cost_critic_loss")
+    presets: ClassVar = {"metadrive": {"updates": 200_000}}  # OSRL's schedule
+
+    updates: Whole = 100_000
+    """Gradient steps of every network."""
+    batch_size: Count = 512
+    """Transitions per batch, uniform with replacement."""
+    hidden: Annotated[tuple[Count, ...], MinLen(1)] = (256, 256)
+    """Units of each hidden layer of the policy and of each critic."""
+    cvae_hidden: Count = 400
+    """Units of each of the two hidden layers of the CVAE's encoder and decoder."""
+    discount: Fraction = 0.99
+    """gamma, of rewards and of costs."""
+    target_rate: Fraction = 0.005
+    """Share by which the targets move towards their networks at each update, tau."""
+    reward_scale: Positive = 0.1
+    """Rewards are multiplied by it; costs are not."""
+    samples: Count = 10
+    """Actions per next state of which a critic's target takes the best, and of the cost the worst."""
+    min_weight: Fraction = 0.75
+    """Weight of the smaller of the two groups' values in a target; the larger has the rest."""
+    group_size: Count = 2
+    """Networks in each of a critic's two groups, whose value is their least."""
+    kl_weight: NonNegative = 0.5
+    """Weight of the CVAE's divergence from the prior, beta."""
+    gains: tuple[NonNegative, NonNegative, NonNegative] = (0.1, 0.003, 0.001)
+    """Proportional, integral and derivative gain of the Lagrange multiplier."""
+    cost_done: bool = False
+    """The end of an episode ends its cost return. As in OSRL it does not: costs go on beyond the episode."""
+    policy_learning_rate: Positive = 1e-3
+    """Adam's step size for the policy."""
+    critic_learning_rate: Positive = 1e-3
+    """Adam's step size for the critics."""
+    cvae_learning_rate: Positive = 1e-3
+    """Adam's step size for the CVAE."""
+
+    def index(self, trajectories: Trajectories, cost_limit: float) -> ThresholdIndex:
+        """All transitions, and the discounted threshold for the longest episode's length."""
+        return ThresholdIndex.make(trajectories, cost_limit, self.discount)
+
+    def _parts(self, keys: Key[Array, " 4"], policy: N, spec: Spec) -> dict[str, Any]:
+        """Fields of a fresh `LagrangianState`; keys of CVAE, policy, reward critic and cost critic."""
+        adam, networks = optax.adam(self.critic_learning_rate), 2 * self.group_size
+        cvae = CVAE.make(keys[0], spec.observation_size, spec.action_size, self.cvae_hidden, 2 * spec.action_size)
+        return {
+            "cvae": Learner.make(cvae, optax.adam(self.cvae_learning_rate)),
+            "policy": Tracked.make(policy, optax.adam(self.policy_learning_rate)),
+            "reward_critic": make_critic(keys[2], spec, self.hidden, adam, networks),
+            "cost_critic": make_critic(keys[3], spec, self.hidden, adam, networks),
+            "pid": PIDState.start(),
+            "threshold": jnp.zeros(()),
+            "bounds": ActionBounds.of(spec),
+        }
+
+    def _update(self, state: S, store: Store, index: ThresholdIndex, key: Key[Array, ""]) -> tuple[S, Metrics]:
+        """The reference's order: CVAE, reward critic, cost critic, policy, targets; each sees those before it."""
+        draw_key, cvae_key, target_key, policy_key = jax.random.split(key, 4)
+        batch = store.transitions(index.transitions.sample(draw_key, self.batch_size))
+        cvae, of_cvae = fit_cvae(state.cvae, optax.adam(self.cvae_learning_rate), batch, cvae_key, self.kl_weight)
+        state = replace(state, cvae=cvae, threshold=index.threshold)
+        targets = self.targets(state, batch, target_key)
+        state, critic_losses = fit_critics(state, optax.adam(self.critic_learning_rate), batch, targets)
+        state, metrics = self._improve(state, batch, policy_key)
+        return followed(state, self.target_rate), {**metrics, "cvae_loss": of_cvae.loss, **critic_losses}
+
+    def targets(
+        self, state: LagrangianState[Any], batch: Transitions, key: Key[Array, ""]
+    ) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
+        """Regression targets of the reward critic and of the cost critic, from one draw of next actions.
+
+        Each is the step's reward or cost plus the discounted maximum of the mixed value over the drawn actions.
+        """
+        value, cost_value = self._next_values(state, batch.next_observations, key)
+        cost_ends = batch.done if self.cost_done else None
+        return (
+            bellman_target(self.reward_scale * batch.rewards, value, self.discount, batch.done),
+            bellman_target(batch.costs, cost_value, self.discount, cost_ends),
+        )
+
+    def _next_values(self, state: Any, observations: Float[Array, "B O"], key: Key[Array, ""]) -> Float[Array, "2 B"]:
+        """The `greatest_values` of both target critics."""
+        raise NotImplementedError
+
+    def _improve(self, state: Any, batch: Transitions, key: Key[Array, ""]) -> tuple[Any, Metrics]:
+        """One step of the policy and of what limits it."""
+        raise NotImplementedError
 
 
 NO_GRADIENT = (

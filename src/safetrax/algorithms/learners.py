@@ -12,6 +12,7 @@ import optax
 from jaxtyping import Array, Float, Key, UInt32
 
 from safetrax.algorithms.base import Spec
+from safetrax.data.store import Store
 from safetrax.nets.mlp import LOGITS, MLP, Initialiser
 from safetrax.policies.actor import DeterministicActor
 
@@ -105,6 +106,13 @@ def policy_network(
 def warmed_up(rate: float, warmup: int, count: Array | int) -> jax.Array:
     """Learning rate of update number `count` + 1, which grows linearly to `rate` over `warmup` updates."""
     return rate * jnp.minimum(1.0, (jnp.asarray(count) + 1) / max(warmup, 1))
+
+
+def of_every_row(log_prob: Callable[[Array], Array], store: Store) -> Float[Array, " N"]:
+    """Log-likelihoods of the whole log, by a function of rows of any shape: what a frozen reference says, once."""
+    rows = jnp.arange(store.num_transitions, dtype=jnp.int32)
+    found: Array = jax.lax.map(lambda row: log_prob(row[None])[0], rows, batch_size=8192)
+    return found
 
 
 def dropout_seed(key: Key[Array, ""]) -> UInt32[Array, ""]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
-from safetrax.errors import ConfigError, SafeTraXWarning, nearest
+from safetrax.errors import ConfigError, SafeTraXWarning, look_up
 from safetrax.packages import GROUP, imported
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Registered:
     @property
     def class_name(self) -> str:
         """The name of the class, as configurations have it."""
-        return self.home.partition(":")[2].rpartition(".")[2]
+        return _class_name(self.home)
 
     def load(self) -> type[Algorithm]:
         """The class.
@@ -69,6 +69,10 @@ class Registered:
     def summary(self) -> str:
         """What it is, in a line."""
         return self.line or (self.load().__doc__ or "").partition("\n")[0].rstrip(".")
+
+
+def _class_name(home: str) -> str:
+    return home.partition(":")[2].rpartition(".")[2]
 
 
 def _ours(home: str, line: str, **fixed: Any) -> Registered:
@@ -146,7 +150,7 @@ def known() -> Mapping[str, Registered]:
 def _homes(name: str) -> list[str]:
     """Where the classes of that name are, whatever their words, the library's first."""
     homes = [*HOMES.values(), *(home for homes in brought().values() for home in homes)]
-    return [home for home in dict.fromkeys(homes) if Registered(home).class_name == name]
+    return [home for home in dict.fromkeys(homes) if _class_name(home) == name]
 
 
 def get(word: str) -> Registered:
@@ -155,9 +159,7 @@ def get(word: str) -> Registered:
     Raises:
         ConfigError: there is none.
     """
-    if word not in known():
-        raise ConfigError(f"there is no algorithm {word!r}; {nearest(word, known())}")
-    return known()[word]
+    return look_up(word, known(), "algorithm")
 
 
 def chosen(word: str) -> Registered:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Key, UInt32
 from safetrax.algorithms.base import Metrics, Spec, Stage, Usage, keep_state
 from safetrax.algorithms.diagnosis import History, lasts
 from safetrax.algorithms.label_source import FromLabels
-from safetrax.algorithms.learners import ActionBounds, Learner, dropout_seed, policy_network, warmed_up
+from safetrax.algorithms.learners import ActionBounds, Learner, dropout_seed, of_every_row, policy_network, warmed_up
 from safetrax.algorithms.segment_usage import said_by, segment_usage
 from safetrax.data.marked_segments import mark_windows
 from safetrax.data.segments import Ratio, ValueRange, Windows, label_windows, segment_length
@@ -32,8 +32,6 @@ from safetrax.losses.likelihood import categorical_log_prob, fixed_variance_log_
 from safetrax.nets.mlp import LOGITS, MLP, orthogonal
 from safetrax.policies.actor import Actor
 from safetrax.settings import BelowOne, Count, Fraction, NonNegative, Positive, Whole
-
-_ROWS_AT_ONCE = 8192  # of the pass that caches the reference's log-likelihoods
 
 
 class TraCState(eqx.Module):
@@ -251,11 +249,7 @@ class TraC(FromLabels):
         if self.reference == "uniform":
             reference = jnp.zeros(store.num_transitions)
         else:
-            reference = jax.lax.map(
-                lambda row: self._log_prob(state.network, store, row[None], None)[0],
-                jnp.arange(store.num_transitions, dtype=jnp.int32),
-                batch_size=_ROWS_AT_ONCE,
-            )
+            reference = of_every_row(lambda row: self._log_prob(state.network, store, row, None), store)
         return TraCState(Learner.make(state.network, self._optimiser()), state.bounds, reference)
 
     # Stage 2: trajectory classification

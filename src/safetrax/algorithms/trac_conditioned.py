@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Key, UInt32
 
 from safetrax.algorithms.base import Algorithm, Metrics, Spec, Stage, Usage, Variant
 from safetrax.algorithms.diagnosis import History, lasts
-from safetrax.algorithms.learners import ActionBounds, Learner, dropout_seed, policy_network, warmed_up
+from safetrax.algorithms.learners import ActionBounds, Learner, dropout_seed, of_every_row, policy_network, warmed_up
 from safetrax.data.limit_labels import LimitIndex, limit_range, require_met
 from safetrax.data.segments import Ratio, Windows, label_windows, segment_length
 from safetrax.data.store import Store, step_mask, window_rows
@@ -28,7 +28,6 @@ from safetrax.policies.actor import Actor
 from safetrax.policies.conditioned import BudgetActor, in_range, with_cost
 from safetrax.settings import BelowOne, Count, Fraction, NonNegative, Positive, Whole
 
-_ROWS_AT_ONCE = 8192  # of the pass that caches the reference's log-likelihoods
 _RAREST = 0.1  # a class that is rarer at a limit than this share of the usual does not count for more
 
 
@@ -246,11 +245,7 @@ class TraCConditioned(Algorithm):
     ) -> TraCConditionedState:
         """Evaluate the reference once at every transition; its network is then no longer needed."""
         network, nothing = state.learner.network, jnp.zeros(1)
-        reference = jax.lax.map(
-            lambda row: self._log_prob(network, store, row[None], nothing, None)[0],
-            jnp.arange(store.num_transitions, dtype=jnp.int32),
-            batch_size=_ROWS_AT_ONCE,
-        )
+        reference = of_every_row(lambda row: self._log_prob(network, store, row, nothing, None), store)
         learner = Learner.make(network, optax.adam(self.schedule))
         return TraCConditionedState(learner, state.bounds, state.limits, state.horizon, reference)
 

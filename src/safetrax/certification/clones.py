@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Key
 
+from safetrax.algorithms.learners import Learner
 from safetrax.algorithms.standardisation import Standardiser
 from safetrax.certification.features import rows_of
 from safetrax.data.store import Store
@@ -62,17 +63,12 @@ def clones(data: Trajectories, groups: list[np.ndarray], store: Store, standardi
         mine, count, key = each
         network = MLP.make(key, sizes, output="tanh", dropout_rate=0.0, initialiser=kaiming_uniform)
 
-        def update(i: Array, carry: tuple[MLP, optax.OptState]) -> tuple[MLP, optax.OptState]:
-            network, state = carry
+        def update(i: Array, learner: Learner[MLP]) -> Learner[MLP]:
             batch = mine[jax.random.randint(jax.random.fold_in(key, i), (_BATCH,), 0, count)]
-            gradient = jax.grad(lambda n: jnp.mean(jnp.square(n(store.observations[batch]) - store.actions[batch])))(
-                network
-            )
-            updates, state = optimiser.update(gradient, state)
-            return optax.apply_updates(network, updates), state
+            s, a = store.observations[batch], store.actions[batch]
+            return learner.step(optimiser, lambda n: (jnp.mean(jnp.square(n(s) - a)), None))[0]
 
-        trained: MLP
-        trained, _ = jax.lax.fori_loop(0, _UPDATES, update, (network, optimiser.init(network)))
+        trained: MLP = jax.lax.fori_loop(0, _UPDATES, update, Learner.make(network, optimiser)).network
         return trained, jnp.std(trained(store.observations[mine]) - store.actions[mine], axis=0)
 
     keys = jax.random.split(jax.random.key(0), len(groups))

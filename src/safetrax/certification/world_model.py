@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from safetrax.algorithms.learners import Learner
 from safetrax.algorithms.standardisation import Standardiser
 from safetrax.certification.parts import Parts
 from safetrax.data.trajectories import Trajectories
@@ -181,13 +182,11 @@ def _fit(
         def drawn(half: Array, key: Key[Array, ""], count: int) -> Int[Array, " B"]:
             return rows[half, jax.random.randint(key, (count,), 0, counts[half])]
 
-        def update(i: Array, carry: tuple[tuple[MLP, MLP], optax.OptState]) -> tuple[tuple[MLP, MLP], optax.OptState]:
-            networks, state = carry
-            gradient = jax.grad(loss)(networks, drawn(half, jax.random.fold_in(batches, i), BATCH))
-            step, state = optimiser.update(gradient, state)
-            return optax.apply_updates(networks, step), state
+        def update(i: Array, learner: Learner[tuple[MLP, MLP]]) -> Learner[tuple[MLP, MLP]]:
+            batch = drawn(half, jax.random.fold_in(batches, i), BATCH)
+            return learner.step(optimiser, lambda both: (loss(both, batch), None))[0]
 
-        (moves, outcome), _ = jax.lax.fori_loop(0, updates, update, (networks, optimiser.init(networks)))
+        moves, outcome = jax.lax.fori_loop(0, updates, update, Learner.make(networks, optimiser)).network
         others = drawn(1 - half, key, _RESIDUALS)
         wrong = jnp.where(goes_on[others, None], changes[others] - moves(inputs[others])[:, :size], 0)
         return Member(moves, outcome, inputs[others], wrong)

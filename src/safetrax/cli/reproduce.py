@@ -11,7 +11,7 @@ import tyro
 from safetrax.cli.benchmark import BenchmarkOptions, grid_of, run_jobs
 from safetrax.cli.console import complain, plain_table, say
 from safetrax.cli.parsing import parse, shown
-from safetrax.errors import ConfigError
+from safetrax.errors import ConfigError, look_up
 from safetrax.progress import duration
 
 if TYPE_CHECKING:
@@ -64,11 +64,11 @@ def run(argv: list[str]) -> int:
         raise ConfigError(f"{_PROG} takes one name, not {len(options.name)}; {_PROG} --list shows all.")
     from safetrax.catalogue import get_task
     from safetrax.grid.benchmark_folder import BenchmarkFolder
-    from safetrax.grid.experiments import get_experiment
+    from safetrax.grid.experiments import EXPERIMENTS
     from safetrax.report.reproduction import write_reproduction
 
     (name,) = options.name
-    experiment = get_experiment(name)
+    experiment = look_up(name, EXPERIMENTS, "table or figure")
     if experiment.filters and len(options.cost_limits) > 1:
         raise ConfigError(
             f"the data of {name} are filtered by a cost limit, so --cost-limits takes one, not "

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from safetrax.errors import ConfigError, nearest
 from safetrax.files import exact
 
 
@@ -121,14 +120,3 @@ ABLATIONS: Mapping[str, Ablation] = {
         ("hardsparse",),
     ),
 }
-
-
-def get_ablation(name: str) -> Ablation:
-    """The ablation of that name.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    if name not in ABLATIONS:
-        raise ConfigError(f"there is no ablation {name!r}; {nearest(name, ABLATIONS)}")
-    return ABLATIONS[name]

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from safetrax.catalogue import SUITES, tasks
-from safetrax.errors import ConfigError, nearest
 from safetrax.grid.ablations import ABLATIONS
 
 Kind = Literal["more reward", "less cost", "reward alike", "safe", "safe everywhere", "unsafe"]
@@ -319,14 +318,3 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         beyond="Which episodes are found, safetrax signal on the run folders measures.",
     ),
 }
-
-
-def get_experiment(name: str) -> Experiment:
-    """The table or figure of that name.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    if name not in EXPERIMENTS:
-        raise ConfigError(f"no table or figure is called {name!r}; {nearest(name, EXPERIMENTS)}")
-    return EXPERIMENTS[name]

@@ -17,10 +17,10 @@ from safetrax.data.demo_data import DEMO, DEMO_FILE
 from safetrax.data.download import dataset_path
 from safetrax.data.filters import parse_filters
 from safetrax.data.segments import check_cost_limits
-from safetrax.errors import ConfigError, TaskError, nearest
+from safetrax.errors import ConfigError, TaskError, look_up, nearest
 from safetrax.files import exact, file_name
-from safetrax.grid.ablations import get_ablation
-from safetrax.grid.protocols import get_protocol
+from safetrax.grid.ablations import ABLATIONS
+from safetrax.grid.protocols import PROTOCOLS
 from safetrax.settings import Count, Whole, require, require_ranges_of, require_whole
 
 _ENDINGS = (".hdf5", ".h5", ".npz", ".parquet")
@@ -146,7 +146,7 @@ class Grid:
                 grid is empty, or a data set is missing.
             TaskError: there is no such task or suite.
         """
-        protocol = get_protocol(self.protocol)
+        protocol = look_up(self.protocol, PROTOCOLS, "protocol")
         check_cost_limits(self.cost_limits)
         for seed in self.seeds:
             require_whole("seed", seed)
@@ -207,14 +207,14 @@ class Grid:
             registry.chosen(word)
             yield word, "", {}
         for name in dict.fromkeys(self.ablations):
-            ablation = get_ablation(name)
+            ablation = look_up(name, ABLATIONS, "ablation")
             for label, settings in ablation.variants.items():
                 yield ablation.algorithm, label, settings
 
     @property
     def words(self) -> set[str]:
         """Of every algorithm that it trains."""
-        return {*self.algorithms, *(get_ablation(name).algorithm for name in self.ablations)}
+        return {*self.algorithms, *(look_up(name, ABLATIONS, "ablation").algorithm for name in self.ablations)}
 
     def _check_settings(self) -> None:
         used = self.words

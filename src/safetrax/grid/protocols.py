@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from safetrax.catalogue import Task
-from safetrax.errors import ConfigError, nearest
 
 
 @dataclass(frozen=True)
@@ -45,14 +44,3 @@ PROTOCOLS: Mapping[str, Protocol] = {
         "BARS: a limit of 10 everywhere; its seeds and episodes are not stated, and are DSRL's here",
     ),
 }
-
-
-def get_protocol(name: str) -> Protocol:
-    """The protocol of that name.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    if name not in PROTOCOLS:
-        raise ConfigError(f"there is no protocol {name!r}; {nearest(name, PROTOCOLS)}")
-    return PROTOCOLS[name]
