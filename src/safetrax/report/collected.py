@@ -10,7 +10,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Real
 
 from safetrax.catalogue import Task, get_task
 from safetrax.charts.drawing import save
@@ -171,7 +171,7 @@ def _rows(task: Task, facts: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     ]
 
 
-def _spread(values: Float[np.ndarray, " E"]) -> list[float]:
+def _spread(values: Real[np.ndarray, " E"]) -> list[float]:
     """Minimum, median, maximum."""
     return [float(x) for x in np.quantile(np.asarray(values, np.float64), (0.0, 0.5, 1.0))]
 
