@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,10 +11,11 @@ import numpy as np
 import tyro
 
 from safetrax.catalogue import get_task
+from safetrax.cli.collection_suite import ENDING, collect_all, flags_of, require_alone
 from safetrax.cli.console import complain, say
 from safetrax.cli.parsing import parse, shown
 from safetrax.envs.pool import STEP_TIMEOUT
-from safetrax.errors import ConfigError
+from safetrax.errors import ConfigError, SafeTraXError
 from safetrax.files import file_name
 from safetrax.progress import Display
 
@@ -32,10 +33,11 @@ class CollectOptions:
     MetaDrive's rule-based driver, or trained policies (--policy).
     """
 
-    environment: Annotated[tyro.conf.Positional[str], shown("TASK|ENVIRONMENT")]
-    """A benchmark task such as BallCircle, or a Gymnasium environment with a cost in info: its id, or module:id."""
-    out: Annotated[str | None, shown("FILE.hdf5", "./<task>-collected")] = None
-    """The data set to write; it must not exist."""
+    environment: Annotated[tyro.conf.Positional[str], shown("TASK|ENVIRONMENT|FILE.toml")]
+    """A benchmark task such as BallCircle, or a Gymnasium environment with a cost in info: its id, or module:id.
+    Or a file that names several with their flags: all are collected, resumably, with a page each."""
+    out: Annotated[str | None, shown("FILE.hdf5|FOLDER", "./<task>-collected, or ./<name of FILE.toml>")] = None
+    """The data set to write; it must not exist. Of several, the folder."""
     method: Annotated[
         Literal["agents", "driver", "policies"] | None, tyro.conf.arg(help_behavior_hint="(default: as above)")
     ] = None
@@ -73,29 +75,64 @@ class CollectOptions:
 def run(argv: list[str]) -> int:
     """Collect; the exit code."""
     options = parse(CollectOptions, argv, prog=_PROG)
+    from safetrax.collection.collecting import CollectionInterruptedError
+
+    try:
+        if options.environment.endswith(ENDING):
+            return _run_suite(options, argv)
+        _collect(_checked(options))
+    except CollectionInterruptedError as stop:
+        complain(str(stop))
+        return 130
+    return 0
+
+
+def _checked(options: CollectOptions) -> CollectOptions:
+    """With the file to write."""
     if options.noise and not options.policy:
         raise ConfigError("--noise is for trained policies; pass them with --policy.")
-    out = Path(_default_out(options.environment) if options.out is None else options.out)
-    from safetrax.cli.policy_sources import load_policies
-    from safetrax.collection.collecting import CollectionInterruptedError, collect
+    return replace(options, out=_default_out(options.environment) if options.out is None else options.out)
 
+
+def _run_suite(options: CollectOptions, argv: list[str]) -> int:
+    """Everything that a file names."""
+    file = Path(options.environment)
+    require_alone(argv)
+    folder = Path(options.out or file.stem)
+    sets: dict[str, CollectOptions] = {}
+    for environment, words in flags_of(file).items():
+        try:
+            own = _checked(parse(CollectOptions, [environment, *words], prog=_PROG))
+            name = get_task(environment).name
+        except SafeTraXError as error:
+            raise ConfigError(f"{file}, [{environment}]: {error}") from error
+        if name in sets:
+            raise ConfigError(f"{file} names {name} twice; keep one of its tables.")
+        out = str(folder / _default_out(environment))
+        sets[name] = replace(own, out=out, workers=options.workers, step_timeout=options.step_timeout)
+    return collect_all(sets, folder, _collect)
+
+
+def _collect(options: CollectOptions) -> Collection:
+    """One data set, with its progress and what came of it."""
+    from safetrax.cli.policy_sources import load_policies
+    from safetrax.collection.collecting import collect
+
+    assert options.out is not None
     display = Display(options.environment, "iterations", seconds=10.0)
     display.start(None)
     try:
         made = collect(
             options.environment,
-            out,
+            options.out,
             policies=load_policies(options.policy) if options.policy else None,
             report=lambda progress: display.advance(_words(progress), progress.iteration, progress.iterations),
             **{name: value for name, value in vars(options).items() if name not in ("environment", "out", "policy")},
         )
-    except CollectionInterruptedError as stop:
-        complain(str(stop))
-        return 130
     finally:
         display.stop()
     _sum_up(made)
-    return 0
+    return made
 
 
 def _default_out(environment: str) -> str:
