@@ -30,7 +30,7 @@ def words(data: Path, out: Path) -> list[str]:
     ]
 
 
-def done(data: Path, out: Path, seeds: tuple[int, ...]) -> None:
+def done(data: Path, out: Path, seeds: tuple[int, ...], settings: tuple[str, ...] = ()) -> None:
     """The grid of that command, finished, with a cost of a tenth of the limit."""
     options = BenchmarkOptions(
         out=str(out),
@@ -40,6 +40,7 @@ def done(data: Path, out: Path, seeds: tuple[int, ...]) -> None:
         cost_limits=(10.0,),
         seeds=seeds,
         schedule="fast",
+        set=settings,
     )
     jobs = grid_of(options).jobs()
     folder = BenchmarkFolder.make(out, jobs)
@@ -63,6 +64,15 @@ def test_the_list_has_every_name(capsys, monkeypatch):
     assert [line.split()[0] for line in out.splitlines() if line.split() and line.split()[0] in EXPERIMENTS] == list(
         EXPERIMENTS
     )
+
+
+def test_settings_of_ones_own_are_those_of_every_job(data, tmp_path, capsys):
+    out, own = tmp_path / "out", ("trac.batch_size=24", "trac.updates=800")
+    done(data, out, (0, 10, 20), own)
+    assert main([*words(data, out), "--set", *own]) == 0
+    assert "4 jobs, 4 of them done" in capsys.readouterr().out
+    for job in BenchmarkFolder.open(out).jobs():
+        assert (job.settings["batch_size"], job.settings["updates"]) == (24, 800)
 
 
 def test_a_finished_grid_is_judged_and_drawn(data, tmp_path, capsys):

@@ -41,6 +41,8 @@ class ReproduceOptions:
     """Folder of data sets, each named after its task as DSRL's are; dsrl: DSRL's own, where download puts them."""
     schedule: Literal["fast", "published"] = "fast"
     """fast: settings for minutes on two cores; published: the papers' updates."""
+    set: Annotated[tuple[str, ...], shown("ALGORITHM[@TASK].SETTING=VALUE ...", "the schedule's")] = ()
+    """Settings that differ from these, such as trac.updates=800; the page says so."""
     tasks: Annotated[tuple[str, ...], shown("NAME|SUITE ...", "the paper's")] = ()
     """Instead of the paper's, for instance those that there are data of."""
     cost_limits: Annotated[tuple[float, ...], shown("COST ...", "the paper's")] = ()
@@ -85,6 +87,7 @@ def run(argv: list[str]) -> int:
         cost_limits=options.cost_limits or experiment.cost_limits,
         seeds=options.seeds,
         schedule=options.schedule,
+        set=options.set,
         retry=options.retry,
         workers=options.workers,
     )
