@@ -86,7 +86,7 @@ def test_where_values_run_away_the_world_model_is_believed_alone(examiner):
     policy = constant(0.2)
     bounds = examiner.examine(policy.actor)
     estimates, halves = bounds.estimates.copy(), bounds.halves.copy()
-    estimates[:2], halves[:, :2] = 1e30, np.nan
+    estimates[:2], halves[:, :2] = -1e30, np.nan
     wild = replace(bounds, estimates=estimates, halves=halves)
     for half in (None, 0, 1):
         found = examiner.certificate(policy.id, 4.0, wild, half)
@@ -99,6 +99,17 @@ def test_where_values_run_away_the_world_model_is_believed_alone(examiner):
     assert "a second estimate says" in apart.refusal
     estimates[2] = np.nan
     assert "do not settle" in examiner.certificate(policy.id, 4.0, replace(wild, estimates=estimates)).refusal
+
+
+@pytest.mark.parametrize("value", [1e30, np.nan])
+def test_where_values_run_away_upwards_nothing_is_believed_but_the_most_that_is_possible(examiner, value):
+    policy, most = constant(0.2), float(STEPS)
+    bounds = examiner.examine(policy.actor)
+    estimates = bounds.estimates.copy()
+    estimates[:2, 0] = value
+    wild = replace(bounds, estimates=estimates)
+    assert "a second estimate says" in examiner.certificate(policy.id, 4.0, wild).refusal
+    assert examiner.certificate(policy.id, 2 * most, wild).cost_bound == pytest.approx(most, rel=0.01)
 
 
 def test_a_second_opinion_that_says_more_widens_the_bound(examiner):

@@ -190,6 +190,11 @@ class Examiner:
         with np.errstate(invalid="ignore"):
             return np.asarray(np.abs(estimates - middle) <= (1 + 2 * _BEYOND) * reach)
 
+    def _runs_away(self, estimates: Float[np.ndarray, "K 2"]) -> bool:
+        """Whether one of the cost is no number, or far above what is possible."""
+        most, least = self._most[0], self._least[0]
+        return not (estimates[:, 0] <= most + _BEYOND * (most - least)).all()
+
     def _size(self) -> int:
         """Of the features: fewer for a small log."""
         return min(self.options.features, max(len(self._parts.log.points) // 20, 10))
@@ -311,7 +316,8 @@ class Examiner:
         mended = np.clip(np.nan_to_num(mending.mend(estimates[:, i])), self._least[i], self._most[i])
         raised = mending.raise_at(k, mended[k])
         margin = NormalDist().inv_cdf(self.options.confidence) * mending.slopes[k] * spread[k, i] + raised
-        end = sign * max(sign * value for value in (mended[k] + sign * margin, *mended[list(believed[1:])]))
+        others = [*mended[list(believed[1:])], *([self._most[0]] if not i and self._runs_away(estimates) else [])]
+        end = sign * max(sign * value for value in (mended[k] + sign * margin, *others))
         return k, float(mended[k]), raised, float(np.clip(end, self._least[i], self._most[i]))
 
     def _refusal(self, bounds: Bounds, settled: Bool[np.ndarray, "K 2"], cost_limit: float) -> tuple[str, float]:
@@ -333,6 +339,8 @@ class Examiner:
             apart = float(mended[believed[1]] - mended[first])
         else:  # then what the one says from either half of the log
             apart = float(cost.slopes[first] * (bounds.halves[:, first, 0].max() - bounds.estimates[first, 0]))
+        if self._runs_away(bounds.estimates):  # then that one says the most that is possible
+            apart, usual = max(apart, float(self._most[0] - cost.mend(bounds.estimates[:, 0])[first])), 0.0
         if not apart <= max(cost_limit, usual):  # one that says less only reassures
             return f"a second estimate says {apart:.3g} more", apart
         return "", apart
