@@ -134,6 +134,11 @@ def test_a_policy_that_does_what_nobody_did_gets_no_number():
     assert not found.safe
 
 
+def test_the_fewest_episodes_make_the_fewest_groups():
+    data = drift(67)  # of which 20 are held out, four for each of five self-tests
+    assert [len(group) for group in Parts.make(data, 10, np.random.default_rng(0)).groups] == [4] * 5
+
+
 def test_self_tests_can_be_by_owner():
     data = drift()
     owners = [f"agent {int(e % 8)}" for e in range(data.num_episodes)]

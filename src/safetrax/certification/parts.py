@@ -97,8 +97,12 @@ def owned(owners: Shaped[np.ndarray, " E"]) -> list[np.ndarray]:
 
 
 def alike(costs: Float[np.ndarray, " E"], returns: Float[np.ndarray, " E"], groups: int) -> list[np.ndarray]:
-    """Episodes in groups of about equal size, ordered by cost, each other pair of neighbours split by return."""
-    pairs = np.array_split(np.argsort(costs, kind="stable"), max(groups // 2, 1))
-    if groups == 1:
-        return pairs
-    return [half for pair in pairs for half in np.array_split(pair[np.argsort(returns[pair], kind="stable")], 2)]
+    """Episodes in groups of about equal size, ordered by cost, each other pair of neighbours split by return.
+
+    Where their number is odd, those that cost most are not split.
+    """
+    order = np.argsort(costs, kind="stable")
+    cheaper, alone = np.split(order, [len(order) - (len(order) // groups if groups % 2 else 0)])
+    pairs = np.array_split(cheaper, groups // 2) if groups > 1 else []
+    split = [half for pair in pairs for half in np.array_split(pair[np.argsort(returns[pair], kind="stable")], 2)]
+    return [*split, *([alone] if groups % 2 else [])]
