@@ -125,6 +125,17 @@ def test_a_second_opinion_that_says_more_widens_the_bound(examiner):
     assert found.cost == pytest.approx(examiner.certificate(policy.id, 6.0, bounds).cost)
 
 
+def test_a_line_that_mends_downwards_lowers_no_bound(examiner, monkeypatch):
+    policy = constant(0.6)
+    bounds = examiner.examine(policy.actor)
+    k = examiner.cost.order[0]
+    before = examiner.certificate(policy.id, 9.0, bounds)
+    monkeypatch.setattr(examiner, "cost", replace(examiner.cost, offsets=examiner.cost.offsets - 3.0))
+    found = examiner.certificate(policy.id, 9.0, bounds)
+    assert found.cost == pytest.approx(before.cost - 3)
+    assert found.cost_bound >= bounds.estimates[k, 0]
+
+
 def test_a_policy_that_does_what_nobody_did_gets_no_number():
     data = drift(400)
     data = data.select(np.abs(data.actions[data.offsets[:-1], 0]) < 0.3)

@@ -309,15 +309,21 @@ class Examiner:
     ) -> tuple[int, float, float, float]:
         """Of the cost (0) or the return (1): who is believed, the mended estimate, what is added to it for the tests'
         sake, and the bound, which a second opinion may widen to what it says itself.
+
+        Lines mend a bound for the worse only: self-tests are noisy, and a policy without noise is not overestimated.
         """
         mending, sign = ((self.cost, 1), (self.return_, -1))[i]
         believed = mending.believed(settled[:, i])[:2]
         k = (*believed, *mending.order, 0)[0]
-        mended = np.clip(np.nan_to_num(mending.mend(estimates[:, i])), self._least[i], self._most[i])
-        raised = mending.raise_at(k, mended[k])
+        plain, mended = (
+            np.clip(np.nan_to_num(values), self._least[i], self._most[i])
+            for values in (estimates[:, i], mending.mend(estimates[:, i]))
+        )
+        worse = sign * np.maximum(sign * plain, sign * mended)
+        raised = mending.raise_at(k, worse[k])
         margin = NormalDist().inv_cdf(self.options.confidence) * mending.slopes[k] * spread[k, i] + raised
-        others = [*mended[list(believed[1:])], *([self._most[0]] if not i and self._runs_away(estimates) else [])]
-        end = sign * max(sign * value for value in (mended[k] + sign * margin, *others))
+        others = [*worse[list(believed[1:])], *([self._most[0]] if not i and self._runs_away(estimates) else [])]
+        end = sign * max(sign * value for value in (worse[k] + sign * margin, *others))
         return k, float(mended[k]), raised, float(np.clip(end, self._least[i], self._most[i]))
 
     def _refusal(self, bounds: Bounds, settled: Bool[np.ndarray, "K 2"], cost_limit: float) -> tuple[str, float]:
