@@ -108,7 +108,7 @@ def test_where_values_run_away_upwards_nothing_is_believed_but_the_most_that_is_
     estimates = bounds.estimates.copy()
     estimates[:2, 0] = value
     wild = replace(bounds, estimates=estimates)
-    assert "a second estimate says" in examiner.certificate(policy.id, 4.0, wild).refusal
+    assert "its fitted values run away" in examiner.certificate(policy.id, 4.0, wild).refusal
     assert examiner.certificate(policy.id, 2 * most, wild).cost_bound == pytest.approx(most, rel=0.01)
 
 

@@ -346,7 +346,10 @@ class Examiner:
         else:  # then what the one says from either half of the log
             apart = float(cost.slopes[first] * (bounds.halves[:, first, 0].max() - bounds.estimates[first, 0]))
         if self._runs_away(bounds.estimates):  # then that one says the most that is possible
-            apart, usual = max(apart, float(self._most[0] - cost.mend(bounds.estimates[:, 0])[first])), 0.0
+            apart = max(apart, float(self._most[0] - cost.mend(bounds.estimates[:, 0])[first]))
+            return (
+                "" if apart <= cost_limit else "its fitted values run away, above what any episode can cost"
+            ), apart
         if not apart <= max(cost_limit, usual):  # one that says less only reassures
             return f"a second estimate says {apart:.3g} more", apart
         return "", apart
