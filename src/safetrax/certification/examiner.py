@@ -186,14 +186,12 @@ class Examiner:
 
     def _settled(self, estimates: Float[np.ndarray, "*T K 2"]) -> Bool[np.ndarray, "*T K 2"]:
         """Which estimates are numbers, and not far beyond what is possible."""
-        middle, reach = (self._most + self._least) / 2, (self._most - self._least) / 2
-        with np.errstate(invalid="ignore"):
-            return np.asarray(np.abs(estimates - middle) <= (1 + 2 * _BEYOND) * reach)
+        beyond = _BEYOND * (self._most - self._least)
+        return np.asarray((self._least - beyond <= estimates) & (estimates <= self._most + beyond))
 
     def _runs_away(self, estimates: Float[np.ndarray, "K 2"]) -> bool:
         """Whether one of the cost is no number, or far above what is possible."""
-        most, least = self._most[0], self._least[0]
-        return not (estimates[:, 0] <= most + _BEYOND * (most - least)).all()
+        return not (self._settled(estimates)[:, 0] | (estimates[:, 0] < self._least[0])).all()
 
     def _size(self) -> int:
         """Of the features: fewer for a small log."""
@@ -339,20 +337,17 @@ class Examiner:
         believed = cost.believed(settled[:, 0])
         if not (believed and self.return_.believed(settled[:, 1])):
             return "its values do not settle on this log", math.inf
-        first, usual = believed[0], 0.0
+        first, mended = believed[0], cost.mend(bounds.estimates[:, 0])
         if len(believed) > 1:
-            mended, usual = cost.mend(bounds.estimates[:, 0]), cost.apart[first, believed[1]]
-            apart = float(mended[believed[1]] - mended[first])
+            apart, usual = float(mended[believed[1]] - mended[first]), cost.apart[first, believed[1]]
         else:  # then what the one says from either half of the log
             apart = float(cost.slopes[first] * (bounds.halves[:, first, 0].max() - bounds.estimates[first, 0]))
+            usual = 0.0
+        why = f"a second estimate says {apart:.3g} more"
         if self._runs_away(bounds.estimates):  # then that one says the most that is possible
-            apart = max(apart, float(self._most[0] - cost.mend(bounds.estimates[:, 0])[first]))
-            return (
-                "" if apart <= cost_limit else "its fitted values run away, above what any episode can cost"
-            ), apart
-        if not apart <= max(cost_limit, usual):  # one that says less only reassures
-            return f"a second estimate says {apart:.3g} more", apart
-        return "", apart
+            apart, usual = max(apart, float(self._most[0] - mended[first])), 0.0
+            why = "its fitted values run away, above what any episode can cost"
+        return "" if apart <= max(cost_limit, usual) else why, apart  # one that says less only reassures
 
     def _unsupported(self, bounds: Bounds) -> str:
         """Why the log does not tell the cost, whatever the limit and the self-tests; empty where it does."""
